@@ -1,0 +1,64 @@
+package whatisup
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// CommandKind is what a message on a shard's queue is for.
+type CommandKind string
+
+const (
+	// Wake says that something wanted of an instance has changed. It carries no
+	// work and no order: losing it costs latency, for the host reconciles.
+	Wake CommandKind = "wake"
+	// The sandbox calls: work of their own, for the simulated phone.
+	SandboxScan      CommandKind = "sandbox.scan"
+	SandboxEnterCode CommandKind = "sandbox.enter_code"
+	SandboxUnlink    CommandKind = "sandbox.unlink"
+	SandboxMessage   CommandKind = "sandbox.message"
+	SandboxFault     CommandKind = "sandbox.fault"
+)
+
+// Command is one message on a shard's queue.
+type Command struct {
+	ID        CommandID       `json:"id"`
+	Kind      CommandKind     `json:"kind"`
+	Customer  CustomerID      `json:"customer_id"`
+	Mode      Mode            `json:"mode"`
+	Instance  InstanceID      `json:"instance_id"`
+	RequestID RequestID       `json:"request_id"`
+	SentAt    Time            `json:"sent_at"`
+	ExpiresAt Time            `json:"expires_at"` // dropped afterwards; null for a wake-up
+	Args      json.RawMessage `json:"args,omitempty"`
+}
+
+// HasWork says whether the command does more than wake.
+func (c *Command) HasWork() bool { return c.Kind != Wake }
+
+// Expired says whether the command is too old to be acted on.
+func (c *Command) Expired(now time.Time) bool {
+	return !c.ExpiresAt.IsZero() && !now.Before(c.ExpiresAt.Time)
+}
+
+// SandboxArgs are the arguments of the sandbox commands; each uses its own.
+type SandboxArgs struct {
+	PhoneNumber string `json:"phone_number,omitempty"`
+	Code        string `json:"code,omitempty"`
+	From        string `json:"from,omitempty"`
+	Text        string `json:"text,omitempty"`
+	Fault       string `json:"fault,omitempty"`
+	Seconds     int    `json:"seconds,omitempty"`
+}
+
+// Result is the outcome of a command with work, which the calling function
+// waits for.
+type Result struct {
+	Command   CommandID
+	Error     Code   // empty: done
+	Message   string // for the customer, with Error
+	MessageID string // of sandbox.message
+}
+
+// ResultKept is how long a result can be read.
+const ResultKept = 5 * time.Minute

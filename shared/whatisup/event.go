@@ -1,0 +1,139 @@
+package whatisup
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// EventName is the kind of an event. The set is closed.
+type EventName string
+
+const (
+	InstanceCreated      EventName = "instance.created"      // data: the Instance
+	InstanceDeleted      EventName = "instance.deleted"      // data: the Instance
+	InstanceUpdated      EventName = "instance.updated"      // data: UpdatedData
+	InstanceConnected    EventName = "instance.connected"    // data: ConnectedData
+	InstanceDisconnected EventName = "instance.disconnected" // data: DisconnectedData
+	InstanceFailed       EventName = "instance.failed"       // data: FailedData
+	QRUpdated            EventName = "qr.updated"            // data: QRData
+	MessageReceived      EventName = "message.received"      // data: MessageData
+	CommandRefused       EventName = "command.refused"       // data: RefusedData
+)
+
+// EventNames lists every event.
+var EventNames = []EventName{
+	InstanceCreated, InstanceDeleted, InstanceUpdated, InstanceConnected,
+	InstanceDisconnected, InstanceFailed, QRUpdated, MessageReceived, CommandRefused,
+}
+
+// EventVersion names the shape of events.
+const EventVersion = "2026-11"
+
+// EventsKept is how long the log keeps an event.
+const EventsKept = 30 * 24 * time.Hour
+
+// Event is the envelope, the same in the stream, the log and the queues.
+type Event struct {
+	Name       EventName       `json:"event"`
+	ID         EventID         `json:"event_id"` // stable over repetitions
+	Version    string          `json:"api_version"`
+	Customer   CustomerID      `json:"customer_id"`
+	Instance   InstanceID      `json:"instance_id"`
+	Mode       Mode            `json:"mode"`
+	OccurredAt Time            `json:"occurred_at"`
+	Command    CommandID       `json:"command_id,omitempty"` // of the integration command that caused it
+	Data       json.RawMessage `json:"data"`
+}
+
+// NewEvent returns an event of an instance. Data must marshal, which every data
+// type of this package does.
+func NewEvent(name EventName, c CustomerID, m Mode, i InstanceID, at time.Time, data any) (Event, error) {
+	b, err := json.Marshal(data)
+	if err != nil {
+		return Event{}, err
+	}
+	return Event{
+		Name: name, ID: NewEventID(), Version: EventVersion,
+		Customer: c, Mode: m, Instance: i, OccurredAt: At(at), Data: b,
+	}, nil
+}
+
+// Position is an event's place in the log: a version 7 UUID taken when the
+// event is committed, at most [PositionLag] before the commit.
+type Position string
+
+// PositionLag bounds how long a commit may take after its position was taken.
+// A reader therefore reads the newest stretch again, and drops what it has.
+const (
+	PositionLag    = 10 * time.Second
+	PositionReread = 30 * time.Second
+)
+
+// NewPosition takes the position of this moment.
+func NewPosition() Position { return Position(newID()) }
+
+// PositionAt is the least position of its millisecond, to read from a time on.
+func PositionAt(t time.Time) Position {
+	ms := max(t.UnixMilli(), 0)
+	var u uuid.UUID
+	for i := range 6 {
+		u[i] = byte(ms >> (8 * (5 - i)))
+	}
+	u[6], u[8] = 0x70, 0x80
+	return Position(u.String())
+}
+
+// Time is the position's millisecond, zero if it is none.
+func (p Position) Time() time.Time { return idTime(string(p)) }
+
+// The initiators of a disconnect.
+const (
+	ByPhone    = "phone"
+	ByAPI      = "api"
+	ByWhatsApp = "whatsapp"
+	ByNetwork  = "network"
+)
+
+// The data of each event.
+type (
+	ConnectedData struct {
+		PhoneNumber         string  `json:"phone_number"`
+		PreviousPhoneNumber *string `json:"previous_phone_number"`
+		Link                string  `json:"link"` // "new" or "resumed"
+	}
+	DisconnectedData struct {
+		Reason    Reason `json:"reason"`
+		Initiator string `json:"initiator"`
+	}
+	FailedData struct {
+		Reason Reason `json:"reason"`
+	}
+	UpdatedData struct {
+		Changed []string `json:"changed"` // of name, metadata, status, phone_number
+		Status  Status   `json:"status"`
+		Reason  *Reason  `json:"reason"`
+	}
+	QRData struct {
+		QR        string `json:"qr"` // a data URL
+		Raw       string `json:"raw"`
+		ExpiresAt Time   `json:"expires_at"`
+	}
+	MessageData struct {
+		MessageID  string      `json:"message_id"`
+		Chat       string      `json:"chat"`
+		From       MessageFrom `json:"from"`
+		Type       string      `json:"type"`
+		Text       *string     `json:"text"`
+		ReceivedAt Time        `json:"received_at"`
+	}
+	MessageFrom struct {
+		PhoneNumber *string `json:"phone_number"`
+		LID         *string `json:"lid"`
+	}
+	RefusedData struct {
+		Command string          `json:"command"`
+		Error   json.RawMessage `json:"error"` // the error object of the HTTP API
+	}
+)

@@ -1,0 +1,249 @@
+package whatisup
+
+import (
+	"encoding/json"
+	"math"
+	"time"
+)
+
+// Generation counts what was asked of an instance: it rises with each QR
+// fetch, connect or pair code that starts something new.
+type Generation uint64
+
+// Link numbers a pairing by the generation of the attempt that made it; 0 means
+// that there is none.
+type Link uint64
+
+// Everything, as UnlinkThrough, gives up every link there is or will be.
+const Everything Link = math.MaxInt64
+
+// Config is what the customer chose.
+type Config struct {
+	Customer  CustomerID
+	Mode      Mode
+	ID        InstanceID
+	Name      string
+	Metadata  json.RawMessage // a JSON object, byte for byte as it was given, without surrounding space
+	Version   uint64          // counts changes of name and metadata; the ETag
+	UpdatedAt time.Time       // of name and metadata
+}
+
+// Wanted is what the API wants of the session host. Only the API writes it.
+type Wanted struct {
+	Online        bool
+	Generation    Generation
+	UnlinkThrough Link
+	// PairPhone is the number that a pair code is wanted for; PairSerial rises
+	// each time it is asked for anew. The code belongs to the running attempt.
+	PairPhone  PhoneNumber
+	PairSerial uint64
+	// Attempts are the starts of the newest pairing attempts, oldest first, for
+	// the throttle; at most [AttemptsKept].
+	Attempts []Attempt
+	// ChangedAt is the last change of Online, Generation or UnlinkThrough.
+	ChangedAt time.Time
+	// RequestID is the request that changed it last, for the host's log lines.
+	RequestID RequestID
+}
+
+// AttemptsKept is how many attempts are remembered, and allowed within
+// [AttemptWindow] unless one of them made a link.
+const (
+	AttemptsKept  = 5
+	AttemptWindow = 15 * time.Minute
+)
+
+// Attempt is the start of one attempt to pair.
+type Attempt struct {
+	Generation Generation
+	At         time.Time
+}
+
+// Observed is what the owning host found and did. Only the host writes it.
+type Observed struct {
+	Status      Status
+	Reason      Reason
+	Since       time.Time // of the status, not of the reason
+	NextRetryAt time.Time // zero unless a try is planned
+	QRExpiresAt time.Time // zero unless Status is QR
+	PhoneNumber PhoneNumber
+	Link        Link // 0: no link
+	Confirmed   bool // the link has logged in once
+	// ObservedGeneration is the newest generation that the host has taken up:
+	// everything wanted up to it has been begun. It is written after the links
+	// up to UnlinkThrough are wiped.
+	ObservedGeneration Generation
+	// DoneGeneration is the newest generation whose attempt has ended, with or
+	// without a link.
+	DoneGeneration Generation
+	Epoch          Epoch
+	UpdatedAt      time.Time // of status or phone number
+	LastSeenAt     time.Time // as of the last transition
+	Unsent         []Event   // committed to the log, not yet taken by the queues
+	// FailedCause tells a waiting call why the newest attempt ended without a
+	// code: whatsapp_unreachable, at_capacity, or empty.
+	FailedCause Code
+}
+
+// Instance is all of an instance's parts, as read in one go.
+type Instance struct {
+	Config   Config
+	Wanted   Wanted
+	Observed Observed
+	Shard    Shard
+	// DeletedAt is set on a tombstone: the instance is gone for its customer
+	// and waits to be unlinked and wiped.
+	DeletedAt time.Time
+}
+
+// HasLink says whether the instance has a link that is not given up.
+func (i *Instance) HasLink() bool {
+	return i.Observed.Link > 0 && i.Observed.Link > i.Wanted.UnlinkThrough
+}
+
+// Unlinking says whether a link is given up and not yet wiped.
+func (i *Instance) Unlinking() bool {
+	return i.Observed.Link > 0 && i.Observed.Link <= i.Wanted.UnlinkThrough
+}
+
+// AttemptOpen says whether an attempt to pair is wanted or running.
+func (i *Instance) AttemptOpen() bool {
+	return i.Wanted.Online && !i.HasLink() &&
+		i.Wanted.Generation > i.Observed.DoneGeneration &&
+		Link(i.Wanted.Generation) > i.Wanted.UnlinkThrough
+}
+
+// Detail is the status object of the wire.
+type Detail struct {
+	Status      Status  `json:"status"`
+	Reason      *Reason `json:"reason"`
+	Since       Time    `json:"since"`
+	NextRetryAt Time    `json:"next_retry_at"`
+	QRExpiresAt Time    `json:"qr_expires_at"`
+	Mode        Mode    `json:"mode"`
+}
+
+// Shown is everything that is shown of an instance's state.
+type Shown struct {
+	Detail
+	PhoneNumber PhoneNumber // empty: null
+	LastSeenAt  Time
+	UpdatedAt   Time
+}
+
+// View computes what a customer is shown of an instance from its stored parts
+// and its owner's health. ownerSeen is when the owner of the instance's shard
+// was last alive (zero: never). It is the only place that decides this.
+//
+// Three rules, in this order:
+//
+//   - What the host stored counts only if it is about something that is not
+//     given up: from the answer to a logout on, the instance is pending with no
+//     number, whether or not a host has acted yet.
+//   - What was asked and not yet taken up by a host shows as begun: starting
+//     without a link, connecting with one.
+//   - A host that was silent for [OwnerLost] no longer vouches for a connection
+//     or a code.
+func View(i *Instance, ownerSeen, now time.Time) Shown {
+	w, o := &i.Wanted, i.Observed
+	if w.UnlinkThrough > 0 && Link(o.ObservedGeneration) <= w.UnlinkThrough &&
+		!(o.Status == Pending && o.Link == 0 && o.PhoneNumber == "") {
+		o = Observed{
+			Status: Pending, Reason: LoggedOut, Since: w.ChangedAt,
+			ObservedGeneration: o.ObservedGeneration, UpdatedAt: w.ChangedAt, LastSeenAt: o.LastSeenAt,
+		}
+	}
+	begin := func(status Status, reason Reason) {
+		o.Status, o.Reason, o.Since, o.NextRetryAt = status, reason, w.ChangedAt, time.Time{}
+		o.UpdatedAt = w.ChangedAt
+	}
+	if w.Online && w.Generation > o.ObservedGeneration && Link(w.Generation) > w.UnlinkThrough {
+		switch {
+		case o.Link == 0:
+			begin(Pending, Starting)
+		case o.Status != Connected && o.Status != Connecting:
+			begin(Connecting, NoReason)
+		}
+	}
+	if o.Status == Connected && ownerSeen.After(o.LastSeenAt) {
+		o.LastSeenAt = ownerSeen
+	}
+	if now.Sub(ownerSeen) > OwnerLost {
+		lost := ownerSeen.Add(OwnerLost)
+		if ownerSeen.IsZero() || lost.Before(o.Since) {
+			lost = o.Since
+		}
+		switch {
+		case o.Link > 0 && !w.Online && (o.Status == Connected || o.Status == Connecting):
+			// Nobody is there to close the socket, and none is open any more.
+			begin(Disconnected, Stopped)
+		case o.Status == Connected:
+			o.Status, o.Reason, o.Since = Connecting, NoSessionHost, lost
+		case o.Status == QR:
+			o.Status, o.Reason, o.Since = Pending, NoSessionHost, lost
+		}
+	}
+	if o.Status != QR {
+		o.QRExpiresAt = time.Time{}
+	}
+	s := Shown{
+		Detail: Detail{
+			Status:      o.Status,
+			Since:       At(o.Since),
+			NextRetryAt: At(o.NextRetryAt),
+			QRExpiresAt: At(o.QRExpiresAt),
+			Mode:        i.Config.Mode,
+		},
+		PhoneNumber: o.PhoneNumber,
+		LastSeenAt:  At(o.LastSeenAt),
+		UpdatedAt:   At(latest(i.Config.UpdatedAt, o.UpdatedAt)),
+	}
+	if o.Reason != NoReason {
+		s.Reason = &o.Reason
+	}
+	return s
+}
+
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// Wire is the instance object of the contract: exactly nine fields, and with
+// ?include=status a tenth.
+type Wire struct {
+	ID           InstanceID      `json:"id"`
+	CustomerID   CustomerID      `json:"customer_id"`
+	Name         string          `json:"name"`
+	PhoneNumber  *string         `json:"phone_number"`
+	Status       Status          `json:"status"`
+	LastSeenAt   Time            `json:"last_seen_at"`
+	Metadata     json.RawMessage `json:"metadata"`
+	CreatedAt    Time            `json:"created_at"`
+	UpdatedAt    Time            `json:"updated_at"`
+	StatusDetail *Detail         `json:"status_detail,omitempty"`
+}
+
+// WireOf is the instance as its customer sees it.
+func WireOf(i *Instance, s Shown) Wire {
+	w := Wire{
+		ID:         i.Config.ID,
+		CustomerID: i.Config.Customer,
+		Name:       i.Config.Name,
+		Status:     s.Status,
+		LastSeenAt: s.LastSeenAt,
+		Metadata:   i.Config.Metadata,
+		CreatedAt:  At(i.Config.ID.CreatedAt()),
+		UpdatedAt:  s.UpdatedAt,
+	}
+	if len(w.Metadata) == 0 {
+		w.Metadata = json.RawMessage("{}")
+	}
+	if s.PhoneNumber != "" {
+		n := string(s.PhoneNumber)
+		w.PhoneNumber = &n
+	}
+	return w
+}

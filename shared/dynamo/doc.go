@@ -1,0 +1,76 @@
+// Package dynamo keeps the product's rows in DynamoDB. It is the only place
+// that knows tables, keys and conditions.
+//
+// # Tables
+//
+// There are six, apart by lifetime, writer and secrecy, so that a role can be
+// given whole tables. Every table has the string keys pk and sk, but for
+// pairings, which has pk alone. C is a customer id, M a mode, I an instance id,
+// S a shard in four digits.
+//
+//	table      row                pk           sk            written by
+//	access     customer           customer#C   customer      operator
+//	           customer's index   customers    C             operator
+//	           key                key#K        key           API, operator
+//	           key in a list      customer#C   key#M#K       API, operator
+//	           instance count     customer#C   count#M       API
+//	           open attempts      customer#C   attempts#M    API
+//	           token bucket       bucket#C#M   bucket        API
+//	instances  config and wanted  C#M          I             API
+//	           large metadata     C#M          I#metadata    API
+//	           observed           C#M          I#host        host (made by the API)
+//	           tombstone          C#M#deleted  I             API, then host
+//	pairings   code               pairing#I                  host        TTL
+//	           result             result#<id>                host        TTL
+//	           idempotency        idem#<hash>                API         TTL
+//	events     event              C#M          position      API, host   TTL
+//	fleet      lease              M#lease      S             host
+//	           epoch              M#epoch      S             host
+//	           host               M#host       host id       host        TTL
+//	devices    device             I            device        host
+//	           auth state         I#link       kind#key      host (package devicestore)
+//
+// The rows of one instance are neighbours in its customer's partition: one
+// backward Query lists a customer's instances newest first with all their
+// parts, and one Query for a prefix reads one instance whole. An item is billed
+// by its size, so what the host writes is an item without name and metadata,
+// and metadata over 1 KB is an item that a status change doesn't touch.
+//
+// # The index
+//
+// instances has one index, by_shard: partition shard_key ("M#S"), sort sk, with
+// what a host needs to see whether there is work (wanted, generation,
+// unlink_through, link, epoch, observed_generation, done_generation, unsent_at,
+// deleted_at). Config, observed and tombstone rows stand in it. It is eventually
+// consistent: a hit is a hint, and the base row is read consistently before
+// anything is done. A tombstone leaves the index, by losing its shard_key, when
+// everything is unlinked and wiped.
+//
+// # Conditions
+//
+// A write to a row that exists requires that it exists: for the API
+// attribute_exists(pk), for a host attribute_exists(pk) AND epoch = :mine. (The
+// tempting "attribute_not_exists(epoch) OR epoch <= :mine" is true of a row that
+// was deleted meanwhile, and would bring it back.) Delete moves config and
+// observed to the tombstone in one transaction, conditional on the observed row
+// it copied, so nothing is lost and lists never read dead rows.
+//
+// Adoption is how an owner makes its epoch count for an instance: one
+// transaction checks the shard's epoch row and sets the epoch on the observed
+// row (or the tombstone) and on the device row. Afterwards every write of an
+// earlier owner fails, on those two rows and on every row whose write checks
+// them.
+//
+// # Events
+//
+// A change and its event are one transaction: the event's row goes to the log,
+// and the event stands as unsent on the row that changed until every queue has
+// taken it. What a dead writer left unsent, the next owner of the shard sends.
+//
+// # Conflicts
+//
+// DynamoDB refuses one of two transactions that meet on an item, and the SDK
+// does not try again. [DB.transact] does, with jitter, a few times: a conflict
+// says nothing about the conditions. A transaction whose answer was lost is
+// sent again with the same ClientRequestToken, so it happens once.
+package dynamo

@@ -1,0 +1,140 @@
+package dynamo
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+)
+
+// Tables are the names of the deployment's tables. A program that has no
+// business with a table leaves its name empty.
+type Tables struct {
+	Access    string
+	Instances string
+	Pairings  string
+	Events    string
+	Fleet     string
+	Devices   string
+}
+
+// TablesFromEnv reads the names as template.yaml gives them to functions and
+// hosts.
+func TablesFromEnv(getenv func(string) string) Tables {
+	return Tables{
+		Access:    getenv("ACCESS_TABLE"),
+		Instances: getenv("INSTANCES_TABLE"),
+		Pairings:  getenv("PAIRINGS_TABLE"),
+		Events:    getenv("EVENTS_TABLE"),
+		Fleet:     getenv("FLEET_TABLE"),
+		Devices:   getenv("DEVICES_TABLE"),
+	}
+}
+
+// Local are the names used where nobody else's tables are about.
+func Local() Tables {
+	return Tables{
+		Access:    "whatisup-access",
+		Instances: "whatisup-instances",
+		Pairings:  "whatisup-pairings",
+		Events:    "whatisup-events",
+		Fleet:     "whatisup-fleet",
+		Devices:   "whatisup-devices",
+	}
+}
+
+// Attribute names that more than one place must agree on.
+const (
+	attrPK       = "pk"
+	attrSK       = "sk"
+	attrTTL      = "ttl" // unix seconds; only the broom, every reader checks the time itself
+	attrShardKey = "shard_key"
+	attrEpoch    = "epoch"
+	attrLink     = "link"
+
+	// IndexByShard is the index over instances that hosts reconcile from.
+	IndexByShard = "by_shard"
+)
+
+// IndexedAttributes are what by_shard carries beside the keys.
+var IndexedAttributes = []string{
+	"wanted", "generation", "unlink_through", "link", "epoch",
+	"observed_generation", "done_generation", "unsent_at", "deleted_at",
+}
+
+// Definition is a table as it must be made. template.yaml declares the same; a
+// test holds the two together.
+type Definition struct {
+	Name    string
+	SortKey bool
+	TTL     bool
+	Indexes []types.GlobalSecondaryIndex
+}
+
+// Definitions lists the tables in the order of [Tables].
+func (t Tables) Definitions() []Definition {
+	byShard := types.GlobalSecondaryIndex{
+		IndexName: aws.String(IndexByShard),
+		KeySchema: []types.KeySchemaElement{
+			{AttributeName: aws.String(attrShardKey), KeyType: types.KeyTypeHash},
+			{AttributeName: aws.String(attrSK), KeyType: types.KeyTypeRange},
+		},
+		Projection: &types.Projection{ProjectionType: types.ProjectionTypeInclude, NonKeyAttributes: IndexedAttributes},
+	}
+	return []Definition{
+		{Name: t.Access, SortKey: true},
+		{Name: t.Instances, SortKey: true, Indexes: []types.GlobalSecondaryIndex{byShard}},
+		{Name: t.Pairings, TTL: true},
+		{Name: t.Events, SortKey: true, TTL: true},
+		{Name: t.Fleet, SortKey: true, TTL: true},
+		{Name: t.Devices, SortKey: true, TTL: true},
+	}
+}
+
+// Create makes every table that is not there yet, and waits until all are
+// active. On AWS the template does this.
+func (t Tables) Create(ctx context.Context, client *dynamodb.Client) error {
+	for _, d := range t.Definitions() {
+		in := &dynamodb.CreateTableInput{
+			TableName:   aws.String(d.Name),
+			BillingMode: types.BillingModePayPerRequest,
+			AttributeDefinitions: []types.AttributeDefinition{
+				{AttributeName: aws.String(attrPK), AttributeType: types.ScalarAttributeTypeS},
+			},
+			KeySchema: []types.KeySchemaElement{{AttributeName: aws.String(attrPK), KeyType: types.KeyTypeHash}},
+		}
+		if d.SortKey {
+			in.AttributeDefinitions = append(in.AttributeDefinitions,
+				types.AttributeDefinition{AttributeName: aws.String(attrSK), AttributeType: types.ScalarAttributeTypeS})
+			in.KeySchema = append(in.KeySchema, types.KeySchemaElement{AttributeName: aws.String(attrSK), KeyType: types.KeyTypeRange})
+		}
+		if len(d.Indexes) > 0 {
+			in.GlobalSecondaryIndexes = d.Indexes
+			in.AttributeDefinitions = append(in.AttributeDefinitions,
+				types.AttributeDefinition{AttributeName: aws.String(attrShardKey), AttributeType: types.ScalarAttributeTypeS})
+		}
+		_, err := client.CreateTable(ctx, in)
+		if _, exists := errors.AsType[*types.ResourceInUseException](err); err != nil && !exists {
+			return err
+		} else if exists {
+			continue
+		}
+		if err := dynamodb.NewTableExistsWaiter(client, func(o *dynamodb.TableExistsWaiterOptions) {
+			o.MinDelay = 10 * time.Millisecond
+		}).Wait(ctx, &dynamodb.DescribeTableInput{TableName: aws.String(d.Name)}, time.Minute); err != nil {
+			return err
+		}
+		if d.TTL {
+			if _, err := client.UpdateTimeToLive(ctx, &dynamodb.UpdateTimeToLiveInput{
+				TableName:               aws.String(d.Name),
+				TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: aws.String(attrTTL), Enabled: aws.Bool(true)},
+			}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

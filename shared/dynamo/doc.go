@@ -41,7 +41,7 @@
 // instances has one index, by_shard: partition shard_key ("M#S"), sort sk, with
 // what a host needs to see whether there is work (wanted, generation,
 // unlink_through, link, epoch, observed_generation, done_generation, unsent_at,
-// deleted_at). Config, observed and tombstone rows stand in it. It is eventually
+// host_unsent_at, deleted_at). Config, observed and tombstone rows stand in it. It is eventually
 // consistent: a hit is a hint, and the base row is read consistently before
 // anything is done. A tombstone leaves the index, by losing its shard_key, when
 // everything is unlinked and wiped.

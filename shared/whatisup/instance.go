@@ -30,6 +30,7 @@ type Config struct {
 
 // Wanted is what the API wants of the session host. Only the API writes it.
 type Wanted struct {
+	Version       uint64 // counts changes; a change names the one it was made on
 	Online        bool
 	Generation    Generation
 	UnlinkThrough Link
@@ -91,6 +92,11 @@ type Instance struct {
 	Wanted   Wanted
 	Observed Observed
 	Shard    Shard
+	// Unsent are events of the API's making that are in the log and that the
+	// queues may not have yet.
+	Unsent []Event
+	// Rev counts the writes to Observed, as the store keeps it.
+	Rev uint64
 	// DeletedAt is set on a tombstone: the instance is gone for its customer
 	// and waits to be unlinked and wiped.
 	DeletedAt time.Time

@@ -1,0 +1,410 @@
+package dynamo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"whatisup/shared/whatisup"
+)
+
+// Instance reads one live instance whole, consistently, in one request under
+// the customer's own partition: ErrNotFound for an id that does not exist, was
+// deleted, or is another customer's, which can't be told apart here.
+func (db *DB) Instance(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, id whatisup.InstanceID) (*whatisup.Instance, error) {
+	out, err := db.client.Query(ctx, &dynamodb.QueryInput{
+		TableName:                 aws.String(db.tables.Instances),
+		KeyConditionExpression:    aws.String("pk = :pk AND begins_with(sk, :sk)"),
+		ExpressionAttributeValues: item{":pk": str(owner(c, m)), ":sk": str(string(id))},
+		ConsistentRead:            aws.Bool(true),
+	})
+	if err != nil {
+		return nil, translate(err)
+	}
+	i, ok, err := assemble(c, m, id, out.Items)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, whatisup.ErrNotFound
+	}
+	return i, nil
+}
+
+// Deleted reads a tombstone, consistently, or ErrNotFound.
+func (db *DB) Deleted(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, id whatisup.InstanceID) (*whatisup.Instance, error) {
+	out, err := db.client.GetItem(ctx, &dynamodb.GetItemInput{
+		TableName:      aws.String(db.tables.Instances),
+		Key:            tombstoneKey(c, m, id),
+		ConsistentRead: aws.Bool(true),
+	})
+	if err != nil {
+		return nil, translate(err)
+	}
+	if out.Item == nil {
+		return nil, whatisup.ErrNotFound
+	}
+	i, _, err := assemble(c, m, id, []item{out.Item})
+	return i, err
+}
+
+// Instances lists a customer's live instances, newest first, beginning below
+// the id before (empty: at the newest). It reads page by page as the loop goes
+// on; about says how many instances the caller expects to take, so that a short
+// list is one small request. An error ends it.
+func (db *DB) Instances(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, before whatisup.InstanceID, about int) iter.Seq2[*whatisup.Instance, error] {
+	return func(yield func(*whatisup.Instance, error) bool) {
+		in := &dynamodb.QueryInput{
+			TableName:                 aws.String(db.tables.Instances),
+			KeyConditionExpression:    aws.String("pk = :pk"),
+			ExpressionAttributeValues: item{":pk": str(owner(c, m))},
+			ScanIndexForward:          aws.Bool(false),
+			ConsistentRead:            aws.Bool(true),
+		}
+		if before != "" {
+			// An instance's other rows sort behind its config row, so this leaves
+			// out all of it and nothing else.
+			in.KeyConditionExpression = aws.String("pk = :pk AND sk < :before")
+			in.ExpressionAttributeValues[":before"] = str(string(before))
+		}
+		var rows []item // of the instance that is being read; its config row comes last
+		for {
+			if about > 0 {
+				in.Limit = aws.Int32(int32(min(2*about+8, 1000)))
+			}
+			out, err := db.client.Query(ctx, in)
+			if err != nil {
+				yield(nil, translate(err))
+				return
+			}
+			for _, row := range out.Items {
+				rows = append(rows, row)
+				sk := stringOf(row[attrSK])
+				if strings.Contains(sk, "#") {
+					continue
+				}
+				i, _, err := assemble(c, m, whatisup.InstanceID(sk), rows)
+				rows = rows[:0]
+				if !yield(i, err) || err != nil {
+					return
+				}
+			}
+			if out.LastEvaluatedKey == nil {
+				return
+			}
+			in.ExclusiveStartKey = out.LastEvaluatedKey
+		}
+	}
+}
+
+// Created is what CreateInstance writes beside the instance.
+type Created struct {
+	Event        whatisup.Event
+	Once         *whatisup.Once // nil: no Idempotency-Key
+	MaxInstances int            // 0: no limit
+}
+
+// ErrTooMany: the customer has as many instances as it may.
+var ErrTooMany = errors.New("instance limit reached")
+
+// ErrClaimLost: the record of the request is no longer held by this call;
+// another one carries it out, or has.
+var ErrClaimLost = errors.New("the claim on the request is lost")
+
+// CreateInstance writes a new instance, its event, its count, and the record of
+// the request, in one transaction. It answers ErrTooMany or ErrClaimLost, and
+// nothing was written then.
+func (db *DB) CreateInstance(ctx context.Context, cfg whatisup.Config, also Created) error {
+	i := &whatisup.Instance{Config: cfg, Shard: db.ShardOf(cfg.ID)}
+	row := configRowOf(&i.Config, &i.Wanted, i.Shard)
+	if err := db.keepUnsent(&row, also.Event); err != nil {
+		return err
+	}
+	host, err := hostRowOf(&whatisup.Observed{
+		Status: whatisup.Pending, Since: cfg.UpdatedAt, UpdatedAt: cfg.UpdatedAt,
+	}, time.Time{})
+	if err != nil {
+		return err
+	}
+	indexed := item{attrShardKey: str(row.ShardKey)}
+	items := []types.TransactWriteItem{
+		db.countInstance(cfg.Customer, cfg.Mode, +1, also.MaxInstances),
+		put(db.tables.Instances, withKey(configKey(cfg.Customer, cfg.Mode, cfg.ID), marshal(row)), "attribute_not_exists(pk)", nil, nil),
+		put(db.tables.Instances, withKey(hostKey(cfg.Customer, cfg.Mode, cfg.ID), marshal(host, hostMeta{}, indexed)), "attribute_not_exists(pk)", nil, nil),
+	}
+	if row.MetadataApart {
+		items = append(items, put(db.tables.Instances, metadataRow(&cfg), "", nil, nil))
+	}
+	event, err := db.EventItem(also.Event)
+	if err != nil {
+		return err
+	}
+	items = append(items, event)
+	once := len(items)
+	if also.Once != nil {
+		items = append(items, db.onceItem(also.Once))
+	}
+	err = db.transact(ctx, items)
+	if _, ok := failedAt(err, 0); ok {
+		return ErrTooMany
+	}
+	if _, ok := failedAt(err, once); ok {
+		return ErrClaimLost
+	}
+	return err
+}
+
+func metadataRow(c *whatisup.Config) item {
+	row := metadataKey(c.Customer, c.Mode, c.ID)
+	row["metadata"] = str(string(c.Metadata))
+	return row
+}
+
+// keepUnsent notes an event of the API beside the row that it tells of, for as
+// long as the queues don't have it.
+func (db *DB) keepUnsent(row *configRow, e whatisup.Event) error {
+	if !db.queues || e.Name == "" {
+		return nil
+	}
+	bodies, err := encodeEvents([]whatisup.Event{e})
+	if err != nil {
+		return err
+	}
+	row.Unsent, row.UnsentAt = append(row.Unsent, bodies...), db.now().UnixMilli()
+	return nil
+}
+
+// UpdateConfig replaces name and metadata of the instance as it was read, and
+// writes the event. It answers ErrConflict if they changed since the read, and
+// ErrNotFound if the instance is gone.
+func (db *DB) UpdateConfig(ctx context.Context, read *whatisup.Instance, cfg whatisup.Config, e whatisup.Event) error {
+	was := configRowOf(&read.Config, &read.Wanted, read.Shard)
+	row := configRowOf(&cfg, &read.Wanted, read.Shard)
+	k := configKey(cfg.Customer, cfg.Mode, cfg.ID)
+	expression := "SET #name = :name, version = :version, config_updated_at = :at, metadata_apart = :apart"
+	values := item{
+		":name": str(cfg.Name), ":version": number(read.Config.Version + 1), ":was": number(read.Config.Version),
+		":at": number(row.UpdatedAt), ":apart": boolean(row.MetadataApart),
+	}
+	if row.MetadataApart {
+		expression += " REMOVE metadata"
+	} else {
+		expression = strings.Replace(expression, "SET ", "SET metadata = :metadata, ", 1)
+		values[":metadata"] = str(row.Metadata)
+	}
+	expression, err := db.addUnsent(expression, values, e)
+	if err != nil {
+		return err
+	}
+	items := []types.TransactWriteItem{update(db.tables.Instances, k, expression,
+		"attribute_exists(pk) AND version = :was", values, map[string]string{"#name": "name"})}
+	switch {
+	case row.MetadataApart:
+		items = append(items, put(db.tables.Instances, metadataRow(&cfg), "", nil, nil))
+	case was.MetadataApart:
+		items = append(items, remove(db.tables.Instances, metadataKey(cfg.Customer, cfg.Mode, cfg.ID), "", nil, nil))
+	}
+	event, err := db.EventItem(e)
+	if err != nil {
+		return err
+	}
+	err = db.transact(ctx, append(items, event))
+	return changedOrGone(err, 0)
+}
+
+// addUnsent puts the event into an update of the config row.
+func (db *DB) addUnsent(expression string, values item, e whatisup.Event) (string, error) {
+	if !db.queues || e.Name == "" {
+		return expression, nil
+	}
+	bodies, err := encodeEvents([]whatisup.Event{e})
+	if err != nil {
+		return "", err
+	}
+	values[":event"] = &types.AttributeValueMemberL{Value: []types.AttributeValue{str(bodies[0])}}
+	values[":none"] = &types.AttributeValueMemberL{}
+	values[":now"] = number(db.now().UnixMilli())
+	return strings.Replace(expression, "SET ",
+		"SET unsent = list_append(if_not_exists(unsent, :none), :event), unsent_at = if_not_exists(unsent_at, :now), ", 1), nil
+}
+
+// changedOrGone tells what a failed condition of the i-th item means to the
+// API: the row is missing, or it has changed.
+func changedOrGone(err error, i int) error {
+	old, failed := failedAt(err, i)
+	switch {
+	case !failed:
+		return err
+	case len(old) == 0:
+		return whatisup.ErrNotFound
+	default:
+		return whatisup.ErrConflict
+	}
+}
+
+// Want stores w as what the API wants of the instance as it was read, together
+// with the record of the request if there is one. It answers ErrConflict if
+// somebody wanted something else since the read, ErrNotFound if the instance is
+// gone, and ErrClaimLost.
+func (db *DB) Want(ctx context.Context, read *whatisup.Instance, w whatisup.Wanted, once *whatisup.Once) error {
+	c := &read.Config
+	attempts := &types.AttributeValueMemberL{}
+	for _, a := range attemptRows(w.Attempts) {
+		attempts.Value = append(attempts.Value, &types.AttributeValueMemberM{Value: marshal(a)})
+	}
+	items := []types.TransactWriteItem{update(db.tables.Instances, configKey(c.Customer, c.Mode, c.ID),
+		"SET wanted = :wanted, wanted_version = :next, generation = :generation, unlink_through = :unlink, "+
+			"pair_phone = :phone, pair_serial = :serial, attempts = :attempts, changed_at = :at, request_id = :request",
+		"attribute_exists(pk) AND wanted_version = :was",
+		item{
+			":wanted": boolean(w.Online), ":was": number(read.Wanted.Version), ":next": number(read.Wanted.Version + 1),
+			":generation": number(uint64(w.Generation)), ":unlink": number(uint64(w.UnlinkThrough)),
+			":phone": str(string(w.PairPhone)), ":serial": number(w.PairSerial), ":attempts": attempts,
+			":at": number(millis(w.ChangedAt)), ":request": str(string(w.RequestID)),
+		}, nil)}
+	if once != nil {
+		items = append(items, db.onceItem(once))
+		err := db.transact(ctx, items)
+		if _, ok := failedAt(err, 1); ok {
+			return ErrClaimLost
+		}
+		return changedOrGone(err, 0)
+	}
+	// Alone it needs no transaction, which would cost twice.
+	u := items[0].Update
+	err := retry(ctx, func() error {
+		_, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+			TableName: u.TableName, Key: u.Key, UpdateExpression: u.UpdateExpression,
+			ConditionExpression: u.ConditionExpression, ExpressionAttributeValues: u.ExpressionAttributeValues,
+			ReturnValuesOnConditionCheckFailure: u.ReturnValuesOnConditionCheckFailure,
+		})
+		return translate(err)
+	})
+	return changedOrGone(err, 0)
+}
+
+// DeleteInstance moves the instance as it was read to its tombstone, counts it
+// out, and writes the event. From then on it is gone from every read; its host
+// finds the tombstone in the shard, unlinks and wipes. It answers ErrConflict
+// if any part changed since the read, and ErrNotFound if it is gone already.
+func (db *DB) DeleteInstance(ctx context.Context, read *whatisup.Instance, e whatisup.Event) error {
+	c := &read.Config
+	now := db.now()
+	row := configRowOf(c, &read.Wanted, read.Shard)
+	apart := row.MetadataApart
+	row.Name, row.Metadata, row.MetadataApart = "", "", false // of no use to anybody any more
+	row.Wanted, row.UnlinkThrough, row.DeletedAt, row.ChangedAt = false, uint64(whatisup.Everything), now.UnixMilli(), now.UnixMilli()
+	row.WantedVersion = read.Wanted.Version + 1
+	var err error
+	if row.Unsent, err = encodeEvents(read.Unsent); err != nil {
+		return err
+	}
+	if len(row.Unsent) > 0 {
+		row.UnsentAt = now.UnixMilli()
+	}
+	if err := db.keepUnsent(&row, e); err != nil {
+		return err
+	}
+	host, err := hostRowOf(&read.Observed, now)
+	if err != nil {
+		return err
+	}
+	tombstone := withKey(tombstoneKey(c.Customer, c.Mode, c.ID),
+		marshal(row, host, hostMeta{Epoch: uint64(read.Observed.Epoch), Rev: read.Rev}))
+	event, err := db.EventItem(e)
+	if err != nil {
+		return err
+	}
+	items := []types.TransactWriteItem{
+		remove(db.tables.Instances, configKey(c.Customer, c.Mode, c.ID),
+			"attribute_exists(pk) AND wanted_version = :wanted AND version = :version",
+			item{":wanted": number(read.Wanted.Version), ":version": number(c.Version)}, nil),
+		remove(db.tables.Instances, hostKey(c.Customer, c.Mode, c.ID),
+			"attribute_exists(pk) AND rev = :rev", item{":rev": number(read.Rev)}, nil),
+		put(db.tables.Instances, tombstone, "attribute_not_exists(pk)", nil, nil),
+		db.countInstance(c.Customer, c.Mode, -1, 0),
+		event,
+	}
+	if apart {
+		items = append(items, remove(db.tables.Instances, metadataKey(c.Customer, c.Mode, c.ID), "", nil, nil))
+	}
+	err = db.transact(ctx, items)
+	if err := changedOrGone(err, 0); !errors.Is(err, whatisup.ErrConflict) && err != nil {
+		return err
+	}
+	if _, ok := failedAt(err, 1); ok {
+		return whatisup.ErrConflict
+	}
+	return changedOrGone(err, 0)
+}
+
+// Sent forgets the unsent events of the API's part as it was read, now that
+// every queue has them. If another was added meanwhile all of them stay, and are
+// sent once more by the host.
+func (db *DB) Sent(ctx context.Context, read *whatisup.Instance) error {
+	c := &read.Config
+	bodies, err := encodeEvents(read.Unsent)
+	if err != nil || len(bodies) == 0 {
+		return err
+	}
+	k := configKey(c.Customer, c.Mode, c.ID)
+	if !read.DeletedAt.IsZero() {
+		k = tombstoneKey(c.Customer, c.Mode, c.ID)
+	}
+	seen := &types.AttributeValueMemberL{}
+	for _, b := range bodies {
+		seen.Value = append(seen.Value, str(b))
+	}
+	err = retry(ctx, func() error {
+		_, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+			TableName: aws.String(db.tables.Instances), Key: k,
+			UpdateExpression:          aws.String("REMOVE unsent, unsent_at"),
+			ConditionExpression:       aws.String("attribute_exists(pk) AND unsent = :seen"),
+			ExpressionAttributeValues: item{":seen": seen},
+		})
+		return translate(err)
+	})
+	if _, failed := failedAt(err, 0); failed {
+		return nil
+	}
+	return err
+}
+
+// countInstance changes a customer's count of instances of one mode; with a
+// limit it fails when the count has reached it.
+func (db *DB) countInstance(c whatisup.CustomerID, m whatisup.Mode, by, limit int) types.TransactWriteItem {
+	u := &types.Update{
+		TableName:                 aws.String(db.tables.Access),
+		Key:                       key("customer#"+string(c), "count#"+string(m)),
+		UpdateExpression:          aws.String("ADD instances :by"),
+		ExpressionAttributeValues: item{":by": &types.AttributeValueMemberN{Value: map[bool]string{true: "1", false: "-1"}[by > 0]}},
+	}
+	if limit > 0 {
+		u.ConditionExpression = aws.String("attribute_not_exists(instances) OR instances < :limit")
+		u.ExpressionAttributeValues[":limit"] = number(limit)
+	}
+	return types.TransactWriteItem{Update: u}
+}
+
+// EventItem is the log's row of an event, as part of a transaction. Its position
+// is taken now, so the transaction must commit within whatisup.PositionLag.
+func (db *DB) EventItem(e whatisup.Event) (types.TransactWriteItem, error) {
+	body, err := json.Marshal(e)
+	if err != nil {
+		return types.TransactWriteItem{}, err
+	}
+	row := eventKey(e.Customer, e.Mode, whatisup.NewPosition())
+	row["event"] = str(string(e.Name))
+	row["event_id"] = str(string(e.ID))
+	row["instance_id"] = str(string(e.Instance))
+	row["body"] = str(string(body))
+	row[attrTTL] = number(db.now().Add(whatisup.EventsKept).Unix())
+	return put(db.tables.Events, row, "attribute_not_exists(pk)", nil, nil), nil
+}

@@ -1,0 +1,294 @@
+package dynamo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"whatisup/shared/whatisup"
+)
+
+// Ref names an instance with everything needed to reach its rows.
+type Ref struct {
+	Customer whatisup.CustomerID
+	Mode     whatisup.Mode
+	ID       whatisup.InstanceID
+}
+
+// Hint is what the index says of one instance. It may be old: the base row is
+// read, by adopting, before anything is done.
+type Hint struct {
+	Ref
+	Deleted            bool
+	Online             bool
+	Generation         whatisup.Generation
+	UnlinkThrough      whatisup.Link
+	Link               whatisup.Link
+	Epoch              whatisup.Epoch
+	ObservedGeneration whatisup.Generation
+	DoneGeneration     whatisup.Generation
+	UnsentAt           int64 // unix milliseconds; of either writer's part, 0: none
+}
+
+// Work says whether the owner of the shard has something to do for the
+// instance: a link to hold or to give up, an attempt to make, an event to send.
+func (h *Hint) Work() bool {
+	switch {
+	case h.Deleted, h.UnsentAt != 0:
+		return true
+	case h.Link > 0:
+		return h.Online || h.Link <= h.UnlinkThrough || h.ObservedGeneration < h.Generation
+	default:
+		return h.ObservedGeneration < h.Generation || h.Online && h.DoneGeneration < h.Generation ||
+			h.UnlinkThrough > 0 && whatisup.Link(h.ObservedGeneration) < h.UnlinkThrough
+	}
+}
+
+// ShardInstances lists the instances of a shard from the index, deleted ones
+// that are not wiped yet included.
+func (db *DB) ShardInstances(ctx context.Context, m whatisup.Mode, s whatisup.Shard) ([]Hint, error) {
+	p := dynamodb.NewQueryPaginator(db.client, &dynamodb.QueryInput{
+		TableName:                 aws.String(db.tables.Instances),
+		IndexName:                 aws.String(IndexByShard),
+		KeyConditionExpression:    aws.String("shard_key = :shard"),
+		ExpressionAttributeValues: item{":shard": str(shardKey(m, s))},
+	})
+	var hints []Hint
+	at := map[Ref]int{}
+	for p.HasMorePages() {
+		out, err := p.NextPage(ctx)
+		if err != nil {
+			return nil, translate(err)
+		}
+		for _, row := range out.Items {
+			var r struct {
+				PK           string `dynamodbav:"pk"`
+				SK           string `dynamodbav:"sk"`
+				DeletedAt    int64  `dynamodbav:"deleted_at"`
+				HostUnsentAt int64  `dynamodbav:"host_unsent_at"`
+				UnsentAt     int64  `dynamodbav:"unsent_at"`
+
+				Wanted             bool   `dynamodbav:"wanted"`
+				Generation         uint64 `dynamodbav:"generation"`
+				UnlinkThrough      uint64 `dynamodbav:"unlink_through"`
+				Link               uint64 `dynamodbav:"link"`
+				Epoch              uint64 `dynamodbav:"epoch"`
+				ObservedGeneration uint64 `dynamodbav:"observed_generation"`
+				DoneGeneration     uint64 `dynamodbav:"done_generation"`
+			}
+			if err := attributevalue.UnmarshalMap(row, &r); err != nil {
+				return nil, err
+			}
+			customer, mode, _ := strings.Cut(strings.TrimSuffix(r.PK, suffixDeleted), "#")
+			id, host := strings.CutSuffix(r.SK, suffixHost)
+			ref := Ref{whatisup.CustomerID(customer), whatisup.Mode(mode), whatisup.InstanceID(id)}
+			n, seen := at[ref]
+			if !seen {
+				n = len(hints)
+				at[ref] = n
+				hints = append(hints, Hint{Ref: ref})
+			}
+			h := &hints[n]
+			if u := max(r.UnsentAt, r.HostUnsentAt); u > h.UnsentAt {
+				h.UnsentAt = u
+			}
+			deleted := r.DeletedAt != 0
+			if deleted {
+				h.Deleted = true
+			}
+			if host || deleted {
+				h.Link, h.Epoch = whatisup.Link(r.Link), whatisup.Epoch(r.Epoch)
+				h.ObservedGeneration, h.DoneGeneration = whatisup.Generation(r.ObservedGeneration), whatisup.Generation(r.DoneGeneration)
+			}
+			if !host {
+				h.Online, h.Generation, h.UnlinkThrough = r.Wanted, whatisup.Generation(r.Generation), whatisup.Link(r.UnlinkThrough)
+			}
+		}
+	}
+	return hints, nil
+}
+
+// Adopt makes epoch count for an instance, and reads it: from here on no write
+// of an earlier owner succeeds on its observed row, its device row, or any row
+// whose write checks the device row. It answers ErrFenced if the shard has
+// another owner by now, and ErrNotFound if the instance doesn't exist, or was
+// deleted and is already unlinked and wiped. Adopting again is harmless.
+func (db *DB) Adopt(ctx context.Context, r Ref, epoch whatisup.Epoch) (*whatisup.Instance, error) {
+	shard := db.ShardOf(r.ID)
+	// A live instance first; if there is none, its tombstone.
+	for _, k := range []item{hostKey(r.Customer, r.Mode, r.ID), tombstoneKey(r.Customer, r.Mode, r.ID)} {
+		err := db.transact(ctx, []types.TransactWriteItem{
+			check(db.tables.Fleet, epochKey(r.Mode, shard), "epoch = :mine", item{":mine": number(epoch)}, nil),
+			update(db.tables.Instances, k, "SET epoch = :mine, rev = rev + :one",
+				"attribute_exists(pk) AND attribute_exists(shard_key) AND epoch <= :mine",
+				item{":mine": number(epoch), ":one": number(1)}, nil),
+			update(db.tables.Devices, DeviceKey(r.ID), "SET epoch = :mine, customer_id = :customer, #mode = :mode",
+				"attribute_not_exists(epoch) OR epoch <= :mine",
+				item{":mine": number(epoch), ":customer": str(string(r.Customer)), ":mode": str(string(r.Mode))},
+				map[string]string{"#mode": "mode"}),
+		})
+		if err == nil {
+			return db.Owned(ctx, r)
+		}
+		if _, ok := failedAt(err, 0); ok {
+			return nil, fmt.Errorf("adopt: the shard has another owner: %w", whatisup.ErrFenced)
+		}
+		if _, ok := failedAt(err, 2); ok {
+			return nil, fmt.Errorf("adopt: the device has another owner: %w", whatisup.ErrFenced)
+		}
+		old, ok := failedAt(err, 1)
+		if !ok {
+			return nil, err
+		}
+		if len(old) > 0 && old[attrShardKey] != nil {
+			return nil, fmt.Errorf("adopt: the instance has another owner: %w", whatisup.ErrFenced)
+		}
+	}
+	return nil, whatisup.ErrNotFound
+}
+
+// Owned reads an instance for its host, consistently: the live one, or its
+// tombstone, or ErrNotFound.
+func (db *DB) Owned(ctx context.Context, r Ref) (*whatisup.Instance, error) {
+	i, err := db.Instance(ctx, r.Customer, r.Mode, r.ID)
+	if errors.Is(err, whatisup.ErrNotFound) {
+		return db.Deleted(ctx, r.Customer, r.Mode, r.ID)
+	}
+	return i, err
+}
+
+// Observe stores o as what the host found of the instance, and appends events
+// to the log, in one transaction under the epoch of i.Observed. On success
+// i.Observed is what was stored: the time of the change is set if status or
+// number changed, and the events stand in Unsent until [DB.HostSent].
+//
+// It answers ErrFenced if another host has adopted the instance, and
+// ErrNotFound if the row is not there: the instance was deleted meanwhile (then
+// adopting finds the tombstone).
+func (db *DB) Observe(ctx context.Context, i *whatisup.Instance, o whatisup.Observed, events ...whatisup.Event) error {
+	now := db.now()
+	o.Epoch = i.Observed.Epoch
+	o.UpdatedAt = i.Observed.UpdatedAt
+	if o.Status != i.Observed.Status {
+		o.Since = now
+	}
+	if o.Status != i.Observed.Status || o.PhoneNumber != i.Observed.PhoneNumber {
+		o.UpdatedAt = now
+	}
+	o.Unsent = i.Observed.Unsent
+	if db.queues {
+		o.Unsent = append(append([]whatisup.Event(nil), o.Unsent...), events...)
+	}
+	write, err := db.observeItem(i, &o)
+	if err != nil {
+		return err
+	}
+	items := []types.TransactWriteItem{write}
+	for _, e := range events {
+		it, err := db.EventItem(e)
+		if err != nil {
+			return err
+		}
+		items = append(items, it)
+	}
+	if len(items) == 1 { // alone it needs no transaction, which would cost twice
+		err = db.updateOne(ctx, write.Update)
+	} else {
+		err = db.transact(ctx, items)
+	}
+	if err := fencedOrGone(err); err != nil {
+		return err
+	}
+	i.Observed = o
+	i.Rev++
+	return nil
+}
+
+// HostSent forgets the events that stand as unsent on the observed row, now that
+// every queue has them. Errors as of Observe.
+func (db *DB) HostSent(ctx context.Context, i *whatisup.Instance) error {
+	o := i.Observed
+	o.Unsent = nil
+	write, err := db.observeItem(i, &o)
+	if err != nil {
+		return err
+	}
+	if err := fencedOrGone(db.updateOne(ctx, write.Update)); err != nil {
+		return err
+	}
+	i.Observed = o
+	i.Rev++
+	return nil
+}
+
+// observeItem writes all that a host observes in one update, so that what is
+// stored is always one moment's whole.
+func (db *DB) observeItem(i *whatisup.Instance, o *whatisup.Observed) (types.TransactWriteItem, error) {
+	row, err := hostRowOf(o, db.now())
+	if err != nil {
+		return types.TransactWriteItem{}, err
+	}
+	expression, names, values := setAll(marshal(row))
+	values[":mine"], values[":one"] = number(i.Observed.Epoch), number(1)
+	return update(db.tables.Instances, db.observedKey(i), expression+", rev = rev + :one",
+		"attribute_exists(pk) AND epoch = :mine", values, names), nil
+}
+
+func (db *DB) observedKey(i *whatisup.Instance) item {
+	c := &i.Config
+	if i.DeletedAt.IsZero() {
+		return hostKey(c.Customer, c.Mode, c.ID)
+	}
+	return tombstoneKey(c.Customer, c.Mode, c.ID)
+}
+
+func (db *DB) updateOne(ctx context.Context, u *types.Update) error {
+	return retry(ctx, func() error {
+		_, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+			TableName: u.TableName, Key: u.Key,
+			UpdateExpression: u.UpdateExpression, ConditionExpression: u.ConditionExpression,
+			ExpressionAttributeNames: u.ExpressionAttributeNames, ExpressionAttributeValues: u.ExpressionAttributeValues,
+			ReturnValuesOnConditionCheckFailure: u.ReturnValuesOnConditionCheckFailure,
+		})
+		return translate(err)
+	})
+}
+
+// fencedOrGone tells what a failed condition of the first item means to a host.
+func fencedOrGone(err error) error {
+	old, failed := failedAt(err, 0)
+	switch {
+	case !failed:
+		return err
+	case len(old) == 0:
+		return whatisup.ErrNotFound
+	default:
+		return whatisup.ErrFenced
+	}
+}
+
+// FinishDeleted takes a tombstone out of its shard, now that the link is given
+// up and wiped and every event is sent. The device row must be gone; the
+// transaction checks that, so a pairing that completes this late can't leave
+// auth state behind. Errors as of Observe, and ErrConflict while the device row
+// is still there.
+func (db *DB) FinishDeleted(ctx context.Context, i *whatisup.Instance) error {
+	err := db.transact(ctx, []types.TransactWriteItem{
+		update(db.tables.Instances, db.observedKey(i),
+			"SET phone_number = :none, link = :zero, confirmed = :no, rev = rev + :one REMOVE shard_key, unsent, unsent_at, host_unsent, host_unsent_at",
+			"attribute_exists(pk) AND attribute_exists(deleted_at) AND epoch = :mine",
+			item{":none": str(""), ":zero": number(0), ":no": boolean(false), ":one": number(1), ":mine": number(i.Observed.Epoch)}, nil),
+		check(db.tables.Devices, DeviceKey(i.Config.ID), "attribute_not_exists(pk)", nil, nil),
+		remove(db.tables.Pairings, pairingKey(i.Config.ID), "", nil, nil),
+	})
+	if _, ok := failedAt(err, 1); ok {
+		return whatisup.ErrConflict
+	}
+	return fencedOrGone(err)
+}

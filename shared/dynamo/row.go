@@ -1,0 +1,304 @@
+package dynamo
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"whatisup/shared/whatisup"
+)
+
+// configRow is what the API writes of an instance. Times are unix
+// milliseconds, 0 for none.
+type configRow struct {
+	Shard         int    `dynamodbav:"shard"`
+	ShardKey      string `dynamodbav:"shard_key,omitempty"`
+	Name          string `dynamodbav:"name"`
+	Metadata      string `dynamodbav:"metadata,omitempty"` // left out of the tombstone, and where it is apart
+	MetadataApart bool   `dynamodbav:"metadata_apart,omitempty"`
+	Version       uint64 `dynamodbav:"version"`
+	UpdatedAt     int64  `dynamodbav:"config_updated_at"`
+
+	Wanted        bool         `dynamodbav:"wanted"`
+	WantedVersion uint64       `dynamodbav:"wanted_version"`
+	Generation    uint64       `dynamodbav:"generation"`
+	UnlinkThrough uint64       `dynamodbav:"unlink_through"`
+	PairPhone     string       `dynamodbav:"pair_phone"`
+	PairSerial    uint64       `dynamodbav:"pair_serial"`
+	Attempts      []attemptRow `dynamodbav:"attempts"`
+	ChangedAt     int64        `dynamodbav:"changed_at"`
+	RequestID     string       `dynamodbav:"request_id"`
+
+	Unsent   []string `dynamodbav:"unsent,omitempty"` // envelopes
+	UnsentAt int64    `dynamodbav:"unsent_at,omitempty"`
+
+	DeletedAt int64 `dynamodbav:"deleted_at,omitempty"`
+}
+
+type attemptRow struct {
+	Generation uint64 `dynamodbav:"g"`
+	At         int64  `dynamodbav:"at"`
+}
+
+// hostRow is what the host writes of an instance. Every attribute is always
+// written, so that one update replaces the whole.
+type hostRow struct {
+	Status             string   `dynamodbav:"status"`
+	Reason             string   `dynamodbav:"reason"`
+	Since              int64    `dynamodbav:"since"`
+	NextRetryAt        int64    `dynamodbav:"next_retry_at"`
+	QRExpiresAt        int64    `dynamodbav:"qr_expires_at"`
+	PhoneNumber        string   `dynamodbav:"phone_number"`
+	Link               uint64   `dynamodbav:"link"`
+	Confirmed          bool     `dynamodbav:"confirmed"`
+	ObservedGeneration uint64   `dynamodbav:"observed_generation"`
+	DoneGeneration     uint64   `dynamodbav:"done_generation"`
+	UpdatedAt          int64    `dynamodbav:"host_updated_at"`
+	LastSeenAt         int64    `dynamodbav:"last_seen_at"`
+	FailedCause        string   `dynamodbav:"failed_cause"`
+	Unsent             []string `dynamodbav:"host_unsent"`
+	UnsentAt           int64    `dynamodbav:"host_unsent_at"`
+}
+
+// hostMeta are the attributes of an observed row that conditions look at. They
+// are written by expression only.
+type hostMeta struct {
+	Epoch uint64 `dynamodbav:"epoch"`
+	Rev   uint64 `dynamodbav:"rev"` // counts writes, for delete's copy
+}
+
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+func configRowOf(c *whatisup.Config, w *whatisup.Wanted, shard whatisup.Shard) configRow {
+	r := configRow{
+		Shard:         int(shard),
+		ShardKey:      shardKey(c.Mode, shard),
+		Name:          c.Name,
+		Metadata:      string(c.Metadata),
+		Version:       c.Version,
+		UpdatedAt:     millis(c.UpdatedAt),
+		Wanted:        w.Online,
+		Generation:    uint64(w.Generation),
+		UnlinkThrough: uint64(w.UnlinkThrough),
+		PairPhone:     string(w.PairPhone),
+		PairSerial:    w.PairSerial,
+		ChangedAt:     millis(w.ChangedAt),
+		RequestID:     string(w.RequestID),
+		Attempts:      attemptRows(w.Attempts),
+	}
+	if len(r.Metadata) > metadataInline {
+		r.Metadata, r.MetadataApart = "", true
+	}
+	return r
+}
+
+func attemptRows(attempts []whatisup.Attempt) []attemptRow {
+	rows := make([]attemptRow, 0, len(attempts))
+	for _, a := range attempts {
+		rows = append(rows, attemptRow{uint64(a.Generation), millis(a.At)})
+	}
+	return rows
+}
+
+// metadataInline is the most bytes of metadata that stand in the config row.
+const metadataInline = 1024
+
+func (r *configRow) into(i *whatisup.Instance) error {
+	i.Shard = whatisup.Shard(r.Shard)
+	i.DeletedAt = fromMillis(r.DeletedAt)
+	i.Config.Name = r.Name
+	i.Config.Version = r.Version
+	i.Config.UpdatedAt = fromMillis(r.UpdatedAt)
+	if r.Metadata != "" {
+		i.Config.Metadata = json.RawMessage(r.Metadata)
+	}
+	i.Wanted = whatisup.Wanted{
+		Online:        r.Wanted,
+		Version:       r.WantedVersion,
+		Generation:    whatisup.Generation(r.Generation),
+		UnlinkThrough: whatisup.Link(r.UnlinkThrough),
+		PairPhone:     whatisup.PhoneNumber(r.PairPhone),
+		PairSerial:    r.PairSerial,
+		ChangedAt:     fromMillis(r.ChangedAt),
+		RequestID:     whatisup.RequestID(r.RequestID),
+	}
+	for _, a := range r.Attempts {
+		i.Wanted.Attempts = append(i.Wanted.Attempts, whatisup.Attempt{Generation: whatisup.Generation(a.Generation), At: fromMillis(a.At)})
+	}
+	var err error
+	i.Unsent, err = decodeEvents(r.Unsent)
+	return err
+}
+
+func hostRowOf(o *whatisup.Observed, unsentAt time.Time) (hostRow, error) {
+	unsent, err := encodeEvents(o.Unsent)
+	if err != nil {
+		return hostRow{}, err
+	}
+	if len(unsent) == 0 {
+		unsentAt = time.Time{}
+	}
+	return hostRow{
+		Status:             string(o.Status),
+		Reason:             string(o.Reason),
+		Since:              millis(o.Since),
+		NextRetryAt:        millis(o.NextRetryAt),
+		QRExpiresAt:        millis(o.QRExpiresAt),
+		PhoneNumber:        string(o.PhoneNumber),
+		Link:               uint64(o.Link),
+		Confirmed:          o.Confirmed,
+		ObservedGeneration: uint64(o.ObservedGeneration),
+		DoneGeneration:     uint64(o.DoneGeneration),
+		UpdatedAt:          millis(o.UpdatedAt),
+		LastSeenAt:         millis(o.LastSeenAt),
+		FailedCause:        string(o.FailedCause),
+		Unsent:             unsent,
+		UnsentAt:           millis(unsentAt),
+	}, nil
+}
+
+func (r *hostRow) observed(m hostMeta) (whatisup.Observed, error) {
+	unsent, err := decodeEvents(r.Unsent)
+	return whatisup.Observed{
+		Status:             whatisup.Status(r.Status),
+		Reason:             whatisup.Reason(r.Reason),
+		Since:              fromMillis(r.Since),
+		NextRetryAt:        fromMillis(r.NextRetryAt),
+		QRExpiresAt:        fromMillis(r.QRExpiresAt),
+		PhoneNumber:        whatisup.PhoneNumber(r.PhoneNumber),
+		Link:               whatisup.Link(r.Link),
+		Confirmed:          r.Confirmed,
+		ObservedGeneration: whatisup.Generation(r.ObservedGeneration),
+		DoneGeneration:     whatisup.Generation(r.DoneGeneration),
+		Epoch:              whatisup.Epoch(m.Epoch),
+		UpdatedAt:          fromMillis(r.UpdatedAt),
+		LastSeenAt:         fromMillis(r.LastSeenAt),
+		FailedCause:        whatisup.Code(r.FailedCause),
+		Unsent:             unsent,
+	}, err
+}
+
+func encodeEvents(events []whatisup.Event) ([]string, error) {
+	out := make([]string, 0, len(events))
+	for _, e := range events {
+		b, err := json.Marshal(e)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, string(b))
+	}
+	return out, nil
+}
+
+func decodeEvents(bodies []string) ([]whatisup.Event, error) {
+	var events []whatisup.Event
+	for _, b := range bodies {
+		var e whatisup.Event
+		if err := json.Unmarshal([]byte(b), &e); err != nil {
+			return nil, fmt.Errorf("an unsent event: %w", err)
+		}
+		events = append(events, e)
+	}
+	return events, nil
+}
+
+// marshal is attributevalue.MarshalMap over several structs at once; later ones
+// win. It fails only for types that this package doesn't have.
+func marshal(rows ...any) item {
+	out := item{}
+	for _, r := range rows {
+		m, err := attributevalue.MarshalMap(r)
+		if err != nil {
+			panic(err)
+		}
+		for k, v := range m {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+func withKey(key, row item) item {
+	for k, v := range key {
+		row[k] = v
+	}
+	return row
+}
+
+// setAll is an update expression that sets every attribute of row, with its
+// names and values, in a fixed order.
+func setAll(row item) (expression string, names map[string]string, values item) {
+	names, values = map[string]string{}, item{}
+	var parts []string
+	for k, v := range row {
+		names["#"+k], values[":"+k] = k, v
+		parts = append(parts, "#"+k+" = :"+k)
+	}
+	slices.Sort(parts)
+	return "SET " + strings.Join(parts, ", "), names, values
+}
+
+// assemble builds one instance from its rows: config, host and metadata, or a
+// tombstone. ok is false while the config row is missing.
+func assemble(c whatisup.CustomerID, m whatisup.Mode, id whatisup.InstanceID, rows []item) (_ *whatisup.Instance, ok bool, err error) {
+	i := &whatisup.Instance{Config: whatisup.Config{Customer: c, Mode: m, ID: id}}
+	for _, row := range rows {
+		sk := stringOf(row[attrSK])
+		switch {
+		case strings.HasSuffix(sk, suffixMetadata):
+			i.Config.Metadata = json.RawMessage(stringOf(row["metadata"]))
+		case strings.HasSuffix(sk, suffixHost):
+			err = observedInto(i, row)
+		default:
+			ok = true
+			var r configRow
+			if err = attributevalue.UnmarshalMap(row, &r); err == nil {
+				err = r.into(i)
+			}
+			if r.DeletedAt != 0 && err == nil {
+				err = observedInto(i, row)
+			}
+		}
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	return i, ok, nil
+}
+
+func observedInto(i *whatisup.Instance, row item) error {
+	var r struct {
+		hostRow
+		hostMeta
+	}
+	if err := attributevalue.UnmarshalMap(row, &r); err != nil {
+		return err
+	}
+	o, err := r.observed(r.hostMeta)
+	i.Observed, i.Rev = o, r.Rev
+	return err
+}
+
+func stringOf(v types.AttributeValue) string {
+	if s, ok := v.(*types.AttributeValueMemberS); ok {
+		return s.Value
+	}
+	return ""
+}

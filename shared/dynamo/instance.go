@@ -104,24 +104,10 @@ func (db *DB) Instances(ctx context.Context, c whatisup.CustomerID, m whatisup.M
 	}
 }
 
-// Created is what CreateInstance writes beside the instance.
-type Created struct {
-	Event        whatisup.Event
-	Once         *whatisup.Once // nil: no Idempotency-Key
-	MaxInstances int            // 0: no limit
-}
-
-// ErrTooMany: the customer has as many instances as it may.
-var ErrTooMany = errors.New("instance limit reached")
-
-// ErrClaimLost: the record of the request is no longer held by this call;
-// another one carries it out, or has.
-var ErrClaimLost = errors.New("the claim on the request is lost")
-
 // CreateInstance writes a new instance, its event, its count, and the record of
-// the request, in one transaction. It answers ErrTooMany or ErrClaimLost, and
-// nothing was written then.
-func (db *DB) CreateInstance(ctx context.Context, cfg whatisup.Config, also Created) error {
+// the request, in one transaction. It answers whatisup.ErrTooMany or
+// ErrClaimLost, and nothing was written then.
+func (db *DB) CreateInstance(ctx context.Context, cfg whatisup.Config, also whatisup.Created) error {
 	i := &whatisup.Instance{Config: cfg, Shard: db.ShardOf(cfg.ID)}
 	row := configRowOf(&i.Config, &i.Wanted, i.Shard)
 	if err := db.keepUnsent(&row, also.Event); err != nil {
@@ -153,10 +139,10 @@ func (db *DB) CreateInstance(ctx context.Context, cfg whatisup.Config, also Crea
 	}
 	err = db.transact(ctx, items)
 	if _, ok := failedAt(err, 0); ok {
-		return ErrTooMany
+		return whatisup.ErrTooMany
 	}
 	if _, ok := failedAt(err, once); ok {
-		return ErrClaimLost
+		return whatisup.ErrClaimLost
 	}
 	return err
 }
@@ -273,7 +259,7 @@ func (db *DB) Want(ctx context.Context, read *whatisup.Instance, w whatisup.Want
 		items = append(items, db.onceItem(once))
 		err := db.transact(ctx, items)
 		if _, ok := failedAt(err, 1); ok {
-			return ErrClaimLost
+			return whatisup.ErrClaimLost
 		}
 		return changedOrGone(err, 0)
 	}
@@ -291,10 +277,10 @@ func (db *DB) Want(ctx context.Context, read *whatisup.Instance, w whatisup.Want
 }
 
 // DeleteInstance moves the instance as it was read to its tombstone, counts it
-// out, and writes the event. From then on it is gone from every read; its host
+// out, revokes the keys that are bound to it, and writes the event. From then on it is gone from every read; its host
 // finds the tombstone in the shard, unlinks and wipes. It answers ErrConflict
 // if any part changed since the read, and ErrNotFound if it is gone already.
-func (db *DB) DeleteInstance(ctx context.Context, read *whatisup.Instance, e whatisup.Event) error {
+func (db *DB) DeleteInstance(ctx context.Context, read *whatisup.Instance, e whatisup.Event, bound []whatisup.APIKey) error {
 	c := &read.Config
 	now := db.now()
 	row := configRowOf(c, &read.Wanted, read.Shard)
@@ -334,6 +320,9 @@ func (db *DB) DeleteInstance(ctx context.Context, read *whatisup.Instance, e wha
 	}
 	if apart {
 		items = append(items, remove(db.tables.Instances, metadataKey(c.Customer, c.Mode, c.ID), "", nil, nil))
+	}
+	for _, k := range bound {
+		items = append(items, db.revokeItems(k, now)...)
 	}
 	err = db.transact(ctx, items)
 	if err := changedOrGone(err, 0); !errors.Is(err, whatisup.ErrConflict) && err != nil {

@@ -37,17 +37,16 @@ type Hint struct {
 }
 
 // Work says whether the owner of the shard has something to do for the
-// instance: a link to hold or to give up, an attempt to make, an event to send.
+// instance: a link to hold or to give up, something asked and not taken up, an
+// attempt that began and has not ended, an event to send.
 func (h *Hint) Work() bool {
-	switch {
-	case h.Deleted, h.UnsentAt != 0:
+	if h.Deleted || h.UnsentAt != 0 || h.DoneGeneration < h.ObservedGeneration {
 		return true
-	case h.Link > 0:
-		return h.Online || h.Link <= h.UnlinkThrough || h.ObservedGeneration < h.Generation
-	default:
-		return h.ObservedGeneration < h.Generation || h.Online && h.DoneGeneration < h.Generation ||
-			h.UnlinkThrough > 0 && whatisup.Link(h.ObservedGeneration) < h.UnlinkThrough
 	}
+	if h.Link > 0 {
+		return h.Online || h.Link <= h.UnlinkThrough || h.ObservedGeneration < h.Generation
+	}
+	return h.Online && h.DoneGeneration < h.Generation
 }
 
 // ShardInstances lists the instances of a shard from the index, deleted ones

@@ -55,6 +55,7 @@ type hostRow struct {
 	QRExpiresAt        int64    `dynamodbav:"qr_expires_at"`
 	PhoneNumber        string   `dynamodbav:"phone_number"`
 	Link               uint64   `dynamodbav:"link"`
+	LastLink           uint64   `dynamodbav:"last_link"`
 	Confirmed          bool     `dynamodbav:"confirmed"`
 	ObservedGeneration uint64   `dynamodbav:"observed_generation"`
 	DoneGeneration     uint64   `dynamodbav:"done_generation"`
@@ -163,6 +164,7 @@ func hostRowOf(o *whatisup.Observed, unsentAt time.Time) (hostRow, error) {
 		QRExpiresAt:        millis(o.QRExpiresAt),
 		PhoneNumber:        string(o.PhoneNumber),
 		Link:               uint64(o.Link),
+		LastLink:           uint64(o.LastLink),
 		Confirmed:          o.Confirmed,
 		ObservedGeneration: uint64(o.ObservedGeneration),
 		DoneGeneration:     uint64(o.DoneGeneration),
@@ -184,6 +186,7 @@ func (r *hostRow) observed(m hostMeta) (whatisup.Observed, error) {
 		QRExpiresAt:        fromMillis(r.QRExpiresAt),
 		PhoneNumber:        whatisup.PhoneNumber(r.PhoneNumber),
 		Link:               whatisup.Link(r.Link),
+		LastLink:           whatisup.Link(r.LastLink),
 		Confirmed:          r.Confirmed,
 		ObservedGeneration: whatisup.Generation(r.ObservedGeneration),
 		DoneGeneration:     whatisup.Generation(r.DoneGeneration),

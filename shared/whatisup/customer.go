@@ -18,3 +18,11 @@ type RateLimit struct {
 	Burst     int
 	PerSecond float64
 }
+
+// Bucket is how a customer's token bucket stands.
+type Bucket struct {
+	Limit     int
+	Remaining int
+	FullAt    time.Time
+	NextIn    time.Duration // until there is a token; 0 if there is one
+}

@@ -169,4 +169,9 @@ var (
 	// ErrUnavailable: the service did not answer, throttled for too long, or
 	// the outcome is unknown.
 	ErrUnavailable = errors.New("store unavailable")
+	// ErrTooMany: the customer has as many of the thing as it may.
+	ErrTooMany = errors.New("limit reached")
+	// ErrClaimLost: the record of the request is no longer held by this call;
+	// another one carries it out, or has.
+	ErrClaimLost = errors.New("the claim on the request is lost")
 )

@@ -7,7 +7,7 @@ import (
 )
 
 // Generation counts what was asked of an instance: it rises with each QR
-// fetch, connect or pair code that starts something new.
+// fetch, pair code, connect or disconnect that changes something.
 type Generation uint64
 
 // Link numbers a pairing by the generation of the attempt that made it; 0 means
@@ -69,6 +69,7 @@ type Observed struct {
 	QRExpiresAt time.Time // zero unless Status is QR
 	PhoneNumber PhoneNumber
 	Link        Link // 0: no link
+	LastLink    Link // the newest there ever was
 	Confirmed   bool // the link has logged in once
 	// ObservedGeneration is the newest generation that the host has taken up:
 	// everything wanted up to it has been begun. It is written after the links
@@ -100,23 +101,6 @@ type Instance struct {
 	// DeletedAt is set on a tombstone: the instance is gone for its customer
 	// and waits to be unlinked and wiped.
 	DeletedAt time.Time
-}
-
-// HasLink says whether the instance has a link that is not given up.
-func (i *Instance) HasLink() bool {
-	return i.Observed.Link > 0 && i.Observed.Link > i.Wanted.UnlinkThrough
-}
-
-// Unlinking says whether a link is given up and not yet wiped.
-func (i *Instance) Unlinking() bool {
-	return i.Observed.Link > 0 && i.Observed.Link <= i.Wanted.UnlinkThrough
-}
-
-// AttemptOpen says whether an attempt to pair is wanted or running.
-func (i *Instance) AttemptOpen() bool {
-	return i.Wanted.Online && !i.HasLink() &&
-		i.Wanted.Generation > i.Observed.DoneGeneration &&
-		Link(i.Wanted.Generation) > i.Wanted.UnlinkThrough
 }
 
 // Detail is the status object of the wire.

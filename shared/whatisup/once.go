@@ -13,3 +13,10 @@ type Once struct {
 	Answer    []byte    // sealed
 	ExpiresAt time.Time // 24 hours after the first call
 }
+
+// Created is what is written together with a new instance.
+type Created struct {
+	Event        Event
+	Once         *Once // nil: no Idempotency-Key
+	MaxInstances int   // 0: no limit
+}

@@ -1,0 +1,114 @@
+package local
+
+import (
+	"encoding/json"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// module is the prefix of the project's own packages.
+const module = "whatisup/"
+
+// A room may import what its row names, itself, and the packages below it.
+// Tests are free to import what they need.
+var rooms = []struct {
+	room    string
+	may     []string // rooms, with everything below them
+	because string
+}{
+	{"shared/whatisup", nil, "the vocabulary knows no technology"},
+	{"shared/seal", nil, "sealing knows bytes, not the product"},
+	{"shared/qr", nil, "a picture of a text"},
+	{"shared/lambdahttp", nil, "an adapter between two foreign shapes"},
+	{"shared/dashboard", nil, "static files; all it knows is the public API"},
+	{"shared/dynamo", []string{"shared/whatisup"}, "the only room that knows tables"},
+	{"shared/queue", []string{"shared/whatisup"}, "the only room that knows queues"},
+	{"shared/httpapi", []string{"shared/whatisup", "shared/qr"}, "handlers reach stores through their own small interfaces"},
+	{"shared/operator", []string{"shared/whatisup", "shared/dynamo"}, "the operator's work is on the tables"},
+	{"functions", []string{"shared"}, "a main wires; it never links whatsmeow"},
+	{"sessionhost/fleet", []string{"shared/whatisup"}, "ownership knows nothing of WhatsApp"},
+	{"sessionhost/session", []string{"shared/whatisup", "shared/qr"}, "one instance, whatever stores it; qr for the picture in qr.updated"},
+	{"sessionhost/devicestore", []string{"shared/whatisup", "shared/seal"}, "auth state on its own table"},
+	{"sessionhost", []string{"sessionhost", "shared"}, "the host's program wires its rooms"},
+	{"local/aws", nil, "a stand-in for AWS must not know who calls it"},
+	{"local/whatsapp", nil, "a stand-in for WhatsApp must not know who calls it"},
+	{"local/gateway", []string{"shared/lambdahttp"}, "API Gateway knows events and routes"},
+	{"local", []string{"local", "shared", "sessionhost"}, "everything on one machine; the functions are linked as handlers, never as mains"},
+}
+
+// Only these rooms may link whatsmeow; Lambdas stay small without it.
+var linksWhatsmeow = []string{"sessionhost", "local"}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+}
+
+func TestImports(t *testing.T) {
+	for _, p := range packages(t) {
+		name, ok := strings.CutPrefix(p.ImportPath, module)
+		if !ok {
+			continue
+		}
+		i := roomOf(name)
+		if i < 0 {
+			t.Errorf("%s belongs to no room", name)
+			continue
+		}
+		row := rooms[i]
+		for _, imported := range p.Imports {
+			if strings.HasPrefix(imported, "go.mau.fi/whatsmeow") && !within(name, linksWhatsmeow) {
+				t.Errorf("%s imports %s: only %v may", name, imported, linksWhatsmeow)
+			}
+			own, ok := strings.CutPrefix(imported, module)
+			if ok && !within(own, append([]string{row.room}, row.may...)) {
+				t.Errorf("%s imports %s: %s", name, own, row.because)
+			}
+		}
+	}
+}
+
+// roomOf finds the most particular row that a package falls under.
+func roomOf(name string) int {
+	for i, r := range rooms {
+		if within(name, []string{r.room}) {
+			return i
+		}
+	}
+	return -1
+}
+
+func within(name string, rooms []string) bool {
+	for _, r := range rooms {
+		if name == r || strings.HasPrefix(name, r+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+func packages(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", "./...")
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []goPackage
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		if err := dec.Decode(&p); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	if len(all) < 5 {
+		t.Fatalf("go list found only %d packages", len(all))
+	}
+	return all
+}

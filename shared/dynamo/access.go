@@ -1,0 +1,507 @@
+package dynamo
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"whatisup/shared/whatisup"
+)
+
+// customerRow is a customer. Times are unix milliseconds, 0 for none.
+type customerRow struct {
+	ID           string  `dynamodbav:"customer_id"`
+	Name         string  `dynamodbav:"name"`
+	Suspended    bool    `dynamodbav:"suspended"`
+	MaxInstances int     `dynamodbav:"max_instances"`
+	Burst        int     `dynamodbav:"burst"`
+	PerSecond    float64 `dynamodbav:"per_second"`
+	CreatedAt    int64   `dynamodbav:"created_at"`
+}
+
+func (r *customerRow) customer() whatisup.Customer {
+	return whatisup.Customer{
+		ID: whatisup.CustomerID(r.ID), Name: r.Name, Suspended: r.Suspended, MaxInstances: r.MaxInstances,
+		Limits:    whatisup.RateLimit{Burst: r.Burst, PerSecond: r.PerSecond},
+		CreatedAt: fromMillis(r.CreatedAt),
+	}
+}
+
+// keyRow is a key: whole under its own id, without hash under its customer.
+type keyRow struct {
+	ID         string `dynamodbav:"key_id"`
+	Customer   string `dynamodbav:"customer_id"`
+	Mode       string `dynamodbav:"mode"`
+	Instance   string `dynamodbav:"instance_id"`
+	Name       string `dynamodbav:"name"`
+	Prefix     string `dynamodbav:"prefix"`
+	Hash       []byte `dynamodbav:"hash,omitempty"`
+	Pepper     int    `dynamodbav:"pepper"`
+	LastUsedAt int64  `dynamodbav:"last_used_at"`
+	ExpiresAt  int64  `dynamodbav:"expires_at"`
+	CreatedAt  int64  `dynamodbav:"created_at"`
+	RevokedAt  int64  `dynamodbav:"revoked_at"`
+}
+
+func (r *keyRow) key() whatisup.APIKey {
+	return whatisup.APIKey{
+		ID: whatisup.KeyID(r.ID), Customer: whatisup.CustomerID(r.Customer), Mode: whatisup.Mode(r.Mode),
+		Instance: whatisup.InstanceID(r.Instance), Name: r.Name, Prefix: r.Prefix,
+		Hash: r.Hash, Pepper: r.Pepper,
+		LastUsedAt: fromMillis(r.LastUsedAt), ExpiresAt: fromMillis(r.ExpiresAt),
+		CreatedAt: fromMillis(r.CreatedAt), RevokedAt: fromMillis(r.RevokedAt),
+	}
+}
+
+func keyRowOf(k *whatisup.APIKey) keyRow {
+	return keyRow{
+		ID: string(k.ID), Customer: string(k.Customer), Mode: string(k.Mode), Instance: string(k.Instance),
+		Name: k.Name, Prefix: k.Prefix, Hash: k.Hash, Pepper: k.Pepper,
+		LastUsedAt: millis(k.LastUsedAt), ExpiresAt: millis(k.ExpiresAt),
+		CreatedAt: millis(k.CreatedAt), RevokedAt: millis(k.RevokedAt),
+	}
+}
+
+func customerKey(c whatisup.CustomerID) item { return key("customer#"+string(c), "customer") }
+
+func apiKeyKey(id whatisup.KeyID) item { return key("key#"+string(id), "key") }
+
+func listedKeyKey(c whatisup.CustomerID, m whatisup.Mode, id whatisup.KeyID) item {
+	return key("customer#"+string(c), "key#"+string(m)+"#"+string(id))
+}
+
+func bucketKey(c whatisup.CustomerID, m whatisup.Mode) item {
+	return key("bucket#"+owner(c, m), "bucket")
+}
+
+const customersPartition = "customers"
+
+// CreateCustomer writes a customer and its first keys, all or nothing. It
+// answers ErrConflict if the id is taken.
+func (db *DB) CreateCustomer(ctx context.Context, c whatisup.Customer, keys ...whatisup.APIKey) error {
+	row := marshal(customerRow{
+		ID: string(c.ID), Name: c.Name, Suspended: c.Suspended, MaxInstances: c.MaxInstances,
+		Burst: c.Limits.Burst, PerSecond: c.Limits.PerSecond, CreatedAt: millis(c.CreatedAt),
+	})
+	items := []types.TransactWriteItem{
+		put(db.tables.Access, withKey(customerKey(c.ID), row), "attribute_not_exists(pk)", nil, nil),
+		put(db.tables.Access, key(customersPartition, string(c.ID)), "", nil, nil),
+	}
+	for _, k := range keys {
+		items = append(items, db.keyItems(k)...)
+	}
+	err := db.transact(ctx, items)
+	if _, failed := failedAt(err, 0); failed {
+		return whatisup.ErrConflict
+	}
+	return err
+}
+
+// Customer reads a customer, consistently, or ErrNotFound.
+func (db *DB) Customer(ctx context.Context, c whatisup.CustomerID) (whatisup.Customer, error) {
+	var r customerRow
+	err := db.accessRow(ctx, customerKey(c), &r)
+	return r.customer(), err
+}
+
+// Customers lists all customers, oldest first.
+func (db *DB) Customers(ctx context.Context) iter.Seq2[whatisup.Customer, error] {
+	return func(yield func(whatisup.Customer, error) bool) {
+		for row, err := range db.query(ctx, &dynamodb.QueryInput{
+			TableName:                 aws.String(db.tables.Access),
+			KeyConditionExpression:    aws.String("pk = :pk"),
+			ExpressionAttributeValues: item{":pk": str(customersPartition)},
+		}) {
+			var c whatisup.Customer
+			if err == nil {
+				c, err = db.Customer(ctx, whatisup.CustomerID(stringOf(row[attrSK])))
+			}
+			if !yield(c, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// SetSuspended suspends a customer or lets it back, or answers ErrNotFound.
+func (db *DB) SetSuspended(ctx context.Context, c whatisup.CustomerID, suspended bool) error {
+	return db.updateCustomer(ctx, c, "SET suspended = :suspended", item{":suspended": boolean(suspended)})
+}
+
+// SetLimits stores what a customer may, zero values meaning the deployment's.
+func (db *DB) SetLimits(ctx context.Context, c whatisup.CustomerID, maxInstances int, l whatisup.RateLimit) error {
+	return db.updateCustomer(ctx, c, "SET max_instances = :max, burst = :burst, per_second = :rate", item{
+		":max": number(maxInstances), ":burst": number(l.Burst),
+		":rate": &types.AttributeValueMemberN{Value: strconv.FormatFloat(l.PerSecond, 'f', -1, 64)},
+	})
+}
+
+func (db *DB) updateCustomer(ctx context.Context, c whatisup.CustomerID, expression string, values item) error {
+	_, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		TableName: aws.String(db.tables.Access), Key: customerKey(c),
+		UpdateExpression: aws.String(expression), ConditionExpression: aws.String("attribute_exists(pk)"),
+		ExpressionAttributeValues: values,
+	})
+	return goneIfFailed(translate(err))
+}
+
+// goneIfFailed is for a write whose only condition is that the row exists.
+func goneIfFailed(err error) error {
+	if _, failed := failedAt(err, 0); failed {
+		return whatisup.ErrNotFound
+	}
+	return err
+}
+
+// keyItems are both rows of a new key.
+func (db *DB) keyItems(k whatisup.APIKey) []types.TransactWriteItem {
+	row := keyRowOf(&k)
+	listed := row
+	listed.Hash = nil
+	return []types.TransactWriteItem{
+		put(db.tables.Access, withKey(apiKeyKey(k.ID), marshal(row)), "attribute_not_exists(pk)", nil, nil),
+		put(db.tables.Access, withKey(listedKeyKey(k.Customer, k.Mode, k.ID), marshal(listed)), "", nil, nil),
+	}
+}
+
+// CreateKey writes a key, and the record of the request if there is one. It
+// answers ErrClaimLost.
+func (db *DB) CreateKey(ctx context.Context, k whatisup.APIKey, once *whatisup.Once) error {
+	items := db.keyItems(k)
+	if once != nil {
+		items = append(items, db.onceItem(once))
+	}
+	err := db.transact(ctx, items)
+	if _, failed := failedAt(err, 2); failed {
+		return whatisup.ErrClaimLost
+	}
+	return err
+}
+
+// Key reads a key with its hash, consistently, or ErrNotFound. A revoked key is
+// found, and says so.
+func (db *DB) Key(ctx context.Context, id whatisup.KeyID) (whatisup.APIKey, error) {
+	var r keyRow
+	err := db.accessRow(ctx, apiKeyKey(id), &r)
+	return r.key(), err
+}
+
+// Keys lists a customer's keys of one mode that are not revoked, newest first,
+// without their hashes.
+func (db *DB) Keys(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode) iter.Seq2[whatisup.APIKey, error] {
+	return func(yield func(whatisup.APIKey, error) bool) {
+		for row, err := range db.query(ctx, &dynamodb.QueryInput{
+			TableName:              aws.String(db.tables.Access),
+			KeyConditionExpression: aws.String("pk = :pk AND begins_with(sk, :sk)"),
+			ExpressionAttributeValues: item{
+				":pk": str("customer#" + string(c)), ":sk": str("key#" + string(m) + "#"),
+			},
+			ScanIndexForward: aws.Bool(false),
+			ConsistentRead:   aws.Bool(true),
+		}) {
+			var r keyRow
+			if err == nil {
+				err = attributevalue.UnmarshalMap(row, &r)
+			}
+			if !yield(r.key(), err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// revokeItems end a key: it stays known under its id, so that its holder is told
+// that it is revoked, and leaves its customer's list.
+func (db *DB) revokeItems(k whatisup.APIKey, at time.Time) []types.TransactWriteItem {
+	return []types.TransactWriteItem{
+		update(db.tables.Access, apiKeyKey(k.ID), "SET revoked_at = :at", "attribute_exists(pk)",
+			item{":at": number(millis(at))}, nil),
+		remove(db.tables.Access, listedKeyKey(k.Customer, k.Mode, k.ID), "", nil, nil),
+	}
+}
+
+// RevokeKey ends a key of the customer and mode. It answers ErrNotFound for
+// another's, an unknown and a revoked one.
+func (db *DB) RevokeKey(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, id whatisup.KeyID) error {
+	items := db.revokeItems(whatisup.APIKey{ID: id, Customer: c, Mode: m}, db.now())
+	// The listed row is what tells whose the key is.
+	items[1] = remove(db.tables.Access, listedKeyKey(c, m, id), "attribute_exists(pk)", nil, nil)
+	err := db.transact(ctx, items)
+	if _, ok := errors.AsType[*conditionFailed](err); ok {
+		return whatisup.ErrNotFound
+	}
+	return err
+}
+
+// TouchKey notes when a key was last used. A key that was revoked meanwhile is
+// left alone.
+func (db *DB) TouchKey(ctx context.Context, k whatisup.APIKey, at time.Time) error {
+	_, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		TableName: aws.String(db.tables.Access), Key: listedKeyKey(k.Customer, k.Mode, k.ID),
+		UpdateExpression:          aws.String("SET last_used_at = :at"),
+		ConditionExpression:       aws.String("attribute_exists(pk) AND last_used_at < :at"),
+		ExpressionAttributeValues: item{":at": number(millis(at))},
+	})
+	if err := translate(err); !isConditionFailed(err) {
+		return err
+	}
+	return nil
+}
+
+// RehashKey replaces a key's hash by one made with a newer pepper, unless that
+// has happened already.
+func (db *DB) RehashKey(ctx context.Context, k whatisup.APIKey, hash []byte, pepper int) error {
+	_, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		TableName: aws.String(db.tables.Access), Key: apiKeyKey(k.ID),
+		UpdateExpression:         aws.String("SET #hash = :hash, pepper = :pepper"),
+		ConditionExpression:      aws.String("attribute_exists(pk) AND pepper < :pepper"),
+		ExpressionAttributeNames: map[string]string{"#hash": "hash"},
+		ExpressionAttributeValues: item{
+			":hash": &types.AttributeValueMemberB{Value: hash}, ":pepper": number(pepper),
+		},
+	})
+	if err := translate(err); !isConditionFailed(err) {
+		return err
+	}
+	return nil
+}
+
+func isConditionFailed(err error) bool {
+	_, ok := errors.AsType[*conditionFailed](err)
+	return ok
+}
+
+// Take takes one token from a customer's bucket, and answers how it stands
+// afterwards; ErrTooMany if it was empty.
+//
+// The row keeps one number: the moment at which the bucket is full again, in
+// microseconds. Taking a token moves it by the time one token takes to grow.
+// That is an addition, so any number of functions share the row without reading
+// it first; only a bucket that was full has its moment in the past, and is set
+// from now instead.
+func (db *DB) Take(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, l whatisup.RateLimit) (whatisup.Bucket, error) {
+	token := micros(1 / l.PerSecond)
+	for range 4 {
+		now := db.now()
+		at := now.UnixMicro()
+		most := at + token*int64(l.Burst-1)
+		// The usual case first: the bucket is neither full nor empty.
+		out, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+			TableName: aws.String(db.tables.Access), Key: bucketKey(c, m),
+			UpdateExpression:    aws.String("SET full_at = full_at + :token"),
+			ConditionExpression: aws.String("full_at BETWEEN :now AND :most"),
+			ExpressionAttributeValues: item{
+				":token": number(token), ":now": number(at), ":most": number(most),
+			},
+			ReturnValues:                        types.ReturnValueUpdatedNew,
+			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+		})
+		if err == nil {
+			return bucket(intOf(out.Attributes["full_at"]), l, now), nil
+		}
+		old, failed := failedAt(translate(err), 0)
+		if !failed {
+			return whatisup.Bucket{}, translate(err)
+		}
+		if full := intOf(old["full_at"]); full > most {
+			return bucket(full, l, now), whatisup.ErrTooMany
+		}
+		_, err = db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+			TableName: aws.String(db.tables.Access), Key: bucketKey(c, m),
+			UpdateExpression:          aws.String("SET full_at = :next"),
+			ConditionExpression:       aws.String("attribute_not_exists(full_at) OR full_at < :now"),
+			ExpressionAttributeValues: item{":next": number(at + token), ":now": number(at)},
+		})
+		if err == nil {
+			return bucket(at+token, l, now), nil
+		}
+		if _, failed := failedAt(translate(err), 0); !failed {
+			return whatisup.Bucket{}, translate(err)
+		}
+		// Another call set it from its own now: add to that.
+	}
+	return whatisup.Bucket{}, whatisup.ErrUnavailable
+}
+
+// Bucket says how a customer's bucket stands, and takes nothing from it.
+func (db *DB) Bucket(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, l whatisup.RateLimit) (whatisup.Bucket, error) {
+	out, err := db.client.GetItem(ctx, &dynamodb.GetItemInput{
+		TableName: aws.String(db.tables.Access), Key: bucketKey(c, m), ConsistentRead: aws.Bool(true),
+	})
+	if err != nil {
+		return whatisup.Bucket{}, translate(err)
+	}
+	return bucket(intOf(out.Item["full_at"]), l, db.now()), nil
+}
+
+func bucket(fullAt int64, l whatisup.RateLimit, now time.Time) whatisup.Bucket {
+	token := micros(1 / l.PerSecond)
+	missing := max(fullAt-now.UnixMicro(), 0)
+	b := whatisup.Bucket{
+		Limit:     l.Burst,
+		Remaining: max(l.Burst-int((missing+token-1)/token), 0),
+		FullAt:    now.Add(time.Duration(missing) * time.Microsecond).UTC(),
+	}
+	if wait := missing - token*int64(l.Burst-1); wait > 0 {
+		b.NextIn = time.Duration(wait) * time.Microsecond
+	}
+	return b
+}
+
+func micros(seconds float64) int64 { return max(int64(math.Round(seconds*1e6)), 1) }
+
+// Occupy takes one of a customer's limited places of one kind for id, until the
+// given time unless it is taken again; or ErrTooMany. A place whose time has
+// passed is free. It may be asked again for an id that has its place already.
+func (db *DB) Occupy(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, kind, id string, until time.Time, limit int) error {
+	k := key("customer#"+string(c), kind+"#"+string(m))
+	names := map[string]string{"#id": id}
+	for range 4 {
+		out, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+			TableName: aws.String(db.tables.Access), Key: k,
+			UpdateExpression:          aws.String("SET places.#id = :until"),
+			ConditionExpression:       aws.String("attribute_exists(places) AND (size(places) < :limit OR attribute_exists(places.#id))"),
+			ExpressionAttributeNames:  names,
+			ExpressionAttributeValues: item{":until": number(millis(until)), ":limit": number(limit)},
+
+			ReturnValues:                        types.ReturnValueAllNew,
+			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+		})
+		if err == nil {
+			// Keep the row small while it is read anyway; losing a race here
+			// costs nothing.
+			if past := passed(out.Attributes, db.now()); len(past) >= placesSwept {
+				return db.vacate(ctx, k, past)
+			}
+			return nil
+		}
+		old, failed := failedAt(translate(err), 0)
+		if !failed {
+			return translate(err)
+		}
+		if _, there := old["places"]; !there {
+			_, err = db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+				TableName: aws.String(db.tables.Access), Key: k,
+				UpdateExpression:          aws.String("SET places = if_not_exists(places, :none)"),
+				ExpressionAttributeValues: item{":none": &types.AttributeValueMemberM{Value: item{}}},
+			})
+			if err != nil {
+				return translate(err)
+			}
+			continue
+		}
+		past := passed(old, db.now())
+		if len(past) == 0 {
+			return whatisup.ErrTooMany
+		}
+		if err := db.vacate(ctx, k, past); err != nil {
+			return err
+		}
+	}
+	return whatisup.ErrTooMany
+}
+
+// placesSwept is how many places must have passed before a row is swept that is
+// not full.
+const placesSwept = 16
+
+// Vacate gives a place back before its time.
+func (db *DB) Vacate(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, kind, id string) error {
+	_, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		TableName: aws.String(db.tables.Access), Key: key("customer#"+string(c), kind+"#"+string(m)),
+		UpdateExpression:         aws.String("REMOVE places.#id"),
+		ConditionExpression:      aws.String("attribute_exists(places)"),
+		ExpressionAttributeNames: map[string]string{"#id": id},
+	})
+	if err := translate(err); !isConditionFailed(err) {
+		return err
+	}
+	return nil
+}
+
+func (db *DB) vacate(ctx context.Context, k item, past map[string]types.AttributeValue) error {
+	for id, until := range past {
+		_, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+			TableName: aws.String(db.tables.Access), Key: k,
+			UpdateExpression:          aws.String("REMOVE places.#id"),
+			ConditionExpression:       aws.String("places.#id = :until"), // not if it was taken again
+			ExpressionAttributeNames:  map[string]string{"#id": id},
+			ExpressionAttributeValues: item{":until": until},
+		})
+		if err := translate(err); err != nil && !isConditionFailed(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+func passed(row item, now time.Time) map[string]types.AttributeValue {
+	places, _ := row["places"].(*types.AttributeValueMemberM)
+	if places == nil {
+		return nil
+	}
+	past := map[string]types.AttributeValue{}
+	for id, until := range places.Value {
+		if intOf(until) <= now.UnixMilli() {
+			past[id] = until
+		}
+	}
+	return past
+}
+
+func intOf(v types.AttributeValue) int64 {
+	n, ok := v.(*types.AttributeValueMemberN)
+	if !ok {
+		return 0
+	}
+	i, err := strconv.ParseInt(n.Value, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return i
+}
+
+// accessRow reads one row of the access table into out, consistently, or
+// ErrNotFound.
+func (db *DB) accessRow(ctx context.Context, k item, out any) error {
+	got, err := db.client.GetItem(ctx, &dynamodb.GetItemInput{
+		TableName: aws.String(db.tables.Access), Key: k, ConsistentRead: aws.Bool(true),
+	})
+	if err != nil {
+		return translate(err)
+	}
+	if got.Item == nil {
+		return whatisup.ErrNotFound
+	}
+	return attributevalue.UnmarshalMap(got.Item, out)
+}
+
+// query reads all pages of a query as the loop goes on. An error ends it.
+func (db *DB) query(ctx context.Context, in *dynamodb.QueryInput) iter.Seq2[item, error] {
+	return func(yield func(item, error) bool) {
+		for {
+			out, err := db.client.Query(ctx, in)
+			if err != nil {
+				yield(nil, translate(err))
+				return
+			}
+			for _, row := range out.Items {
+				if !yield(row, nil) {
+					return
+				}
+			}
+			if out.LastEvaluatedKey == nil {
+				return
+			}
+			in.ExclusiveStartKey = out.LastEvaluatedKey
+		}
+	}
+}

@@ -1,0 +1,120 @@
+package whatisup
+
+import "time"
+
+// HasLink says whether the instance has a link that is not given up.
+func (i *Instance) HasLink() bool {
+	return i.Observed.Link > 0 && i.Observed.Link > i.Wanted.UnlinkThrough
+}
+
+// Unlinking says whether a link is given up and not yet wiped.
+func (i *Instance) Unlinking() bool {
+	return i.Observed.Link > 0 && i.Observed.Link <= i.Wanted.UnlinkThrough
+}
+
+// AttemptOpen says whether an attempt to pair is wanted or running.
+func (i *Instance) AttemptOpen() bool {
+	return i.Wanted.Online && !i.HasLink() &&
+		i.Wanted.Generation > i.Observed.DoneGeneration &&
+		Link(i.Wanted.Generation) > i.Wanted.UnlinkThrough
+}
+
+// The functions below say what each call makes of what is wanted. changed is
+// false where it is wanted already; then nothing is written, and a wake-up is
+// enough. They decide nothing about what a call may do in the present state.
+
+// WantAttempt wants an attempt to pair: the open one, or a new generation.
+func (i *Instance) WantAttempt(now time.Time, r RequestID) (w Wanted, changed bool) {
+	if i.AttemptOpen() {
+		return i.Wanted, false
+	}
+	w = i.asked(now, r)
+	w.Online = true
+	w.PairPhone, w.PairSerial = "", i.Wanted.PairSerial
+	w.Attempts = append([]Attempt(nil), i.recentAttempts(now)...)
+	w.Attempts = append(w.Attempts, Attempt{w.Generation, now})
+	if n := len(w.Attempts); n > AttemptsKept {
+		w.Attempts = w.Attempts[n-AttemptsKept:]
+	}
+	return w, true
+}
+
+// WantPairCode wants a pair code for a number within an attempt.
+func (i *Instance) WantPairCode(number PhoneNumber, now time.Time, r RequestID) (w Wanted, changed bool) {
+	w, changed = i.WantAttempt(now, r)
+	if w.PairPhone == number {
+		return w, changed
+	}
+	w.PairPhone = number
+	w.PairSerial++
+	w.ChangedAt, w.RequestID = now, r
+	return w, true
+}
+
+// WantConnect wants the link's connection resumed at once, or without a link an
+// attempt to pair.
+func (i *Instance) WantConnect(now time.Time, r RequestID) (w Wanted, changed bool) {
+	if !i.HasLink() {
+		return i.WantAttempt(now, r)
+	}
+	if i.Wanted.Online && i.Wanted.Generation > i.Observed.ObservedGeneration {
+		return i.Wanted, false // asked, and not taken up yet
+	}
+	w = i.asked(now, r)
+	w.Online = true
+	return w, true
+}
+
+// WantStop wants the connection closed and the link kept, or the attempt ended.
+func (i *Instance) WantStop(now time.Time, r RequestID) (w Wanted, changed bool) {
+	if !i.Wanted.Online {
+		return i.Wanted, false
+	}
+	w = i.asked(now, r)
+	w.Online = false
+	return w, true
+}
+
+// WantLogout gives up the link, an attempt that is under way, and whatever it
+// may still bring.
+func (i *Instance) WantLogout(now time.Time, r RequestID) (w Wanted, changed bool) {
+	if !i.Wanted.Online && i.Wanted.UnlinkThrough >= Link(i.Wanted.Generation) && i.Wanted.Generation > 0 {
+		return i.Wanted, false
+	}
+	w = i.Wanted
+	if w.Generation == 0 {
+		w.Generation = 1 // so that there is something to give up
+	}
+	w.Online, w.UnlinkThrough = false, Link(w.Generation)
+	w.Attempts = nil
+	w.ChangedAt, w.RequestID = now, r
+	return w, true
+}
+
+func (i *Instance) asked(now time.Time, r RequestID) Wanted {
+	w := i.Wanted
+	w.Generation++
+	w.ChangedAt, w.RequestID = now, r
+	return w
+}
+
+// ThrottledFor says how long the instance must wait before another attempt: 0
+// unless the last [AttemptsKept] attempts all fell within [AttemptWindow] and
+// none of them was scanned.
+func (i *Instance) ThrottledFor(now time.Time) time.Duration {
+	recent := i.recentAttempts(now)
+	if len(recent) < AttemptsKept {
+		return 0
+	}
+	return recent[0].At.Add(AttemptWindow).Sub(now)
+}
+
+// recentAttempts are those within the window that made no link.
+func (i *Instance) recentAttempts(now time.Time) []Attempt {
+	for n, a := range i.Wanted.Attempts {
+		if now.Sub(a.At) < AttemptWindow && Link(a.Generation) > i.Observed.LastLink {
+			return i.Wanted.Attempts[n:]
+		}
+	}
+	return nil
+}

@@ -60,6 +60,12 @@ func NewEvent(name EventName, c CustomerID, m Mode, i InstanceID, at time.Time, 
 	}, nil
 }
 
+// Logged is an event in the log.
+type Logged struct {
+	Position Position
+	Event
+}
+
 // Position is an event's place in the log: a version 7 UUID taken when the
 // event is committed, at most [PositionLag] before the commit.
 type Position string

@@ -1,0 +1,222 @@
+package whatsapp
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+const (
+	maxControlBody = 64 << 10
+	maxControlWait = 60 * time.Second
+)
+
+func (s *Server) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /ws/chat", s.serveChat)
+	mux.HandleFunc("GET /{$}", s.servePage)
+	mux.HandleFunc("GET /sw.js", s.serveWorker)
+
+	// The control calls change things: not for a page of somebody else that
+	// happens to be open in a browser on this machine.
+	guard := http.NewCrossOriginProtection()
+	control := func(pattern string, handler func(*http.Request) (any, error)) {
+		mux.Handle(pattern, guard.Handler(controlHandler(handler)))
+	}
+	control("GET /control/root", s.controlRoot)
+	control("POST /control/scan", s.controlScan)
+	control("POST /control/enter-code", s.controlEnterCode)
+	control("POST /control/passkey", s.controlPasskey)
+	control("POST /control/messages", s.controlSend)
+	control("GET /control/messages", s.controlMessages)
+	control("POST /control/unlink", s.controlUnlink)
+	control("POST /control/faults", s.controlInject)
+	control("GET /control/faults", s.controlFaults)
+	control("DELETE /control/faults", s.controlClearFaults)
+	control("GET /control/devices", s.controlDevices)
+	control("GET /control/journal", s.controlJournal)
+	return mux
+}
+
+// servePage is what a client reads to learn the current client version.
+func (s *Server) servePage(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	fmt.Fprintf(w, `<!DOCTYPE html><title>WhatsApp simulator</title><script>{"server_revision":%d,"client_revision":%d,"tier":"simulator"}</script>`, s.cfg.Revision, s.cfg.Revision)
+}
+
+// serveWorker is the other place where clients look for it.
+func (s *Server) serveWorker(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/javascript")
+	fmt.Fprintf(w, `const config={\"server_revision\":%d,\"client_revision\":%d,\"tier\":\"simulator\"};`, s.cfg.Revision, s.cfg.Revision)
+}
+
+func controlHandler(handle func(*http.Request) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer, err := handle(r)
+		status := http.StatusOK
+		if err != nil {
+			e, ok := errors.AsType[*Error](err)
+			if !ok {
+				e = refuse(http.StatusInternalServerError, "internal", "%v", err)
+			}
+			status = e.Status
+			answer = map[string]any{"error": map[string]string{"code": e.Code, "message": e.Message}}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(answer)
+	})
+}
+
+func body[T any](r *http.Request) (out T, err error) {
+	decoder := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxControlBody))
+	decoder.DisallowUnknownFields()
+	if err = decoder.Decode(&out); err != nil && !errors.Is(err, io.EOF) {
+		return out, badRequest("cannot read the body: %v", err)
+	}
+	return out, nil
+}
+
+func orWorld(world string) string {
+	if world == "" {
+		return DefaultWorld
+	}
+	return world
+}
+
+func (s *Server) controlRoot(*http.Request) (any, error) {
+	root := s.Root()
+	return map[string]string{"root": hex.EncodeToString(root[:]), "ca": string(s.ca)}, nil
+}
+
+func (s *Server) controlScan(r *http.Request) (any, error) {
+	in, err := body[struct {
+		World       string `json:"world"`
+		Instance    string `json:"instance"`
+		QR          string `json:"qr"`
+		PhoneNumber string `json:"phone_number"`
+	}](r)
+	if err != nil {
+		return nil, err
+	}
+	if in.QR == "" {
+		return nil, s.withoutQR(orWorld(in.World), in.Instance)
+	}
+	return s.ScanQR(r.Context(), orWorld(in.World), in.QR, in.PhoneNumber)
+}
+
+// withoutQR answers a scan that names an instance alone. The text of a code
+// holds a secret that the device shares with the phone and never with the
+// server, so the simulator cannot know it.
+func (s *Server) withoutQR(world, instance string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if instance != "" && c.world == world && c.instance == instance && c.registration != nil && !c.registration.busy {
+			return refuse(http.StatusBadRequest, "qr_required", "a code is shown; its text must be given as qr, as it holds a secret that only the device knows")
+		}
+	}
+	return errNothingToScan
+}
+
+func (s *Server) controlEnterCode(r *http.Request) (any, error) {
+	in, err := body[struct {
+		World       string `json:"world"`
+		Code        string `json:"code"`
+		PhoneNumber string `json:"phone_number"`
+	}](r)
+	if err != nil {
+		return nil, err
+	}
+	return s.EnterCode(r.Context(), orWorld(in.World), in.Code, in.PhoneNumber)
+}
+
+func (s *Server) controlUnlink(r *http.Request) (any, error) {
+	in, err := body[Target](r)
+	if err != nil {
+		return nil, err
+	}
+	in.World = orWorld(in.World)
+	n, err := s.Unlink(in)
+	return map[string]int{"devices": n}, err
+}
+
+func (s *Server) controlInject(r *http.Request) (any, error) {
+	in, err := body[Fault](r)
+	if err != nil {
+		return nil, err
+	}
+	n, err := s.Inject(in)
+	return map[string]int{"connections": n}, err
+}
+
+func (s *Server) controlFaults(*http.Request) (any, error) {
+	return map[string]any{"faults": s.Faults()}, nil
+}
+
+func target(r *http.Request) Target {
+	q := r.URL.Query()
+	return Target{World: q.Get("world"), Instance: q.Get("instance"), PhoneNumber: q.Get("phone_number"), JID: q.Get("jid")}
+}
+
+func (s *Server) controlClearFaults(r *http.Request) (any, error) {
+	return map[string]int{"faults": s.ClearFaults(target(r), r.URL.Query().Get("kind"))}, nil
+}
+
+func (s *Server) controlDevices(r *http.Request) (any, error) {
+	return s.Devices(r.URL.Query().Get("world")), nil
+}
+
+// number reads an optional parameter.
+func number(r *http.Request, name string) (uint64, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 63)
+	if err != nil {
+		return 0, badRequest("%s must be a number", name)
+	}
+	return n, nil
+}
+
+// longPoll reads wait, the seconds to wait for something to answer.
+func longPoll(r *http.Request) (time.Duration, error) {
+	seconds, err := number(r, "wait")
+	return min(time.Duration(min(seconds, 3600))*time.Second, maxControlWait), err
+}
+
+func (s *Server) controlJournal(r *http.Request) (any, error) {
+	after, err := number(r, "after")
+	if err != nil {
+		return nil, err
+	}
+	limit, err := number(r, "limit")
+	if err != nil {
+		return nil, err
+	}
+	wait, err := longPoll(r)
+	if err != nil {
+		return nil, err
+	}
+	f := JournalFilter{Target: target(r), After: after, Tag: r.URL.Query().Get("tag"), Limit: int(min(limit, 10_000))}
+	if device := r.URL.Query().Get("device"); device != "" {
+		f.JID = device
+	}
+	if entries := s.Journal(f); len(entries) > 0 || wait == 0 {
+		return entries, nil
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), wait)
+	defer cancel()
+	if _, err := s.AwaitStanza(ctx, f, nil); errors.Is(err, errStopped) {
+		return nil, err
+	}
+	return s.Journal(f), nil
+}

@@ -1,0 +1,153 @@
+package whatsapp
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// What outlives the process is kept in one bbolt file: the seed, the linked
+// devices with their one-time keys, the phones' Signal sessions, and the
+// stanzas that wait for a device. Transactions are atomic and reach the file
+// before their effect is visible to a client, which is what a killed process
+// needs; they are synced to the disk once a second only (see Run), so that a
+// power cut may cost the file.
+type database struct {
+	bolt      *bbolt.DB
+	temporary string
+}
+
+var (
+	bucketMeta     = []byte("meta")
+	bucketNumbers  = []byte("numbers")  // world, number -> numberRecord
+	bucketDevices  = []byte("devices")  // world, device -> deviceRecord
+	bucketPreKeys  = []byte("prekeys")  // world, device, id -> public key
+	bucketSessions = []byte("sessions") // world, device, number of the phone -> Signal session
+	bucketQueue    = []byte("queue")    // world, device, position -> queued
+)
+
+func openDatabase(dir string) (*database, error) {
+	d := new(database)
+	if dir == "" {
+		temporary, err := os.MkdirTemp("", "whatsapp-simulator-")
+		if err != nil {
+			return nil, fmt.Errorf("make a temporary data directory: %w", err)
+		}
+		d.temporary, dir = temporary, temporary
+	} else if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
+	}
+	bolt, err := bbolt.Open(filepath.Join(dir, "whatsapp.db"), 0o600, &bbolt.Options{
+		Timeout:        2 * time.Second,
+		NoSync:         true,
+		NoGrowSync:     true,
+		NoFreelistSync: true,
+		FreelistType:   bbolt.FreelistMapType,
+	})
+	if err != nil {
+		d.removeTemporary()
+		return nil, fmt.Errorf("open the simulator's database (is another simulator using it?): %w", err)
+	}
+	d.bolt = bolt
+	err = bolt.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{bucketMeta, bucketNumbers, bucketDevices, bucketPreKeys, bucketSessions, bucketQueue} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		d.close()
+		return nil, fmt.Errorf("prepare the simulator's database: %w", err)
+	}
+	return d, nil
+}
+
+func (d *database) removeTemporary() {
+	if d.temporary != "" {
+		_ = os.RemoveAll(d.temporary)
+	}
+}
+
+func (d *database) close() error {
+	err := d.bolt.Sync()
+	if closeErr := d.bolt.Close(); err == nil {
+		err = closeErr
+	}
+	d.removeTemporary()
+	return err
+}
+
+// loadSeed returns the seed of the data directory and makes it at first.
+func (d *database) loadSeed(fill func([]byte)) (out seed, err error) {
+	err = d.bolt.Update(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		if stored := meta.Get([]byte("seed")); len(stored) == len(out) {
+			copy(out[:], stored)
+			return nil
+		}
+		fill(out[:])
+		return meta.Put([]byte("seed"), out[:])
+	})
+	return out, err
+}
+
+// A key of a bucket is its parts with a zero byte after each; no part holds one.
+func keyOf(parts ...string) []byte {
+	var key []byte
+	for _, part := range parts {
+		key = append(append(key, part...), 0)
+	}
+	return key
+}
+
+func putJSON(bucket *bbolt.Bucket, key []byte, value any) error {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return bucket.Put(key, data)
+}
+
+func getJSON(bucket *bbolt.Bucket, key []byte, into any) (bool, error) {
+	data := bucket.Get(key)
+	if data == nil {
+		return false, nil
+	}
+	return true, json.Unmarshal(data, into)
+}
+
+// under calls fn for every pair whose key begins with prefix, in order.
+func under(bucket *bbolt.Bucket, prefix []byte, fn func(key, value []byte) error) error {
+	cursor := bucket.Cursor()
+	for key, value := cursor.Seek(prefix); key != nil && len(key) >= len(prefix) && string(key[:len(prefix)]) == string(prefix); key, value = cursor.Next() {
+		if err := fn(key, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func deleteUnder(bucket *bbolt.Bucket, prefix []byte) error {
+	var keys [][]byte
+	if err := under(bucket, prefix, func(key, _ []byte) error {
+		keys = append(keys, append([]byte(nil), key...))
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if err := bucket.Delete(key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func order64(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }

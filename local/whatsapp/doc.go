@@ -1,0 +1,2 @@
+// Package whatsapp is a WhatsApp server with simulated phones.
+package whatsapp

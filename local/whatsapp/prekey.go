@@ -1,0 +1,147 @@
+package whatsapp
+
+import (
+	"crypto/sha1"
+	"encoding/binary"
+	"errors"
+	"strconv"
+
+	"go.etcd.io/bbolt"
+	"go.mau.fi/libsignal/ecc"
+)
+
+// A device's one-time keys are on disk, not in memory: 812 of them come with a
+// new device, and 2,000 devices must fit.
+
+const (
+	maxPreKeys = 5000 // of one device
+	lowPreKeys = 10   // below this the device is told
+)
+
+var errBadKeys = errors.New("malformed keys")
+
+func preKeyID(id []byte) string { return string(id) } // three bytes, at the end of a database key
+
+func (s *Server) preKeyCount(d *device) Node {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Node{Tag: "count", Attrs: Attrs{"value": strconv.Itoa(d.preKeys)}}
+}
+
+// uploadPreKeys takes one-time keys. The identity must be the linked one.
+func (s *Server) uploadPreKeys(d *device, q *Node) Node {
+	list, ok := child(q, "list")
+	if !ok || string(content(q, "identity")) != string(d.Identity) {
+		return iqError(q, 406, "not-acceptable")
+	}
+	keys, _ := list.Content.([]Node)
+	if len(keys) == 0 || len(keys) > maxPreKeys {
+		return iqError(q, 406, "not-acceptable")
+	}
+	skey, _ := child(q, "skey")
+	added := 0
+	err := s.db.bolt.Update(func(tx *bbolt.Tx) error {
+		added = 0
+		if skey != nil {
+			if err := s.putSignedKey(tx, d, skey); err != nil {
+				return err
+			}
+		}
+		bucket := tx.Bucket(bucketPreKeys)
+		for i := range keys {
+			id, value := content(&keys[i], "id"), content(&keys[i], "value")
+			if keys[i].Tag != "key" || len(id) != 3 || len(value) != 32 {
+				return errBadKeys
+			}
+			key := append(d.name().key(), preKeyID(id)...)
+			if bucket.Get(key) == nil {
+				added++
+			}
+			if err := bucket.Put(key, value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errBadKeys):
+		return iqError(q, 406, "not-acceptable")
+	case err != nil:
+		s.log.Error("cannot store one-time keys", "error", err)
+		return iqError(q, 500, "internal-server-error")
+	}
+	s.mu.Lock()
+	d.preKeys += added
+	s.mu.Unlock()
+	return result(q)
+}
+
+func (s *Server) putSignedKey(tx *bbolt.Tx, d *device, skey *Node) error {
+	id, value, signature := content(skey, "id"), content(skey, "value"), content(skey, "signature")
+	if len(id) != 3 || len(value) != 32 || !verify(d.Identity, signature, []byte{ecc.DjbType}, value) {
+		return errBadKeys
+	}
+	s.mu.Lock()
+	d.SignedKeyID = binary.BigEndian.Uint32(append([]byte{0}, id...))
+	d.SignedKey, d.SignedKeySig = value, signature
+	record := d.deviceRecord
+	s.mu.Unlock()
+	return putJSON(tx.Bucket(bucketDevices), record.name().key(), record)
+}
+
+func (s *Server) rotateSignedKey(d *device, q *Node) Node {
+	skey, ok := child(q, "rotate", "skey")
+	if !ok {
+		return iqError(q, 400, "bad-request")
+	}
+	err := s.db.bolt.Update(func(tx *bbolt.Tx) error { return s.putSignedKey(tx, d, skey) })
+	switch {
+	case errors.Is(err, errBadKeys):
+		return iqError(q, 406, "not-acceptable")
+	case err != nil:
+		s.log.Error("cannot store a signed key", "error", err)
+		return iqError(q, 500, "internal-server-error")
+	}
+	return result(q)
+}
+
+// preKeyDigest lets a client compare what the server has with what it thinks.
+func (s *Server) preKeyDigest(d *device, q *Node) Node {
+	hash := sha1.New()
+	hash.Write(d.Identity)
+	s.mu.Lock()
+	skey := signedKeyNode(d.SignedKeyID, d.SignedKey, d.SignedKeySig)
+	hash.Write(d.SignedKey)
+	hash.Write(d.SignedKeySig)
+	s.mu.Unlock()
+	var ids []Node
+	err := s.db.bolt.View(func(tx *bbolt.Tx) error {
+		prefix := d.name().key()
+		return under(tx.Bucket(bucketPreKeys), prefix, func(key, value []byte) error {
+			ids = append(ids, Node{Tag: "id", Content: append([]byte(nil), key[len(prefix):]...)})
+			hash.Write(value)
+			return nil
+		})
+	})
+	if err != nil {
+		return iqError(q, 500, "internal-server-error")
+	}
+	return result(q, Node{Tag: "digest", Content: []Node{
+		{Tag: "registration", Content: binary.BigEndian.AppendUint32(nil, d.RegistrationID)},
+		{Tag: "type", Content: []byte{ecc.DjbType}},
+		{Tag: "identity", Content: d.Identity},
+		skey,
+		{Tag: "list", Content: ids},
+		{Tag: "hash", Content: hash.Sum(nil)},
+	}})
+}
+
+func threeBytes(id uint32) []byte { return binary.BigEndian.AppendUint32(nil, id)[1:] }
+
+func signedKeyNode(id uint32, public, signature []byte) Node {
+	return Node{Tag: "skey", Content: []Node{
+		{Tag: "id", Content: threeBytes(id)},
+		{Tag: "value", Content: public},
+		{Tag: "signature", Content: signature},
+	}}
+}

@@ -1,0 +1,227 @@
+package whatsapp
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"go.mau.fi/whatsmeow/util/keys"
+)
+
+// HeaderWorld and HeaderInstance name a connection's world and instance in the
+// WebSocket's upgrade request. Without them it is in DefaultWorld and unnamed.
+const (
+	HeaderWorld    = "X-WhatsApp-World"
+	HeaderInstance = "X-WhatsApp-Instance"
+	DefaultWorld   = "default"
+)
+
+// Config of a simulator. The zero value runs.
+type Config struct {
+	DataDir string           // keeps everything over a restart; empty: a temporary directory, removed at the end
+	Log     *slog.Logger     // discarded by default
+	Clock   func() time.Time // time.Now by default
+
+	Seed [32]byte // of every key, for reproducible ones; random by default. A data directory keeps its own
+
+	Refs             int           // codes given to a connection that registers; 6 by default
+	RegistrationLife time.Duration // how long such a connection may live; 170 s by default
+	PairCodeLife     time.Duration // how long a pair code may be typed; 160 s by default
+	PhoneTimeout     time.Duration // how long a phone waits for the device while linking; 15 s by default
+	HandshakeTimeout time.Duration // 20 s by default
+	IdleTimeout      time.Duration // a connection silent for longer is closed; 3 min by default
+	PassiveGrace     time.Duration // a passive login gets its stanzas after this, if it has not become active; 5 s by default
+
+	JournalBytes int // memory for the journal; 16 MiB by default
+	Messages     int // messages kept for AwaitMessage and GET /control/messages; 10,000 by default
+	QueueLimit   int // stanzas kept for one absent device; 10,000 by default
+
+	MinVersion [3]uint32 // older clients are refused with 405; none by default
+	Revision   int       // the client revision that the page at / announces
+
+	Hooks Hooks
+}
+
+// Hooks let a test look at and interfere with the server. They are called
+// without locks, on the goroutine of the connection, and must return soon.
+type Hooks struct {
+	// Stanza sees every stanza of both directions, as the journal does.
+	Stanza func(Entry, *Node)
+	// IQ may answer a client's query instead of the server. A nil node with
+	// true leaves the query without an answer.
+	IQ func(from Connection, query *Node) (answer *Node, handled bool)
+}
+
+// Server is the simulated WhatsApp. See the package documentation.
+type Server struct {
+	cfg   Config
+	log   *slog.Logger
+	db    *database
+	seed  seed
+	root  *keys.KeyPair
+	noise *keys.KeyPair // the static key of the handshake
+	chain []byte        // its certificates
+	tls   *tls.Config
+	ca    []byte
+	mux   *http.ServeMux
+
+	journal  *journal
+	messages *messages
+
+	phones [64]sync.Mutex // striped by person: a phone does one thing at a time
+
+	ctx  context.Context // ends when Run ends
+	stop context.CancelFunc
+	wg   sync.WaitGroup // connections and their writers
+
+	mu      sync.Mutex
+	closed  bool
+	nextID  uint64
+	conns   map[*conn]struct{}
+	devices map[deviceName]*device
+	people  map[person][]*device
+	refs    map[string]*conn // codes that can be scanned
+	faults  []*fault
+}
+
+// New opens the data directory. It starts nothing: see Run and Serve.
+func New(cfg Config) (*Server, error) {
+	orDefault(&cfg.Clock, time.Now, cfg.Clock == nil)
+	orDefault(&cfg.Log, slog.New(slog.DiscardHandler), cfg.Log == nil)
+	orDefault(&cfg.Refs, 6, cfg.Refs <= 0)
+	orDefault(&cfg.RegistrationLife, 170*time.Second, cfg.RegistrationLife <= 0)
+	orDefault(&cfg.PairCodeLife, 160*time.Second, cfg.PairCodeLife <= 0)
+	orDefault(&cfg.PhoneTimeout, 15*time.Second, cfg.PhoneTimeout <= 0)
+	orDefault(&cfg.HandshakeTimeout, 20*time.Second, cfg.HandshakeTimeout <= 0)
+	orDefault(&cfg.IdleTimeout, 3*time.Minute, cfg.IdleTimeout <= 0)
+	orDefault(&cfg.PassiveGrace, 5*time.Second, cfg.PassiveGrace <= 0)
+	orDefault(&cfg.JournalBytes, 16<<20, cfg.JournalBytes <= 0)
+	orDefault(&cfg.Messages, 10_000, cfg.Messages <= 0)
+	orDefault(&cfg.QueueLimit, 10_000, cfg.QueueLimit <= 0)
+	orDefault(&cfg.Revision, 1045649367, cfg.Revision <= 0)
+
+	db, err := openDatabase(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg:      cfg,
+		log:      cfg.Log,
+		db:       db,
+		journal:  newJournal(cfg.JournalBytes),
+		messages: newMessages(cfg.Messages),
+		conns:    map[*conn]struct{}{},
+		devices:  map[deviceName]*device{},
+		people:   map[person][]*device{},
+		refs:     map[string]*conn{},
+	}
+	if err = s.prepare(); err != nil {
+		_ = db.close()
+		return nil, err
+	}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.mux = s.routes()
+	return s, nil
+}
+
+func orDefault[T any](field *T, value T, unset bool) {
+	if unset {
+		*field = value
+	}
+}
+
+func (s *Server) prepare() (err error) {
+	if s.seed, err = s.db.loadSeed(func(b []byte) {
+		if copy(b, s.cfg.Seed[:]); s.cfg.Seed == [32]byte{} {
+			_, _ = rand.Read(b)
+		}
+	}); err != nil {
+		return err
+	}
+	s.root = s.seed.keyPair("root")
+	s.noise = s.seed.keyPair("noise")
+	if s.chain, err = certificateChain(s.root, s.seed.keyPair("intermediate"), s.noise, s.cfg.Clock()); err != nil {
+		return err
+	}
+	if s.tls, s.ca, err = s.prepareTLS(); err != nil {
+		return err
+	}
+	return s.loadDevices()
+}
+
+// Root is the public key that a client must trust instead of WhatsApp's.
+func (s *Server) Root() [32]byte { return *s.root.Pub }
+
+// CA is the certificate, in PEM, to trust for the TLS side.
+func (s *Server) CA() []byte { return s.ca }
+
+func (s *Server) now() time.Time { return s.cfg.Clock() }
+
+// Run keeps house until ctx ends: it closes connections that are silent or
+// whose codes have run out, ends faults, and syncs the database. Then it closes
+// every connection, waits for them, and closes the database. After that the
+// server is of no more use.
+func (s *Server) Run(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.sweep()
+			if err := s.db.bolt.Sync(); err != nil {
+				s.log.Error("cannot sync the simulator's database", "error", err)
+			}
+		case <-ctx.Done():
+			return s.shutDown()
+		}
+	}
+}
+
+func (s *Server) shutDown() error {
+	s.mu.Lock()
+	s.closed = true
+	conns := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	s.stop()
+	for _, c := range conns {
+		c.close("simulator stops")
+	}
+	s.wg.Wait()
+	return s.db.close()
+}
+
+func (s *Server) sweep() {
+	now := s.now()
+	type closing struct {
+		c   *conn
+		why string
+	}
+	var old []closing
+	s.mu.Lock()
+	s.expireFaults(now)
+	for c := range s.conns {
+		switch {
+		case c.registration != nil && now.After(c.registration.ends):
+			old = append(old, closing{c, "codes ran out"})
+		case !c.deafUntil.IsZero() && now.After(c.deafUntil):
+			old = append(old, closing{c, "half-open connection ended"})
+		case now.Sub(time.Unix(0, c.heard.Load())) > s.cfg.IdleTimeout:
+			old = append(old, closing{c, "silent for too long"})
+		}
+	}
+	s.mu.Unlock()
+	for _, o := range old {
+		o.c.close(o.why)
+	}
+}
+
+// ServeHTTP serves the WebSocket, the page that tells the client version, and
+// the control interface.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }

@@ -1,0 +1,9 @@
+//go:build !linux
+
+package fleet
+
+import "time"
+
+// sinceBoot is only known on Linux, where hosts run; elsewhere a laptop that
+// sleeps is found out by its first renewal.
+func sinceBoot() time.Duration { return 0 }

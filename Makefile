@@ -1,0 +1,121 @@
+# Go is all that most of this needs. `make deploy` and `make destroy` also need
+# the SAM CLI and AWS credentials. Variables are given as in `make run PORT=9000`.
+
+SHELL       := /bin/sh
+.SHELLFLAGS := -ec
+.DEFAULT_GOAL := help
+
+FUNCTIONS := $(notdir $(patsubst %/main.go,%,$(wildcard functions/*/main.go)))
+DATA_DIR  ?= .data
+export DATA_DIR
+
+# What is deployed: static, small, and the same bytes from every machine. Nothing
+# of the checkout is stamped in; what went in stands in .build/sbom.json.
+GOARCH  ?= arm64
+RELEASE := CGO_ENABLED=0 GOOS=linux GOARCH=$(GOARCH) go build -trimpath -buildvcs=false -ldflags='-s -w -buildid='
+
+# Builds a program for this machine and becomes it, so that a signal meant for it
+# reaches it, which `go run` in between would not do. The program's name is the
+# last part of its path.
+start = go build -o .build/local/$(notdir $(1)) $(1) && exec .build/local/$(notdir $(1))
+
+##@ The system on this machine
+
+.PHONY: run
+run: ## The whole system in one process. PORT, AWS_PORT, WHATSAPP_PORT, DATA_DIR, BIND, WHATSAPP=live
+	@$(call start,./local/cmd/run)
+
+.PHONY: host
+host: ## One more session host, a process of its own, on a running `make run`
+	@$(call start,./local/cmd/host)
+
+.PHONY: aws
+aws: ## The embedded DynamoDB, SQS and KMS alone. AWS_PORT
+	@$(call start,./local/aws/cmd/aws)
+
+.PHONY: simulator
+simulator: ## The simulated WhatsApp alone. WHATSAPP_PORT
+	@$(call start,./local/whatsapp/cmd/simulator)
+
+.PHONY: customer
+customer: ## Makes a customer and prints its keys: NAME=acme. STACK=whatisup for one on AWS
+	@$(call start,./local/cmd/customer) $(if $(NAME),-name '$(NAME)') $(if $(STACK),-stack '$(STACK)') $(ARGS)
+
+.PHONY: qr
+qr: ## Draws an instance's code in the terminal: ID=…
+	@$(call start,./local/cmd/qr) '$(ID)'
+
+.PHONY: invoke
+invoke: ## Runs a Lambda's real binary on an event, against the running stack: FN=qr EVENT=events/qr.json
+	@$(call start,./local/gateway/cmd/invoke) -fn '$(FN)' -event '$(EVENT)' $(if $(ID),-id '$(ID)')
+
+.PHONY: events
+events: ## Writes events/ filled for the running stack, and an env.json, to DATA_DIR/events for `sam local invoke`
+	@$(call start,./local/gateway/cmd/invoke) -fill "$$DATA_DIR/events" $(if $(ID),-id '$(ID)')
+
+##@ Checks
+
+.PHONY: test
+test: ## All tests. Fetches the modules if they are not there yet
+	go vet ./...
+	go test ./...
+
+.PHONY: race
+race: ## All tests under the race detector
+	go test -race ./...
+
+.PHONY: lint
+lint: ## Format, vet, module sums, licences, known vulnerabilities, and cfn-lint where it is installed
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$bad" ]; then echo "not formatted:"; echo "$$bad"; exit 1; fi
+	go vet ./...
+	go mod verify
+	@if command -v cfn-lint >/dev/null; then echo cfn-lint template.yaml; cfn-lint template.yaml; else echo 'cfn-lint is not installed: template.yaml was not linted'; fi
+
+.PHONY: fuzz
+fuzz: ## Every fuzz target, FUZZTIME (20s) each
+	@go list ./... | while read -r p; do \
+	  for f in $$(go test -list '^Fuzz' "$$p" | grep '^Fuzz' || true); do \
+	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $${FUZZTIME:-20s} "$$p"; \
+	  done; done
+
+.PHONY: conformance
+conformance: ## Stores and stand-ins against their oracles, the long versions
+	CONFORMANCE=1 go test -count=1 -timeout 30m ./local/aws/... ./sessionhost/devicestore/... ./shared/dynamo/...
+
+.PHONY: soak
+soak: ## Hours of use in minutes. SOAK=10m
+	SOAK=$${SOAK:-10m} go test -count=1 -timeout 2h -run Soak ./...
+
+.PHONY: bench
+bench: ## Measures the whole system, prints a table, writes bench.json
+	@$(call start,./local/bench)
+
+##@ Deployment
+
+.PHONY: build
+build: $(FUNCTIONS:%=.build/%/bootstrap) ## The Lambda binaries, in .build/<function>/bootstrap. GOARCH (arm64)
+
+.PHONY: FORCE
+.build/%/bootstrap: FORCE
+	$(RELEASE) -tags lambda.norpc -o $@ ./functions/$*
+
+.PHONY: image
+image: ## The session host's image, as an OCI archive that needs no Docker. PUSH=repository:tag sends it there
+	$(RELEASE) -o .build/image/sessionhost ./sessionhost
+	$(RELEASE) -o .build/image/simulator ./local/whatsapp/cmd/simulator
+	@go build -o .build/local/image ./local/image/cmd/image
+	@.build/local/image -arch $(GOARCH) -o .build/sessionhost.tar $(if $(PUSH),-push '$(PUSH)') .build/image/sessionhost .build/image/simulator
+
+.PHONY: deploy
+deploy: build ## Deploys template.yaml. HOST_IMAGE=… starts the session hosts, ARGS='--parameter-overrides …' sets more
+	sam deploy $(if $(HOST_IMAGE),--parameter-overrides 'HostImageUri=$(HOST_IMAGE)') $(ARGS)
+
+.PHONY: destroy
+destroy: ## Removes the stack. Refuses while instances are linked, unless FORCE=1
+	@$(call start,./local/gateway/cmd/destroy) $(if $(FORCE),-force)
+
+##@ Help
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile

@@ -1,0 +1,274 @@
+package devicestore
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/google/uuid"
+	"go.mau.fi/whatsmeow/store"
+	wa "go.mau.fi/whatsmeow/types"
+
+	"whatisup/shared/whatisup"
+)
+
+const (
+	bufferLife   = 14 * 24 * time.Hour // the server redelivers no longer
+	outgoingLife = 7 * 24 * time.Hour
+)
+
+// pendingEvent is a message that was decrypted and not yet handled.
+type pendingEvent struct {
+	hash      [hashSize]byte
+	eventID   uuid.UUID
+	plaintext []byte
+	server    time.Time // whole seconds
+	inserted  time.Time // whole milliseconds
+	row       bool      // it has a row of its own: too large for the device row
+}
+
+func (p *pendingEvent) append(b []byte) []byte {
+	b = append(b, p.hash[:]...)
+	b = append(b, p.eventID[:]...)
+	b = binary.AppendVarint(b, p.server.Unix())
+	b = binary.AppendVarint(b, p.inserted.UnixMilli())
+	return appendBytes(b, p.plaintext)
+}
+
+func decodePending(d *decoder) *pendingEvent {
+	p := &pendingEvent{}
+	p.hash = [hashSize]byte(d.take(hashSize))
+	p.eventID = uuid.UUID(d.take(len(p.eventID)))
+	p.server = time.Unix(d.varint(), 0)
+	p.inserted = time.UnixMilli(d.varint())
+	p.plaintext = d.bytes()
+	return p
+}
+
+// eventBuffer is the part of a link that knows which messages are not yet
+// handled. It is complete from Load on: a hash that isn't here is in no row
+// either, which is why a received message needs no read. The link's mutex
+// guards it.
+type eventBuffer struct {
+	pending  map[[hashSize]byte]*pendingEvent
+	handling *pendingEvent // what whatsmeow is handing to its handlers now
+	again    bool          // ... and it was decrypted before
+}
+
+func newEventBuffer() eventBuffer {
+	return eventBuffer{pending: make(map[[hashSize]byte]*pendingEvent)}
+}
+
+func bufferKey(hash [hashSize]byte) string {
+	return kindBuffer + "#" + base64.RawURLEncoding.EncodeToString(hash[:])
+}
+
+// Message is a decrypted message on its way through the event handlers.
+type Message struct {
+	// EventID was made with the decryption and is the same over every
+	// redelivery.
+	EventID whatisup.EventID
+
+	// Redelivered says that the message was decrypted before, by this owner or
+	// an earlier one, so that its event may have reached the queues already.
+	Redelivered bool
+
+	hash [hashSize]byte
+	l    *link
+}
+
+// Handling returns the message that whatsmeow is handing to its event handlers
+// at this moment; ok is false if none is. See the package's text for why this
+// is sound: it must be called by the handler itself, on its goroutine.
+func (h *Handle) Handling() (m Message, ok bool) {
+	h.mu.Lock()
+	l := h.link
+	h.mu.Unlock()
+	if l == nil {
+		return Message{}, false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.events.handling
+	if p == nil || l.dead != nil {
+		return Message{}, false
+	}
+	return Message{EventID: whatisup.EventID(p.eventID.String()), Redelivered: l.events.again, hash: p.hash, l: l}, true
+}
+
+// Handled records that a message's event is safe: in one transaction the
+// caller's items are written (its row in the log) and the message leaves the
+// event buffer. A second Handled of the same message, also after a redelivery,
+// writes nothing and is no error. If one of the caller's items refuses, nothing
+// happens and the error is a [*RefusedError].
+func (h *Handle) Handled(ctx context.Context, m Message, items ...types.TransactWriteItem) error {
+	if m.l == nil {
+		return ErrNoDevice
+	}
+	err := m.l.atomically(ctx, func(_ context.Context, t *txn) error {
+		m.l.mu.Lock()
+		defer m.l.mu.Unlock()
+		if m.l.events.pending[m.hash] == nil {
+			if m.l.hot.isDone(m.hash) {
+				return nil
+			}
+			return errUnknownMessage
+		}
+		t.finish, t.extra = &m.hash, items
+		return nil
+	})
+	return err
+}
+
+var errUnknownMessage = errors.New("devicestore: message is not in the event buffer")
+
+func (l *link) GetBufferedEvent(_ context.Context, hash [32]byte) (*store.BufferedEvent, error) {
+	if err := l.usable(); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events.handling = nil
+	if p := l.events.pending[hash]; p != nil {
+		l.events.handling, l.events.again = p, true
+		return &store.BufferedEvent{Plaintext: p.plaintext, ServerTime: p.server, InsertTime: p.inserted}, nil
+	}
+	if l.hot.isDone(hash) {
+		return &store.BufferedEvent{}, nil
+	}
+	return nil, nil
+}
+
+func (l *link) PutBufferedEvent(ctx context.Context, hash [32]byte, plaintext []byte, serverTime time.Time) error {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("devicestore: %w", err)
+	}
+	p := &pendingEvent{
+		hash: hash, eventID: id, plaintext: append([]byte{}, plaintext...),
+		server: time.Unix(serverTime.Unix(), 0), inserted: time.UnixMilli(time.Now().UnixMilli()),
+	}
+	return l.atomically(ctx, func(_ context.Context, t *txn) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.events.pending[hash] != nil {
+			return errors.New("devicestore: event is in the buffer already")
+		}
+		t.buffer = p
+		return nil
+	})
+}
+
+// DoDecryptionTxn makes what one decryption changes one write: the session, the
+// identity, the used pre-key and the plaintext with its event id.
+func (l *link) DoDecryptionTxn(ctx context.Context, fn func(context.Context) error) error {
+	var buffered *pendingEvent
+	err := l.atomically(ctx, func(ctx context.Context, t *txn) error {
+		t.buffer = nil
+		err := fn(ctx)
+		buffered = t.buffer
+		return err
+	})
+	if err != nil || buffered == nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.events.handling = l.events.pending[buffered.hash]; l.events.handling != nil {
+		l.events.again = false
+	}
+	return nil
+}
+
+// ClearBufferedEventPlaintext is called by whatsmeow after every handler that
+// has not failed. After [Handle.Handled] there is nothing to do. Otherwise the
+// message needed no event of ours; its removal joins the next commit, and a
+// crash before that leads to one more delivery.
+func (l *link) ClearBufferedEventPlaintext(ctx context.Context, hash [32]byte) error {
+	if err := l.usable(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	p := l.events.pending[hash]
+	if l.events.handling == p {
+		l.events.handling = nil
+	}
+	delete(l.events.pending, hash)
+	l.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	rows := map[string]*write{}
+	if p.row {
+		rows[bufferKey(hash)] = &write{}
+	}
+	return l.stage(ctx, rows, func(h *hot) { h.finish(hash) })
+}
+
+// DeleteOldBufferedHashes has no rows to look for: they carry their expiry, and
+// what the device row holds of them leaves with the next commit.
+func (l *link) DeleteOldBufferedHashes(ctx context.Context) error {
+	if err := l.usable(); err != nil {
+		return err
+	}
+	oldest := time.Now().Add(-bufferLife)
+	l.mu.Lock()
+	var old [][hashSize]byte
+	for hash, p := range l.events.pending {
+		if p.inserted.Before(oldest) {
+			old = append(old, hash)
+		}
+	}
+	l.mu.Unlock()
+	for _, hash := range old {
+		if err := l.ClearBufferedEventPlaintext(ctx, hash); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Outgoing messages are kept for a peer that asks for them again. The row is
+// staged: it joins the commit of the session that the same message is encrypted
+// with, which comes before the ciphertext leaves.
+
+func (l *link) outgoingKey(chat wa.JID, id wa.MessageID) string {
+	return kindOutgoing + "#" + l.key.Name(kindOutgoing, chat.String()+" "+id)
+}
+
+func (l *link) AddOutgoingEvent(ctx context.Context, chat wa.JID, id wa.MessageID, format string, plaintext []byte) error {
+	value := appendBytes(appendBytes(nil, []byte(format)), plaintext)
+	return l.stage(ctx, map[string]*write{
+		l.outgoingKey(chat, id): {value: value, expires: time.Now().Add(outgoingLife)},
+	})
+}
+
+func (l *link) GetOutgoingEvent(ctx context.Context, chat, altChat wa.JID, id wa.MessageID) (string, []byte, error) {
+	first, second := l.outgoingKey(chat, id), l.outgoingKey(altChat, id)
+	values, err := l.getMany(ctx, []string{first, second})
+	if err != nil {
+		return "", nil, err
+	}
+	value := values[first]
+	if value == nil {
+		value = values[second]
+	}
+	if value == nil {
+		return "", nil, errNotKept
+	}
+	d := decoder{b: value}
+	format, plaintext := string(d.bytes()), d.bytes()
+	if d.failed {
+		return "", nil, l.h.fail(fmt.Errorf("%w: outgoing message", ErrCorrupt))
+	}
+	return format, plaintext, nil
+}
+
+var errNotKept = errors.New("devicestore: outgoing message is not kept")
+
+// DeleteOldOutgoingEvents has nothing to do: the rows carry their expiry.
+func (l *link) DeleteOldOutgoingEvents(context.Context) error { return l.usable() }

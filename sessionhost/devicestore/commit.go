@@ -1,0 +1,299 @@
+package devicestore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+)
+
+// maxItems and maxBytes are a transaction's limits in DynamoDB, less what the
+// device row takes of them.
+const (
+	maxItems = 99
+	maxBytes = 4<<20 - 64<<10
+)
+
+// commit writes a change in one transaction, together with what is staged, and
+// applies it to the caches when it has happened. t is the transaction the
+// change belongs to, nil if it read nothing.
+//
+// A write doesn't end with the caller's context: half of what calls here has
+// lost its interest by then, and a write of unknown outcome would cost the
+// session.
+func (l *link) commit(ctx context.Context, c *change, t *txn) error {
+	l.commitMu.Lock()
+	defer l.commitMu.Unlock()
+	return l.commitLocked(ctx, c, t)
+}
+
+// plan is a change with the state it leads to.
+type plan struct {
+	change    *change
+	rows      map[string]*write
+	staged    map[string]*write // those of rows that were staged
+	edits     int               // how many staged edits are in
+	hot       *hot
+	confirmed bool
+	commits   uint64
+	mark      []byte
+	parts     map[string]int
+	pending   *pendingEvent // with a row of its own, or nil
+}
+
+func (l *link) commitLocked(_ context.Context, c *change, t *txn) error {
+	if err := l.usable(); err != nil {
+		return err
+	}
+	p, err := l.plan(c, t, true)
+	if err != nil {
+		return err
+	}
+	items, own, err := l.items(p)
+	if errors.Is(err, ErrTooLarge) && len(p.staged) > 0 {
+		if p, err = l.plan(c, t, false); err != nil {
+			return err
+		}
+		items, own, err = l.items(p)
+	}
+	if err != nil {
+		return err
+	}
+	if err := l.write(items, own, p); err != nil {
+		return err
+	}
+	l.apply(p, t)
+	return nil
+}
+
+// plan decides what the commit writes. Afterwards nothing that was decided may
+// change but by this commit; l.commitMu sees to that for everything but staged
+// rows, which are taken by identity.
+func (l *link) plan(c *change, t *txn, withStaged bool) (*plan, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t != nil && t.stale {
+		return nil, errRerun
+	}
+	if !l.stored && !c.create {
+		return nil, ErrNoDevice
+	}
+	p := &plan{
+		change: c, rows: make(map[string]*write, len(c.rows)+1), staged: make(map[string]*write),
+		hot: l.hot.clone(), confirmed: l.confirmed || c.confirm, commits: l.commits + 1,
+		mark: make([]byte, 8), parts: make(map[string]int),
+	}
+	_, _ = rand.Read(p.mark) // never fails
+	maps.Copy(p.rows, c.rows)
+	for sk, w := range l.staged {
+		if !withStaged || len(p.rows) >= maxItems-len(c.extra)-2 {
+			break
+		}
+		if _, ok := p.rows[sk]; !ok {
+			p.rows[sk] = w
+		}
+		p.staged[sk] = w
+	}
+	for _, edit := range l.stagedHot {
+		edit(p.hot)
+	}
+	p.edits = len(l.stagedHot)
+	for _, edit := range c.hot {
+		edit(p.hot)
+	}
+	if c.finish != nil {
+		p.hot.finish(*c.finish)
+		if old := l.events.pending[*c.finish]; old != nil && old.row {
+			p.rows[bufferKey(*c.finish)] = &write{}
+		}
+	}
+	if c.buffer != nil {
+		b := *c.buffer
+		p.hot.pending = append(p.hot.pending, &b)
+		if len(p.hot.encode()) > hotLimit {
+			p.hot.pending = p.hot.pending[:len(p.hot.pending)-1]
+			b.row = true
+			p.rows[bufferKey(b.hash)] = &write{value: b.append(nil), expires: b.inserted.Add(bufferLife)}
+		}
+		p.pending = &b
+	}
+	for sk := range p.rows {
+		if e, ok := l.cache.entries[sk]; ok {
+			p.parts[sk] = e.parts
+		}
+		for ld := range l.loads {
+			if ld.covers(sk) {
+				ld.stale = true // it may see either version from now on
+			}
+		}
+	}
+	return p, nil
+}
+
+// items returns the transaction: the device row first, then own rows, then the
+// caller's items. own is how many come before those.
+func (l *link) items(p *plan) (items []types.TransactWriteItem, own int, err error) {
+	table := aws.String(l.h.store.table)
+	items = append(items, types.TransactWriteItem{Update: l.headUpdate(p)})
+	size := 0
+	for _, sk := range slices.Sorted(maps.Keys(p.rows)) {
+		parts, n, err := rowItems(l.key, l.place(sk), p.rows[sk], p.parts[sk])
+		if err != nil {
+			return nil, 0, fmt.Errorf("%w (row of kind %q)", err, kindOf(sk))
+		}
+		p.parts[sk] = n
+		for _, it := range parts {
+			if it.put == nil {
+				items = append(items, types.TransactWriteItem{Delete: &types.Delete{TableName: table, Key: it.key}})
+				continue
+			}
+			size += len(bytesAttr(it.put, attrValue)) + 256
+			items = append(items, types.TransactWriteItem{Put: &types.Put{TableName: table, Item: it.put}})
+		}
+	}
+	own = len(items)
+	items = append(items, p.change.extra...)
+	if len(items) > maxItems+1 || size > maxBytes {
+		return nil, 0, fmt.Errorf("%w: %d items, %d bytes in one transaction", ErrTooLarge, len(items), size)
+	}
+	return items, own, nil
+}
+
+// headUpdate is the write to the device row that every transaction begins with.
+// Its condition is the fence: the epoch is ours, the link is ours, and nothing
+// was committed since our last commit.
+func (l *link) headUpdate(p *plan) *types.Update {
+	names := map[string]string{
+		"#epoch": attrEpoch, "#link": attrLink, "#n": attrCommits, "#mark": attrMark, "#hot": attrHot,
+	}
+	values := map[string]types.AttributeValue{
+		":epoch": num(l.h.fence.Epoch), ":link": num(l.number),
+		":next": num(p.commits), ":mark": &types.AttributeValueMemberB{Value: p.mark},
+		":hot": &types.AttributeValueMemberB{Value: l.key.Seal(p.hot.encode(), l.hotPlace())},
+	}
+	set := []string{"#n = :next", "#mark = :mark", "#hot = :hot"}
+	condition := "#epoch = :epoch AND #link = :link AND #n = :n"
+	if p.change.create {
+		condition = "attribute_exists(pk) AND #epoch = :epoch AND attribute_not_exists(#link) AND (attribute_not_exists(#last) OR #last < :link)"
+		names["#last"], names["#key"], names["#customer"], names["#mode"] = attrLast, attrKey, attrCustomer, attrMode
+		set = append(set, "#link = :link", "#last = :link", "#key = :key", "#customer = :customer", "#mode = :mode")
+		values[":key"] = &types.AttributeValueMemberB{Value: l.wrapped}
+		values[":customer"] = str(string(l.h.instance.CustomerID))
+		values[":mode"] = str(string(l.h.instance.Mode))
+	} else {
+		values[":n"] = num(l.commits)
+	}
+	if p.change.create || p.change.confirm {
+		names["#confirmed"] = attrConfirmed
+		set = append(set, "#confirmed = :confirmed")
+		values[":confirmed"] = &types.AttributeValueMemberBOOL{Value: p.confirmed}
+	}
+	return &types.Update{
+		TableName:                           aws.String(l.h.store.table),
+		Key:                                 primaryKey(string(l.h.instance.ID), headSK),
+		UpdateExpression:                    aws.String("SET " + strings.Join(set, ", ")),
+		ConditionExpression:                 aws.String(condition),
+		ExpressionAttributeNames:            names,
+		ExpressionAttributeValues:           values,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	}
+}
+
+// write sends the transaction until its outcome is known. Sending it again is
+// safe: a second arrival fails its condition, and the device row then carries
+// this commit's mark, which tells that the first one has happened.
+func (l *link) write(items []types.TransactWriteItem, own int, p *plan) error {
+	_, err := retry(l.h, context.Background(), l.h.store.commitTimeout, func(ctx context.Context) (*dynamodb.TransactWriteItemsOutput, error) {
+		return l.h.store.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: items})
+	})
+	if err == nil {
+		return nil
+	}
+	if unusable := l.usable(); unusable != nil {
+		return unusable
+	}
+	var cancelled *types.TransactionCanceledException
+	if !errors.As(err, &cancelled) {
+		return l.h.fail(err)
+	}
+	for i, r := range cancelled.CancellationReasons {
+		if code(r) == "None" {
+			continue
+		}
+		if i == 0 && code(r) == "ConditionalCheckFailed" {
+			return l.refused(r.Item, p)
+		}
+		if i >= own {
+			return &RefusedError{Index: i - own, Code: code(r)}
+		}
+	}
+	return l.h.fail(err)
+}
+
+// refused says what a failed condition on the device row means.
+func (l *link) refused(item map[string]types.AttributeValue, p *plan) error {
+	row := parseHead(item)
+	switch {
+	case len(item) == 0 || row.epoch != l.h.fence.Epoch:
+		return l.h.fail(ErrFenced)
+	case row.linked && row.link == l.number && row.commits == p.commits && row.mark == string(p.mark):
+		return nil // an earlier try has arrived; only its answer was lost
+	case p.change.create:
+		return ErrLinked
+	case !row.linked || row.link != l.number:
+		l.retire(ErrWiped)
+		return l.h.fail(ErrWiped)
+	default:
+		return l.h.fail(ErrDiverged)
+	}
+}
+
+// apply makes a commit that has happened visible.
+func (l *link) apply(p *plan, t *txn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dead != nil {
+		return
+	}
+	l.hot, l.commits, l.confirmed, l.stored = p.hot, p.commits, p.confirmed, true
+	for sk, w := range p.staged {
+		if l.staged[sk] == w {
+			delete(l.staged, sk)
+		}
+	}
+	l.stagedHot = slices.Delete(l.stagedHot, 0, p.edits)
+	l.stagedAt = time.Now()
+	for sk, w := range p.rows {
+		l.touched(t, sk)
+		if _, known := l.cache.entries[sk]; known || cached(sk) {
+			l.cache.put(sk, w.value, p.parts[sk])
+		}
+	}
+	for _, name := range p.change.touches {
+		l.touched(t, name)
+	}
+	if f := p.change.finish; f != nil {
+		delete(l.events.pending, *f)
+	}
+	if p.pending != nil {
+		l.events.pending[p.pending.hash] = p.pending
+	}
+}
+
+// cached says whether a row is worth keeping after it was written. What is
+// written once and read hardly ever is not: it is read from the table then.
+func cached(sk string) bool {
+	switch kindOf(sk) {
+	case kindPreKeys, kindSecret, kindOutgoing, kindBuffer, kindDevice:
+		return false
+	}
+	return true
+}

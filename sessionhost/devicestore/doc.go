@@ -1,0 +1,168 @@
+// Package devicestore keeps what makes a linked WhatsApp device (its keys, its
+// sessions, its pre-keys) in DynamoDB: every store interface of whatsmeow,
+// sealed, fenced, fail-stop, wiped with one write, and cheap.
+//
+// It trusts nobody's good behaviour: not the host it runs in to notice in time
+// that it has lost its instance, not the library to stop on an error, not the
+// database to be readable by nobody. What follows is how.
+//
+// # Use
+//
+//	store := devicestore.New(devicestore.Config{Table: …, DynamoDB: …, Keyring: …})
+//	go store.Run(ctx)
+//
+//	h := store.Open(instance, devicestore.Fence{Epoch: …, Context: …, Fail: closeTheConnection})
+//	device, err := h.Load(ctx)          // the paired device, or ErrNoDevice
+//	device := h.New(link)               // an unpaired one; nothing is stored before the scan
+//	h.Confirm(ctx)                      // after the first login
+//	h.Handling(), h.Handled(ctx, m, …)  // inside the message handler, see below
+//	h.Wipe(ctx, link)                   // after the unlink; also what whatsmeow's own delete does
+//	h.Close(ctx)
+//
+// The client needs EnableDecryptedEventBuffer and SynchronousAck, and handlers
+// that return in less than five minutes (see "Events").
+//
+// # What is stored where
+//
+// One table, string keys pk and sk.
+//
+//	pk              sk                      what
+//	I               device                  the device row: fence, wrapped data key, hot state
+//	I#link          !device                 the device: identity, noise key, account, names
+//	I#link          !buffer#<hash>          a decrypted message too large for the device row; TTL
+//	I#link          u#<user>#s#<device>     a Signal session
+//	I#link          u#<user>#i#<device>     an identity key
+//	I#link          u#<user>#g#<group>#<d>  a sender key
+//	I#link          p#<n>                   up to fifty pre-keys
+//	I#link          l#<lid>, n#<pn>         who is who, one row for each direction
+//	I#link          c#, t#, v#, k#, o#      contact, chat, privacy token, message secret (TTL), sent message (TTL)
+//	I#link          y#, a#, m#, z#          app state: keys, versions, MACs in 256 rows a collection; salt
+//	I#link          ~<sk>#<i>               what of a value passes the size of an item
+//
+// The partition carries the link's number, so a new link never meets an old
+// row. Users, groups and message ids in sort keys are pseudonyms under the
+// link's data key: the table tells no phone number.
+//
+// The attributes of the device row: epoch (written by adoption, elsewhere),
+// link, last (the highest link ever), confirmed, key (the wrapped data key), n
+// and mark (number and random id of the last commit), hot (sealed), sweep (links
+// whose rows are still to be removed), customer_id, mode. It stays within one
+// kilobyte: it is part of every transaction, and DynamoDB bills by size.
+//
+// Values are sealed with the link's data key, bound to table, partition, kind
+// and key (package seal). Values from 4 KB are compressed first; what is still
+// over 350 KB is cut into several rows of the same transaction; what is over 3
+// MB is refused with [ErrTooLarge], never truncated.
+//
+// # The fence
+//
+// Every write of a link is one transaction, and its first item is the device
+// row with the condition epoch = mine AND link = mine AND n = my last commit.
+// So:
+//
+//   - After a newer owner's adoption has set the epoch, nothing of an older
+//     owner succeeds, on whatever row ([ErrFenced]).
+//   - After a wipe or a new pairing nothing of the old link succeeds
+//     ([ErrWiped]); a row that was removed doesn't come back, since the
+//     condition is false for a missing row too.
+//   - A write that was given up and arrives late either finds that somebody has
+//     committed since, and fails, or makes the next commit of its successor fail
+//     ([ErrDiverged]), which then starts from what is stored.
+//   - A transaction whose answer was lost is sent again: the second arrival
+//     fails its condition, DynamoDB returns the row, and the row carries this
+//     commit's mark. Nothing is ever written twice or given up while it might
+//     still happen unnoticed.
+//
+// The number costs nothing: a condition on an item costs the same as an update
+// of it.
+//
+// # Order of durability
+//
+// A method of a store interface that changes something has it in the table when
+// it returns, with four exceptions below. From this follows what the protocol
+// needs: the session is stored before its ciphertext leaves (whatsmeow stores,
+// then sends); pre-keys, all 812 in one transaction, before their upload; and
+// everything that one decryption changes (session, identity, the used pre-key,
+// plaintext and event id) is one transaction, see [store.EventBuffer].
+//
+// Inside a decryption, reads see the transaction's own writes. If a row that it
+// has read changes before its commit (a message sent meanwhile on the same
+// session), it runs again on the new rows, so it neither loses the step that
+// sending took nor sends a chain index twice. Sending has no transaction in
+// whatsmeow, so a session record that comes to be stored is compared with the
+// stored one: it must be that one, moved on by encrypting. Otherwise it is
+// [ErrStale], and the message must be encrypted again.
+//
+// Staged, that is visible at once and written with the device's next commit, at
+// the latest about two seconds later, are push and business names, message
+// secrets, copies of sent messages, and the removal of a handled message that
+// needed no event. A secret and a sent copy are staged right before the commit
+// that must precede their message's departure, so they are in time. The other
+// two may be lost in a crash: the name comes again with the next message, the
+// message is handled once more.
+//
+// # Fail-stop
+//
+// whatsmeow acknowledges a message when a store has failed, and logs many a
+// store's error without consequence. Therefore an operation that fails for good
+// (after retries with jitter within the lease's trust) ends its handle before it
+// returns: first Fence.Fail closes the connection, so that nothing can be
+// acknowledged any more; then everything under way is cancelled; then caches of
+// now unknown worth are dropped; and the error wraps context.Canceled, which is
+// what whatsmeow takes as a reason not to acknowledge. An error is never turned
+// into an empty session. The session opens a new handle and connects again, and
+// the server delivers again.
+//
+// A caller's own cancelled context is no failure. It doesn't interrupt a write,
+// because a write of unknown outcome would be one.
+//
+// # Events
+//
+// whatsmeow decrypts a message in DoDecryptionTxn, hands it to the event
+// handlers on the same goroutine, calls ClearBufferedEventPlaintext if they
+// succeeded, and then acknowledges; only then does it take the next message of
+// the connection. Its events carry no context, but this order makes the message
+// being handled a single one, and [Handle.Handling] returns it. (The order is
+// given up for a handler that takes more than five minutes, so handlers need a
+// time limit below that; a message that a handler doesn't finish is redelivered
+// after a reconnect.)
+//
+// The handler sends its event to the queues under Message.EventID and calls
+// [Handle.Handled], which writes the caller's row of the log and removes the
+// message from the buffer, in one transaction. A crash before it leads to a
+// redelivery with the same event id; after it, to one that is recognised as
+// done (or refused by the ratchet as old) and acknowledged: in the log exactly
+// once, on the queues at least once. A message that needs no event is just left
+// to whatsmeow.
+//
+// One stanza may lead to events of other messages (answers to a placeholder
+// resend): they are handled while that stanza's message is, and belong to its
+// transaction.
+//
+// # Wiping
+//
+// [Handle.Wipe] overwrites the device row where link = :link: the wrapped data
+// key is gone, and with it every value and every name, in that one write. The
+// rows themselves are removed by [Store.Run] afterwards; the device row lists
+// the links that are not done, so that any later owner goes on. A device row
+// with a link or a sweep set, or a partition with rows that is not listed, is
+// what a wipe check looks for.
+//
+// # What it costs
+//
+// Write requests, read requests and write units (for rows under a kilobyte):
+//
+//	received 1:1 message, known session   1 + 1 for Handled    0 reads   6 to 8 units + 4
+//	sent message, known contact           1                    0 reads   2 and 2 to 4 a device
+//	pairing and first login               7                    a few
+//	opening a stored link                 0                    2 reads, 1 KMS call
+//	reconnect of an open handle           0                    0
+//	wipe                                  1, and 1 for 25 rows
+//
+// Unchanged identities, names, LIDs, migrations and devices cost nothing.
+//
+// # Memory
+//
+// A link keeps the rows it used last, 256 KB of them while it is busy and 8 KB
+// once it has been idle for two minutes.
+package devicestore

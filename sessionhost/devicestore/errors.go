@@ -1,0 +1,69 @@
+package devicestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// What went wrong, for errors.Is. The errors of a handle that has failed also
+// wrap [context.Canceled], which whatsmeow takes as "leave this stanza
+// unacknowledged".
+var (
+	// ErrFenced: a newer owner has adopted the instance, or it was removed. The
+	// session must stop silently; nothing it does is kept any more.
+	ErrFenced = errors.New("devicestore: fenced off by another owner")
+
+	// ErrDiverged: the stored state is not what this handle left there, as after
+	// a write whose outcome was unknown. A new handle starts from what is stored.
+	ErrDiverged = errors.New("devicestore: stored state has moved")
+
+	// ErrWiped: the link was wiped or replaced.
+	ErrWiped = errors.New("devicestore: link is wiped")
+
+	// ErrNoDevice: the instance has no link.
+	ErrNoDevice = errors.New("devicestore: instance has no link")
+
+	// ErrLinked: a new link cannot be stored, because there is one, or because
+	// its number is not above every earlier link's.
+	ErrLinked = errors.New("devicestore: instance has a link already")
+
+	// ErrTooLarge: a value is over what the table can hold in one transaction.
+	// It was refused whole; nothing was truncated, and the handle lives on.
+	ErrTooLarge = errors.New("devicestore: value too large")
+
+	// ErrStale: a session record changed while a message was encrypted on an
+	// older copy. The ciphertext must not leave; encrypting anew is right.
+	ErrStale = errors.New("devicestore: session changed meanwhile")
+
+	// ErrUnavailable: the table or KMS could not be reached in time.
+	ErrUnavailable = errors.New("devicestore: unavailable")
+
+	// ErrCorrupt: a stored value does not open or has an impossible form.
+	ErrCorrupt = errors.New("devicestore: corrupt value")
+
+	// ErrUnfinished: the device row still has a link or partitions to sweep.
+	ErrUnfinished = errors.New("devicestore: not yet wiped")
+
+	// ErrClosed: the handle was closed, or its fence's context has ended.
+	ErrClosed = errors.New("devicestore: handle is closed")
+)
+
+// RefusedError says that an item which the caller put into a transaction was
+// refused by its own condition. Nothing of the transaction happened.
+type RefusedError struct {
+	Index int // in the caller's items
+	Code  string
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("devicestore: item %d of the transaction was refused (%s)", e.Index, e.Code)
+}
+
+// failure is what every operation returns once a handle has failed. It wraps
+// context.Canceled besides its cause: whatsmeow acknowledges a message on any
+// other error of a store.
+type failure struct{ cause error }
+
+func (f *failure) Error() string   { return "devicestore: session must end: " + f.cause.Error() }
+func (f *failure) Unwrap() []error { return []error{f.cause, context.Canceled} }

@@ -1,0 +1,217 @@
+package devicestore
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"whatisup/shared/seal"
+)
+
+// The device row, called head here: one an instance, and part of every write.
+const headSK = "device"
+
+const (
+	attrEpoch     = "epoch"       // the owner's; written by adoption, read here
+	attrLink      = "link"        // absent: no link
+	attrLast      = "last"        // the highest link there ever was
+	attrConfirmed = "confirmed"   // the first login has succeeded
+	attrKey       = "key"         // the wrapped data key
+	attrHot       = "hot"         // sealed: what changes with nearly every commit
+	attrCommits   = "n"           // counts commits of the link
+	attrMark      = "mark"        // the last commit's random id
+	attrSweep     = "sweep"       // set of links whose rows are still to be removed
+	attrCustomer  = "customer_id" // for the operator's wipe check
+	attrMode      = "mode"
+)
+
+// head is the device row as read or left by a handle.
+type head struct {
+	epoch     uint64
+	link      uint64 // 0 with linked false
+	linked    bool
+	confirmed bool
+	wrapped   []byte
+	sealedHot []byte
+	commits   uint64
+	mark      string
+	sweep     []uint64
+}
+
+func parseHead(item map[string]types.AttributeValue) head {
+	var h head
+	h.epoch, _ = numberAttr(item, attrEpoch)
+	h.link, h.linked = numberAttr(item, attrLink)
+	if v, ok := item[attrConfirmed].(*types.AttributeValueMemberBOOL); ok {
+		h.confirmed = v.Value
+	}
+	h.wrapped = bytesAttr(item, attrKey)
+	h.sealedHot = bytesAttr(item, attrHot)
+	h.commits, _ = numberAttr(item, attrCommits)
+	h.mark = string(bytesAttr(item, attrMark))
+	if v, ok := item[attrSweep].(*types.AttributeValueMemberNS); ok {
+		for _, s := range v.Value {
+			if n, ok := parseLink(s); ok {
+				h.sweep = append(h.sweep, n)
+			}
+		}
+	}
+	slices.Sort(h.sweep)
+	return h
+}
+
+// hot is the part of a link's state that changes with nearly every commit and
+// is small. It rides on the device row, which every commit writes anyway: it
+// costs nothing as long as that row stays within one kilobyte.
+type hot struct {
+	preKeys     preKeyRange
+	oldestToken int64 // no privacy token is older (unix seconds); 0: there is none
+	done        []shortHash
+	pending     []*pendingEvent // those small enough; the others have rows
+}
+
+const (
+	hotFormat   = 1
+	hotLimit    = 560 // encoded; what else is on the device row takes some 430 bytes
+	doneRing    = 16
+	hashSize    = 32
+	shortLength = 8
+)
+
+type shortHash [shortLength]byte
+
+func short(hash [hashSize]byte) shortHash { return shortHash(hash[:shortLength]) }
+
+func (h *hot) clone() *hot {
+	c := *h
+	c.preKeys = h.preKeys.clone()
+	c.done = slices.Clone(h.done)
+	c.pending = slices.Clone(h.pending)
+	return &c
+}
+
+func (h *hot) encode() []byte {
+	b := []byte{hotFormat}
+	b = h.preKeys.append(b)
+	b = binary.AppendVarint(b, h.oldestToken)
+	b = binary.AppendUvarint(b, uint64(len(h.done)))
+	for _, d := range h.done {
+		b = append(b, d[:]...)
+	}
+	b = binary.AppendUvarint(b, uint64(len(h.pending)))
+	for _, p := range h.pending {
+		b = p.append(b)
+	}
+	return b
+}
+
+func decodeHot(b []byte) (*hot, error) {
+	d := decoder{b: b}
+	if d.byte() != hotFormat {
+		return nil, ErrCorrupt
+	}
+	h := &hot{}
+	h.preKeys = decodePreKeyRange(&d)
+	h.oldestToken = d.varint()
+	for range d.count(shortLength) {
+		h.done = append(h.done, shortHash(d.take(shortLength)))
+	}
+	for range d.count(hashSize) {
+		h.pending = append(h.pending, decodePending(&d))
+	}
+	if d.failed || len(d.b) != 0 {
+		return nil, ErrCorrupt
+	}
+	return h, nil
+}
+
+func (h *hot) isDone(hash [hashSize]byte) bool { return slices.Contains(h.done, short(hash)) }
+
+// finish forgets a pending event and remembers that it was handled.
+func (h *hot) finish(hash [hashSize]byte) {
+	h.pending = slices.DeleteFunc(h.pending, func(p *pendingEvent) bool { return p.hash == hash })
+	if h.isDone(hash) {
+		return
+	}
+	if len(h.done) >= doneRing {
+		h.done = slices.Delete(h.done, 0, len(h.done)-doneRing+1)
+	}
+	h.done = append(h.done, short(hash))
+}
+
+// hotPlace is where a link's hot state belongs.
+func (l *link) hotPlace() seal.Place {
+	return seal.Place{Table: l.h.store.table, Partition: l.pk, Kind: "hot", Key: headSK}
+}
+
+// decoder reads what the append functions wrote. After a fault everything it
+// gives is zero, and failed is set.
+type decoder struct {
+	b      []byte
+	failed bool
+}
+
+func (d *decoder) fail() { d.failed, d.b = true, nil }
+
+func (d *decoder) byte() byte {
+	if len(d.b) == 0 {
+		d.fail()
+		return 0
+	}
+	c := d.b[0]
+	d.b = d.b[1:]
+	return c
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 {
+		d.fail()
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) varint() int64 {
+	v, n := binary.Varint(d.b)
+	if n <= 0 {
+		d.fail()
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+// take returns n bytes; zeros after a fault, so that conversions hold.
+func (d *decoder) take(n int) []byte {
+	if n > len(d.b) {
+		d.fail()
+		return make([]byte, n)
+	}
+	v := d.b[:n:n]
+	d.b = d.b[n:]
+	return v
+}
+
+// count reads the number of elements of at least size bytes each, and refuses
+// one that the remaining bytes cannot hold.
+func (d *decoder) count(size int) int {
+	n := d.uvarint()
+	if n > uint64(len(d.b)/max(size, 1)) {
+		d.fail()
+		return 0
+	}
+	return int(n)
+}
+
+func (d *decoder) bytes() []byte {
+	n := d.count(1)
+	return slices.Clone(d.take(n))
+}
+
+func appendBytes(b, v []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(len(v)))
+	return append(b, v...)
+}

@@ -1,0 +1,248 @@
+package devicestore
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+
+	"go.mau.fi/libsignal/state/record"
+	"go.mau.fi/whatsmeow/store"
+	wa "go.mau.fi/whatsmeow/types"
+)
+
+func (l *link) GetSession(ctx context.Context, address string) ([]byte, error) {
+	if err := l.usable(); err != nil {
+		return nil, err
+	}
+	return l.get(ctx, l.peerKey(peerSession, address))
+}
+
+func (l *link) HasSession(ctx context.Context, address string) (bool, error) {
+	session, err := l.GetSession(ctx, address)
+	return session != nil, err
+}
+
+func (l *link) GetManySessions(ctx context.Context, addresses []string) (map[string][]byte, error) {
+	if len(addresses) == 0 {
+		return nil, nil
+	}
+	if err := l.usable(); err != nil {
+		return nil, err
+	}
+	sks := make([]string, len(addresses))
+	for i, address := range addresses {
+		sks[i] = l.peerKey(peerSession, address)
+	}
+	values, err := l.getMany(ctx, sks)
+	if err != nil {
+		return nil, err
+	}
+	sessions := make(map[string][]byte, len(addresses))
+	for i, address := range addresses {
+		sessions[address] = values[sks[i]]
+	}
+	return sessions, nil
+}
+
+// PutSession is durable when it returns, so it comes before the ciphertext that
+// was made with the record leaves. Outside a decryption it refuses a record
+// that was made from an older one than is stored ([ErrStale]). The error of a
+// single record also wraps context.Canceled, because whatsmeow then leaves the
+// retry receipt unacknowledged that it was encrypting for.
+func (l *link) PutSession(ctx context.Context, address string, session []byte) error {
+	err := l.putSessions(ctx, map[string][]byte{address: session})
+	if err == ErrStale {
+		return fmt.Errorf("%w: %w", err, context.Canceled)
+	}
+	return err
+}
+
+// PutManySessions writes up to a hundred sessions in one transaction; more of
+// them (a large group) in several, all before it returns.
+func (l *link) PutManySessions(ctx context.Context, sessions map[string][]byte) error {
+	batch := make(map[string][]byte, min(len(sessions), maxItems-spare))
+	for address, session := range sessions {
+		batch[address] = session
+		if len(batch) == maxItems-spare {
+			if err := l.putSessions(ctx, batch); err != nil {
+				return err
+			}
+			clear(batch)
+		}
+	}
+	if len(batch) == 0 {
+		return nil
+	}
+	return l.putSessions(ctx, batch)
+}
+
+// spare is room left in a transaction for staged rows and continuation rows.
+const spare = 29
+
+func (l *link) putSessions(ctx context.Context, sessions map[string][]byte) error {
+	if err := l.usable(); err != nil {
+		return err
+	}
+	decrypting := l.txnOf(ctx) != nil
+	return l.atomically(ctx, func(ctx context.Context, t *txn) error {
+		sks := make([]string, 0, len(sessions))
+		byKey := make(map[string][]byte, len(sessions))
+		for address, session := range sessions {
+			sk := l.peerKey(peerSession, address)
+			sks, byKey[sk] = append(sks, sk), session
+		}
+		if !decrypting {
+			current, err := l.getMany(ctx, sks)
+			if err != nil {
+				return err
+			}
+			for sk, session := range byKey {
+				if !follows(current[sk], session) {
+					return ErrStale
+				}
+			}
+		}
+		for sk, session := range byKey {
+			t.put(sk, bytes.Clone(nonNil(session)))
+		}
+		return nil
+	})
+}
+
+// follows says whether the next record was made from the current one by
+// encrypting: the same chains with the sending one further on, or a new session
+// on top of the current one. A record that is none of libsignal's can't be
+// judged and passes.
+func follows(current, next []byte) bool {
+	if current == nil {
+		return true
+	}
+	now, err := store.SignalProtobufSerializer.Session.Deserialize(current)
+	if err != nil || !whole(now.SessionState) {
+		return true
+	}
+	then, err := store.SignalProtobufSerializer.Session.Deserialize(next)
+	if err != nil || !whole(then.SessionState) {
+		return true
+	}
+	if sameChains(now.SessionState, then.SessionState) {
+		return then.SessionState.SenderChain.ChainKey.Index > now.SessionState.SenderChain.ChainKey.Index
+	}
+	for _, previous := range then.PreviousStates {
+		if whole(previous) && sameChains(now.SessionState, previous) {
+			return previous.SenderChain.ChainKey.Index == now.SessionState.SenderChain.ChainKey.Index
+		}
+	}
+	return false
+}
+
+func whole(s *record.StateStructure) bool {
+	return s != nil && s.SenderChain != nil && s.SenderChain.ChainKey != nil
+}
+
+// sameChains says whether two states stand at the same point of receiving and
+// on the same sending chain.
+func sameChains(a, b *record.StateStructure) bool {
+	if !bytes.Equal(a.RootKey, b.RootKey) ||
+		!bytes.Equal(a.SenderChain.SenderRatchetKeyPublic, b.SenderChain.SenderRatchetKeyPublic) ||
+		len(a.ReceiverChains) != len(b.ReceiverChains) {
+		return false
+	}
+	for i, x := range a.ReceiverChains {
+		y := b.ReceiverChains[i]
+		if !bytes.Equal(x.SenderRatchetKeyPublic, y.SenderRatchetKeyPublic) ||
+			x.ChainKey == nil || y.ChainKey == nil || x.ChainKey.Index != y.ChainKey.Index ||
+			len(x.MessageKeys) != len(y.MessageKeys) {
+			return false
+		}
+	}
+	return true
+}
+
+func nonNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+func (l *link) DeleteSession(ctx context.Context, address string) error {
+	return l.deleteRow(ctx, func() string { return l.peerKey(peerSession, address) })
+}
+
+func (l *link) DeleteAllSessions(ctx context.Context, phone string) error {
+	return l.deletePrefix(ctx, func() string { return l.peerPrefix(phone, peerSession) })
+}
+
+// deleteRow deletes a row that may not exist; then it costs no write. The key
+// is computed only while the link is usable.
+func (l *link) deleteRow(ctx context.Context, key func() string) error {
+	if err := l.usable(); err != nil {
+		return err
+	}
+	sk := key()
+	return l.atomically(ctx, func(ctx context.Context, t *txn) error {
+		value, err := l.get(ctx, sk)
+		if err == nil && value != nil {
+			t.delete(sk)
+		}
+		return err
+	})
+}
+
+func (l *link) deletePrefix(ctx context.Context, key func() string) error {
+	if err := l.usable(); err != nil {
+		return err
+	}
+	prefix := key()
+	return l.atomically(ctx, func(ctx context.Context, t *txn) error {
+		rows, err := l.list(ctx, prefix)
+		for sk := range rows {
+			t.delete(sk)
+		}
+		return err
+	})
+}
+
+// MigratePNToLID moves sessions, identities and sender keys of a phone number
+// to its LID, in one transaction. It is called on every message; what was
+// migrated is remembered once the transaction has succeeded, not before.
+func (l *link) MigratePNToLID(ctx context.Context, pn, lid wa.JID) error {
+	if err := l.usable(); err != nil {
+		return err
+	}
+	from, to := pn.SignalAddressUser(), lid.SignalAddressUser()
+	l.mu.Lock()
+	_, done := l.migrated[from]
+	l.mu.Unlock()
+	if done {
+		return nil
+	}
+	err := l.atomically(ctx, func(ctx context.Context, t *txn) error {
+		oldPrefix, newPrefix := l.peerPrefix(from, ""), l.peerPrefix(to, "")
+		rows, err := l.list(ctx, oldPrefix)
+		if err != nil || oldPrefix == newPrefix {
+			return err
+		}
+		for sk, value := range rows {
+			t.put(newPrefix+strings.TrimPrefix(sk, oldPrefix), value)
+			t.delete(sk)
+		}
+		return nil
+	})
+	if err != nil || l.txnOf(ctx) != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dead == nil {
+		if len(l.migrated) >= maxMigrated {
+			clear(l.migrated)
+		}
+		l.migrated[from] = struct{}{}
+	}
+	return nil
+}
+
+const maxMigrated = 256

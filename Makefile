@@ -17,7 +17,7 @@ RELEASE := CGO_ENABLED=0 GOOS=linux GOARCH=$(GOARCH) go build -trimpath -buildvc
 # Builds a program for this machine and becomes it, so that a signal meant for it
 # reaches it, which `go run` in between would not do. The program's name is the
 # last part of its path.
-start = go build -o .build/local/$(notdir $(1)) $(1) && exec .build/local/$(notdir $(1))
+start = GOOS= GOARCH= go build -o .build/local/$(notdir $(1)) $(1) && exec .build/local/$(notdir $(1))
 
 ##@ The system on this machine
 
@@ -103,7 +103,7 @@ build: $(FUNCTIONS:%=.build/%/bootstrap) ## The Lambda binaries, in .build/<func
 image: ## The session host's image, as an OCI archive that needs no Docker. PUSH=repository:tag sends it there
 	$(RELEASE) -o .build/image/sessionhost ./sessionhost
 	$(RELEASE) -o .build/image/simulator ./local/whatsapp/cmd/simulator
-	@go build -o .build/local/image ./local/image/cmd/image
+	@GOOS= GOARCH= go build -o .build/local/image ./local/image/cmd/image
 	@.build/local/image -arch $(GOARCH) -o .build/sessionhost.tar $(if $(PUSH),-push '$(PUSH)') .build/image/sessionhost .build/image/simulator
 
 .PHONY: deploy

@@ -1,0 +1,144 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+)
+
+// Queue is where a trigger takes messages from. [sqs.Client] is one.
+type Queue interface {
+	ReceiveMessage(context.Context, *sqs.ReceiveMessageInput, ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error)
+	DeleteMessageBatch(context.Context, *sqs.DeleteMessageBatchInput, ...func(*sqs.Options)) (*sqs.DeleteMessageBatchOutput, error)
+}
+
+// Trigger feeds a function from a queue, as Lambda's event source mapping does:
+// what the function did not fail on is deleted, the rest is left for its
+// visibility to run out, and goes to the dead-letter queue after enough tries.
+type Trigger struct {
+	Queue    Queue
+	QueueURL string
+	ARN      string        // of the queue, as the event names it
+	Batch    int           // 1 to 10
+	Timeout  time.Duration // of the function
+	Handler  func(context.Context, events.SQSEvent) (events.SQSEventResponse, error)
+	Log      *slog.Logger
+}
+
+const (
+	wait       = 20 // seconds of a long poll
+	backoffMin = 100 * time.Millisecond
+	backoffMax = 10 * time.Second
+)
+
+// Run polls until the context ends, and returns after the batch in hand.
+func (t Trigger) Run(ctx context.Context) error {
+	backoff := backoffMin
+	for ctx.Err() == nil {
+		out, err := t.Queue.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
+			QueueUrl:                    aws.String(t.QueueURL),
+			MaxNumberOfMessages:         int32(t.Batch),
+			WaitTimeSeconds:             wait,
+			MessageAttributeNames:       []string{"All"},
+			MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
+		})
+		if err != nil {
+			if ctx.Err() != nil {
+				break
+			}
+			t.Log.Error("queue does not answer", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(backoff/2 + rand.N(backoff)):
+			}
+			backoff = min(2*backoff, backoffMax)
+			continue
+		}
+		backoff = backoffMin
+		if len(out.Messages) > 0 {
+			t.deliver(context.WithoutCancel(ctx), out.Messages)
+		}
+	}
+	return nil
+}
+
+func (t Trigger) deliver(ctx context.Context, messages []types.Message) {
+	event := events.SQSEvent{Records: make([]events.SQSMessage, len(messages))}
+	for i, m := range messages {
+		event.Records[i] = t.record(m)
+	}
+	call, cancel := context.WithTimeout(ctx, t.Timeout)
+	defer cancel()
+	response, err := t.call(call, event)
+	if err != nil {
+		t.Log.Error("function failed on a batch", "messages", len(messages), "error", err)
+		return
+	}
+	failed := make(map[string]bool)
+	for _, f := range response.BatchItemFailures {
+		failed[f.ItemIdentifier] = true
+	}
+	var done []types.DeleteMessageBatchRequestEntry
+	for _, m := range messages {
+		if !failed[aws.ToString(m.MessageId)] {
+			done = append(done, types.DeleteMessageBatchRequestEntry{Id: m.MessageId, ReceiptHandle: m.ReceiptHandle})
+		}
+		delete(failed, aws.ToString(m.MessageId))
+	}
+	if len(failed) > 0 {
+		// Lambda takes an answer that names no message of the batch for a failure
+		// of all of it.
+		t.Log.Error("function failed on messages that it was not given", "messages", len(failed))
+		return
+	}
+	if len(done) == 0 {
+		return
+	}
+	call, cancel = context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if _, err := t.Queue.DeleteMessageBatch(call, &sqs.DeleteMessageBatchInput{QueueUrl: aws.String(t.QueueURL), Entries: done}); err != nil {
+		t.Log.Error("messages that were done stay in the queue", "messages", len(done), "error", err)
+	}
+}
+
+// call is the handler with a crash made an error, since Lambda outlives one.
+func (t Trigger) call(ctx context.Context, event events.SQSEvent) (response events.SQSEventResponse, err error) {
+	defer func() {
+		if recover() != nil {
+			err = errors.New("function panicked")
+		}
+	}()
+	return t.Handler(ctx, event)
+}
+
+func (t Trigger) record(m types.Message) events.SQSMessage {
+	attributes := make(map[string]events.SQSMessageAttribute, len(m.MessageAttributes))
+	for name, a := range m.MessageAttributes {
+		attributes[name] = events.SQSMessageAttribute{
+			StringValue: a.StringValue, BinaryValue: a.BinaryValue, DataType: aws.ToString(a.DataType),
+		}
+	}
+	region := "local"
+	if parts := strings.Split(t.ARN, ":"); len(parts) > 3 {
+		region = parts[3]
+	}
+	return events.SQSMessage{
+		MessageId:         aws.ToString(m.MessageId),
+		ReceiptHandle:     aws.ToString(m.ReceiptHandle),
+		Body:              aws.ToString(m.Body),
+		Md5OfBody:         aws.ToString(m.MD5OfBody),
+		Attributes:        m.Attributes,
+		MessageAttributes: attributes,
+		EventSourceARN:    t.ARN,
+		EventSource:       "aws:sqs",
+		AWSRegion:         region,
+	}
+}

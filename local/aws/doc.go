@@ -1,0 +1,2 @@
+// Package aws is DynamoDB, SQS and KMS on loopback, in one process and one file.
+package aws

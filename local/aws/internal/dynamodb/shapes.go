@@ -1,0 +1,319 @@
+package dynamodb
+
+import (
+	"regexp"
+
+	"whatisup/local/aws/internal/wire"
+)
+
+// The model of every operation served: what its input may hold and within
+// which limits, in the order in which DynamoDB lists what is wrong.
+
+const namespace = "com.amazonaws.dynamodb.v20120810."
+
+var namePattern = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
+
+func str() *wire.Shape     { return &wire.Shape{Type: wire.TString} }
+func boolean() *wire.Shape { return &wire.Shape{Type: wire.TBoolean} }
+
+func required(s *wire.Shape) *wire.Shape { s.Required = true; return s }
+
+func enum(values ...string) *wire.Shape { return &wire.Shape{Type: wire.TString, Enum: values} }
+
+func name() *wire.Shape {
+	return &wire.Shape{Type: wire.TString, Pattern: namePattern, Regexp: "[a-zA-Z0-9_.-]+", HasMin: true, Min: 3, Max: 255}
+}
+
+// tableName also takes a table's ARN.
+func tableName() *wire.Shape {
+	return &wire.Shape{Type: wire.TString, Required: true, Pattern: arnPattern, Regexp: "[a-zA-Z0-9_.-]+", HasMin: true, Min: 3, Max: 1024}
+}
+
+var arnPattern = regexp.MustCompile(`^(arn:aws[a-z-]*:dynamodb:[a-z0-9-]+:[0-9]+:table/)?[a-zA-Z0-9_.-]+$`)
+
+func number(t wire.Type, min, max int) *wire.Shape {
+	return &wire.Shape{Type: t, HasMin: true, Min: min, Max: max}
+}
+
+func list(elem *wire.Shape) *wire.Shape { return &wire.Shape{Type: wire.TList, Elem: elem} }
+
+func lengths(s *wire.Shape, min, max int) *wire.Shape {
+	s.HasMin, s.Min, s.Max = true, min, max
+	return s
+}
+
+// value is an AttributeValue inside a list or a map.
+var value = func() *wire.Shape {
+	v := &wire.Shape{Type: wire.TStruct, Value: true, Class: namespace + "AttributeValue"}
+	v.Members = []wire.Member{
+		{Name: "S", Shape: str()},
+		{Name: "B", Shape: &wire.Shape{Type: wire.TBlob}},
+		{Name: "N", Shape: str()},
+		{Name: "BOOL", Shape: boolean()},
+		{Name: "NULL", Shape: boolean()},
+		{Name: "BS", Shape: list(&wire.Shape{Type: wire.TBlob})},
+		{Name: "NS", Shape: list(str())},
+		{Name: "SS", Shape: list(str())},
+		{Name: "L", Shape: list(v)},
+		{Name: "M", Shape: &wire.Shape{Type: wire.TMap, Class: namespace + "AttributeValue", Elem: v}},
+	}
+	return v
+}()
+
+func item() *wire.Shape {
+	return &wire.Shape{Type: wire.TMap, Class: namespace + "AttributeValue", Elem: value}
+}
+
+func names() *wire.Shape {
+	return &wire.Shape{Type: wire.TMap, Class: "java.lang.String", Elem: str()}
+}
+
+func structure(class string, members ...wire.Member) *wire.Shape {
+	return &wire.Shape{Type: wire.TStruct, Class: namespace + class, Members: members}
+}
+
+func element(class string, members ...wire.Member) *wire.Shape {
+	s := structure(class, members...)
+	s.Value = true
+	return s
+}
+
+func input(members ...wire.Member) *wire.Shape {
+	return &wire.Shape{Type: wire.TStruct, Members: members}
+}
+
+var (
+	consumed   = enum("INDEXES", "TOTAL", "NONE")
+	collection = enum("SIZE", "NONE")
+	returns    = enum("ALL_NEW", "UPDATED_OLD", "ALL_OLD", "NONE", "UPDATED_NEW")
+	onFailure  = enum("ALL_OLD", "NONE")
+	selects    = enum("SPECIFIC_ATTRIBUTES", "COUNT", "ALL_ATTRIBUTES", "ALL_PROJECTED_ATTRIBUTES")
+)
+
+var getItemShape = input(
+	wire.Member{Name: "ReturnConsumedCapacity", Shape: consumed},
+	wire.Member{Name: "TableName", Shape: tableName()},
+	wire.Member{Name: "Key", Shape: required(item())},
+	wire.Member{Name: "ConsistentRead", Shape: boolean()},
+	wire.Member{Name: "ProjectionExpression", Shape: str()},
+	wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
+)
+
+var putItemShape = input(
+	wire.Member{Name: "ReturnConsumedCapacity", Shape: consumed},
+	wire.Member{Name: "TableName", Shape: tableName()},
+	wire.Member{Name: "Item", Shape: required(item())},
+	wire.Member{Name: "ReturnValues", Shape: returns},
+	wire.Member{Name: "ReturnItemCollectionMetrics", Shape: collection},
+	wire.Member{Name: "ConditionExpression", Shape: str()},
+	wire.Member{Name: "ExpressionAttributeValues", Shape: item()},
+	wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
+	wire.Member{Name: "ReturnValuesOnConditionCheckFailure", Shape: onFailure},
+)
+
+var deleteItemShape = input(
+	wire.Member{Name: "ReturnConsumedCapacity", Shape: consumed},
+	wire.Member{Name: "TableName", Shape: tableName()},
+	wire.Member{Name: "ReturnItemCollectionMetrics", Shape: collection},
+	wire.Member{Name: "ReturnValues", Shape: returns},
+	wire.Member{Name: "Key", Shape: required(item())},
+	wire.Member{Name: "ConditionExpression", Shape: str()},
+	wire.Member{Name: "ExpressionAttributeValues", Shape: item()},
+	wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
+	wire.Member{Name: "ReturnValuesOnConditionCheckFailure", Shape: onFailure},
+)
+
+var updateItemShape = input(
+	wire.Member{Name: "ReturnConsumedCapacity", Shape: consumed},
+	wire.Member{Name: "TableName", Shape: tableName()},
+	wire.Member{Name: "ReturnItemCollectionMetrics", Shape: collection},
+	wire.Member{Name: "ReturnValues", Shape: returns},
+	wire.Member{Name: "Key", Shape: required(item())},
+	wire.Member{Name: "ConditionExpression", Shape: str()},
+	wire.Member{Name: "UpdateExpression", Shape: str()},
+	wire.Member{Name: "ExpressionAttributeValues", Shape: item()},
+	wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
+	wire.Member{Name: "ReturnValuesOnConditionCheckFailure", Shape: onFailure},
+)
+
+var queryShape = input(
+	wire.Member{Name: "Select", Shape: selects},
+	wire.Member{Name: "IndexName", Shape: name()},
+	wire.Member{Name: "ReturnConsumedCapacity", Shape: consumed},
+	wire.Member{Name: "TableName", Shape: tableName()},
+	wire.Member{Name: "Limit", Shape: number(wire.TInteger, 1, 0)},
+	wire.Member{Name: "ExclusiveStartKey", Shape: item()},
+	wire.Member{Name: "ConsistentRead", Shape: boolean()},
+	wire.Member{Name: "ScanIndexForward", Shape: boolean()},
+	wire.Member{Name: "KeyConditionExpression", Shape: str()},
+	wire.Member{Name: "FilterExpression", Shape: str()},
+	wire.Member{Name: "ProjectionExpression", Shape: str()},
+	wire.Member{Name: "ExpressionAttributeValues", Shape: item()},
+	wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
+)
+
+var scanShape = input(
+	wire.Member{Name: "Select", Shape: selects},
+	wire.Member{Name: "IndexName", Shape: name()},
+	wire.Member{Name: "ReturnConsumedCapacity", Shape: consumed},
+	wire.Member{Name: "TotalSegments", Shape: number(wire.TInteger, 1, 1000000)},
+	wire.Member{Name: "TableName", Shape: tableName()},
+	wire.Member{Name: "Segment", Shape: number(wire.TInteger, 0, 999999)},
+	wire.Member{Name: "Limit", Shape: number(wire.TInteger, 1, 0)},
+	wire.Member{Name: "ExclusiveStartKey", Shape: item()},
+	wire.Member{Name: "ConsistentRead", Shape: boolean()},
+	wire.Member{Name: "FilterExpression", Shape: str()},
+	wire.Member{Name: "ProjectionExpression", Shape: str()},
+	wire.Member{Name: "ExpressionAttributeValues", Shape: item()},
+	wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
+)
+
+var batchGetItemShape = input(
+	wire.Member{Name: "ReturnConsumedCapacity", Shape: consumed},
+	wire.Member{Name: "RequestItems", Shape: &wire.Shape{
+		Type: wire.TMap, Class: namespace + "KeysAndAttributes", Required: true, HasMin: true, Min: 1, Max: 100,
+		Keys: tableName(),
+		Elem: element("KeysAndAttributes",
+			wire.Member{Name: "Keys", Shape: required(lengths(list(&wire.Shape{Type: wire.TMap, Value: true, Class: namespace + "AttributeValue", Elem: value}), 1, 100))},
+			wire.Member{Name: "ConsistentRead", Shape: boolean()},
+			wire.Member{Name: "ProjectionExpression", Shape: str()},
+			wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
+		)}},
+)
+
+var batchWriteItemShape = input(
+	wire.Member{Name: "ReturnConsumedCapacity", Shape: consumed},
+	wire.Member{Name: "ReturnItemCollectionMetrics", Shape: collection},
+	wire.Member{Name: "RequestItems", Shape: &wire.Shape{
+		Type: wire.TMap, Class: "java.util.List<" + namespace + "WriteRequest>", Required: true, HasMin: true, Min: 1, Max: 25,
+		Keys:   tableName(),
+		Values: &wire.Shape{HasMin: true, Min: 1, Max: 25},
+		Elem: &wire.Shape{Type: wire.TList, Value: true, Elem: element("WriteRequest",
+			wire.Member{Name: "DeleteRequest", Shape: structure("DeleteRequest", wire.Member{Name: "Key", Shape: required(item())})},
+			wire.Member{Name: "PutRequest", Shape: structure("PutRequest", wire.Member{Name: "Item", Shape: required(item())})},
+		)}}},
+)
+
+var transactWriteItemsShape = input(
+	wire.Member{Name: "ReturnConsumedCapacity", Shape: consumed},
+	wire.Member{Name: "ReturnItemCollectionMetrics", Shape: collection},
+	wire.Member{Name: "ClientRequestToken", Shape: lengths(str(), 1, 36)},
+	wire.Member{Name: "TransactItems", Shape: required(lengths(list(element("TransactWriteItem",
+		wire.Member{Name: "ConditionCheck", Shape: structure("ConditionCheck",
+			wire.Member{Name: "Key", Shape: required(item())},
+			wire.Member{Name: "TableName", Shape: tableName()},
+			wire.Member{Name: "ConditionExpression", Shape: required(str())},
+			wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
+			wire.Member{Name: "ExpressionAttributeValues", Shape: item()},
+			wire.Member{Name: "ReturnValuesOnConditionCheckFailure", Shape: onFailure},
+		)},
+		wire.Member{Name: "Put", Shape: structure("Put",
+			wire.Member{Name: "Item", Shape: required(item())},
+			wire.Member{Name: "TableName", Shape: tableName()},
+			wire.Member{Name: "ConditionExpression", Shape: str()},
+			wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
+			wire.Member{Name: "ExpressionAttributeValues", Shape: item()},
+			wire.Member{Name: "ReturnValuesOnConditionCheckFailure", Shape: onFailure},
+		)},
+		wire.Member{Name: "Delete", Shape: structure("Delete",
+			wire.Member{Name: "Key", Shape: required(item())},
+			wire.Member{Name: "TableName", Shape: tableName()},
+			wire.Member{Name: "ConditionExpression", Shape: str()},
+			wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
+			wire.Member{Name: "ExpressionAttributeValues", Shape: item()},
+			wire.Member{Name: "ReturnValuesOnConditionCheckFailure", Shape: onFailure},
+		)},
+		wire.Member{Name: "Update", Shape: structure("Update",
+			wire.Member{Name: "Key", Shape: required(item())},
+			wire.Member{Name: "UpdateExpression", Shape: required(str())},
+			wire.Member{Name: "TableName", Shape: tableName()},
+			wire.Member{Name: "ConditionExpression", Shape: str()},
+			wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
+			wire.Member{Name: "ExpressionAttributeValues", Shape: item()},
+			wire.Member{Name: "ReturnValuesOnConditionCheckFailure", Shape: onFailure},
+		)},
+	)), 1, maxTransactItems))},
+)
+
+var transactGetItemsShape = input(
+	wire.Member{Name: "ReturnConsumedCapacity", Shape: consumed},
+	wire.Member{Name: "TransactItems", Shape: required(lengths(list(element("TransactGetItem",
+		wire.Member{Name: "Get", Shape: required(structure("Get",
+			wire.Member{Name: "Key", Shape: required(item())},
+			wire.Member{Name: "TableName", Shape: tableName()},
+			wire.Member{Name: "ProjectionExpression", Shape: str()},
+			wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
+		))},
+	)), 1, maxTransactItems))},
+)
+
+const maxTransactItems = 100
+
+func keySchema() *wire.Shape {
+	return required(lengths(list(element("KeySchemaElement",
+		wire.Member{Name: "AttributeName", Shape: required(lengths(str(), 1, 255))},
+		wire.Member{Name: "KeyType", Shape: required(enum("HASH", "RANGE"))},
+	)), 1, 2))
+}
+
+func throughput() *wire.Shape {
+	return structure("ProvisionedThroughput",
+		wire.Member{Name: "WriteCapacityUnits", Shape: required(number(wire.TLong, 1, 0))},
+		wire.Member{Name: "ReadCapacityUnits", Shape: required(number(wire.TLong, 1, 0))},
+	)
+}
+
+func onDemand() *wire.Shape {
+	return structure("OnDemandThroughput",
+		wire.Member{Name: "MaxReadRequestUnits", Shape: &wire.Shape{Type: wire.TLong}},
+		wire.Member{Name: "MaxWriteRequestUnits", Shape: &wire.Shape{Type: wire.TLong}},
+	)
+}
+
+var createTableShape = input(
+	wire.Member{Name: "AttributeDefinitions", Shape: required(list(element("AttributeDefinition",
+		wire.Member{Name: "AttributeName", Shape: required(lengths(str(), 1, 255))},
+		wire.Member{Name: "AttributeType", Shape: required(enum("B", "N", "S"))},
+	)))},
+	wire.Member{Name: "TableName", Shape: required(name())},
+	wire.Member{Name: "BillingMode", Shape: enum("PROVISIONED", "PAY_PER_REQUEST")},
+	wire.Member{Name: "ProvisionedThroughput", Shape: throughput()},
+	wire.Member{Name: "KeySchema", Shape: keySchema()},
+	wire.Member{Name: "GlobalSecondaryIndexes", Shape: list(element("GlobalSecondaryIndex",
+		wire.Member{Name: "IndexName", Shape: required(name())},
+		wire.Member{Name: "KeySchema", Shape: keySchema()},
+		wire.Member{Name: "Projection", Shape: required(structure("Projection",
+			wire.Member{Name: "ProjectionType", Shape: enum("ALL", "INCLUDE", "KEYS_ONLY")},
+			wire.Member{Name: "NonKeyAttributes", Shape: lengths(list(lengths(str(), 1, 255)), 1, 20)},
+		))},
+		wire.Member{Name: "ProvisionedThroughput", Shape: throughput()},
+		wire.Member{Name: "OnDemandThroughput", Shape: onDemand()},
+	))},
+	wire.Member{Name: "DeletionProtectionEnabled", Shape: boolean()},
+	wire.Member{Name: "TableClass", Shape: enum("STANDARD", "STANDARD_INFREQUENT_ACCESS")},
+	wire.Member{Name: "OnDemandThroughput", Shape: onDemand()},
+	wire.Member{Name: "SSESpecification", Shape: structure("SSESpecification",
+		wire.Member{Name: "Enabled", Shape: boolean()},
+		wire.Member{Name: "SSEType", Shape: enum("AES256", "KMS")},
+		wire.Member{Name: "KMSMasterKeyId", Shape: str()},
+	)},
+	wire.Member{Name: "Tags", Shape: list(element("Tag",
+		wire.Member{Name: "Key", Shape: required(lengths(str(), 1, 128))},
+		wire.Member{Name: "Value", Shape: required(lengths(str(), 0, 256))},
+	))},
+)
+
+var describeTableShape = input(wire.Member{Name: "TableName", Shape: tableName()})
+
+var listTablesShape = input(
+	wire.Member{Name: "ExclusiveStartTableName", Shape: name()},
+	wire.Member{Name: "Limit", Shape: number(wire.TInteger, 1, 100)},
+)
+
+var updateTimeToLiveShape = input(
+	wire.Member{Name: "TableName", Shape: tableName()},
+	wire.Member{Name: "TimeToLiveSpecification", Shape: required(structure("TimeToLiveSpecification",
+		wire.Member{Name: "Enabled", Shape: required(boolean())},
+		wire.Member{Name: "AttributeName", Shape: required(lengths(str(), 1, 255))},
+	))},
+)

@@ -1,0 +1,83 @@
+package expression
+
+import (
+	"fmt"
+	"strings"
+)
+
+type tokenKind uint8
+
+const (
+	tEnd    tokenKind = iota
+	tName             // attribute, function or keyword
+	tHash             // #name
+	tColon            // :value
+	tNumber           // 12
+	tPunct            // = <> < <= > >= ( ) [ ] . , + -
+)
+
+type token struct {
+	kind tokenKind
+	text string
+	at   int // byte offset
+}
+
+// is compares without regard to case, as keywords are.
+func (t token) is(text string) bool {
+	return (t.kind == tName || t.kind == tPunct) && strings.EqualFold(t.text, text)
+}
+
+func isLetter(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_'
+}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+func lex(s string) ([]token, error) {
+	var out []token
+	for i := 0; i < len(s); {
+		start := i
+		word := func(from int) {
+			for i = from; i < len(s) && (isLetter(s[i]) || isDigit(s[i])); i++ {
+			}
+		}
+		c := s[i]
+		kind := tPunct
+		switch {
+		case c == ' ' || c == '\t' || c == '\n' || c == '\r':
+			i++
+			continue
+		case isLetter(c):
+			kind = tName
+			word(i)
+		case c == '#' || c == ':':
+			kind = tHash
+			if c == ':' {
+				kind = tColon
+			}
+			word(i + 1)
+			if i == start+1 {
+				return nil, syntaxAt(s, start, i)
+			}
+		case isDigit(c):
+			kind = tNumber
+			for ; i < len(s) && isDigit(s[i]); i++ {
+			}
+		case strings.HasPrefix(s[i:], "<>"), strings.HasPrefix(s[i:], "<="), strings.HasPrefix(s[i:], ">="):
+			i += 2
+		case strings.IndexByte("=<>()[].,+-", c) >= 0:
+			i++
+		default:
+			for i++; i < len(s) && s[i]&0xC0 == 0x80; i++ { // a whole code point
+			}
+			return nil, syntaxAt(s, start, i)
+		}
+		out = append(out, token{kind, s[start:i], start})
+	}
+	return append(out, token{kind: tEnd, text: "<EOF>", at: len(s)}), nil
+}
+
+// syntaxAt is the error for bytes that are no token.
+func syntaxAt(s string, from, to int) error {
+	return fmt.Errorf(`Syntax error; token: "%s", near: "%s"`, s[from:to], s[max(0, from-12):min(len(s), to+12)])
+}

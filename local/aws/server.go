@@ -1,0 +1,210 @@
+package aws
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"whatisup/local/aws/internal/dynamodb"
+	"whatisup/local/aws/internal/fault"
+	"whatisup/local/aws/internal/kms"
+	"whatisup/local/aws/internal/sqs"
+	"whatisup/local/aws/internal/store"
+)
+
+// ErrInUse is what Open returns for a file that another process has open.
+var ErrInUse = store.ErrInUse
+
+// Config is how the services are set up.
+type Config struct {
+	// Path is the file that everything is kept in; it is made if need be.
+	Path string
+	// Clock tells the time; time.Now by default.
+	Clock func() time.Time
+	// Log takes what goes wrong; nothing is logged by default. Requests, keys
+	// and messages are never logged.
+	Log *slog.Logger
+	// ExpiryDelay is how long an item outlives its TTL at least; a minute by
+	// default. SweepEvery is how often expired items are looked for; 15
+	// seconds by default.
+	ExpiryDelay, SweepEvery time.Duration
+}
+
+// Server is the three services behind one http.Handler.
+type Server struct {
+	config   Config
+	store    *store.Store
+	dynamodb *dynamodb.Service
+	sqs      *sqs.Service
+	kms      *kms.Service
+	faults   fault.Set
+	offset   atomic.Int64 // what Step has added to the clock
+
+	mu      sync.Mutex
+	unknown map[string]int
+}
+
+// Open opens the file. A file that another process has open is refused with
+// ErrInUse.
+func Open(c Config) (*Server, error) {
+	c.ExpiryDelay = cmp.Or(c.ExpiryDelay, time.Minute)
+	c.SweepEvery = cmp.Or(c.SweepEvery, 15*time.Second)
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	st, err := store.Open(c.Path, c.Log)
+	if errors.Is(err, store.ErrInUse) {
+		return nil, fmt.Errorf("%w: only one process at a time can serve this data; stop the other one or choose another DATA_DIR", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{config: c, store: st, unknown: map[string]int{}}
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return s, nil
+}
+
+func (s *Server) open() (err error) {
+	s.dynamodb, err = dynamodb.Open(dynamodb.Config{
+		Store: s.store, Clock: s.Now,
+		Unprocessed: func(operation, table string) bool {
+			_, hit := s.faults.Take(fault.Unprocessed, serviceDynamoDB, operation, table)
+			return hit
+		},
+	})
+	if err != nil {
+		return err
+	}
+	s.sqs, err = sqs.Open(sqs.Config{
+		Store: s.store, Clock: s.Now,
+		Duplicate: func(queue string) bool {
+			_, hit := s.faults.Take(fault.Duplicate, serviceSQS, "ReceiveMessage", queue)
+			return hit
+		},
+		Late: func(queue string) time.Duration {
+			f, _ := s.faults.Take(fault.Late, serviceSQS, "SendMessage", queue)
+			return f.Delay
+		},
+	})
+	if err != nil {
+		return err
+	}
+	s.kms, err = kms.Open(kms.Config{Store: s.store, Clock: s.Now})
+	return err
+}
+
+// Now is the services' time: the clock's, with every Step added.
+func (s *Server) Now() time.Time { return s.config.Clock().Add(time.Duration(s.offset.Load())) }
+
+// Step moves the services' time, forwards or backwards.
+func (s *Server) Step(d time.Duration) {
+	s.offset.Add(int64(d))
+	s.sqs.Wake()
+}
+
+// Sweep deletes now what Run would delete next: expired items, messages past
+// their retention, tokens and deduplication ids that no longer count. It
+// returns the number of items.
+func (s *Server) Sweep(ctx context.Context) (items int, err error) {
+	items, err = s.dynamodb.Sweep(ctx, s.config.ExpiryDelay)
+	return items, errors.Join(err, s.dynamodb.Forget(), s.sqs.Sweep(ctx))
+}
+
+// Run does what happens without being asked for, until ctx ends; then it
+// returns nil.
+func (s *Server) Run(ctx context.Context) error {
+	tick := time.NewTicker(s.config.SweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if _, err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
+			s.config.Log.Error("sweep failed", "error", err)
+		}
+	}
+}
+
+// Serve answers requests on the listener and does what Run does, until ctx
+// ends. It closes the listener and waits for requests under way, long polls
+// excepted, which end empty.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	server := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute}
+	ctx, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { s.Run(ctx) }) //nolint:errcheck // always nil
+	wg.Go(func() {
+		<-ctx.Done()
+		s.sqs.Release()
+		grace, done := context.WithTimeout(context.Background(), 5*time.Second)
+		defer done()
+		if server.Shutdown(grace) != nil {
+			server.Close()
+		}
+	})
+	err := server.Serve(l)
+	stop()
+	wg.Wait()
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// Close ends long polls and closes the file. Requests that come later are
+// answered with a 500.
+func (s *Server) Close() error {
+	s.sqs.Release()
+	return s.store.Close()
+}
+
+// Unknown lists the requests for what is not implemented, each once, with how
+// often it came. A test of the whole system ends by finding it empty.
+func (s *Server) Unknown() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[string]int, len(s.unknown))
+	for what, n := range s.unknown {
+		out[what] = n
+	}
+	return out
+}
+
+func (s *Server) countUnknown(what string) {
+	s.config.Log.Error("not implemented", "request", what)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.unknown[what]; ok || len(s.unknown) < maxUnknown {
+		s.unknown[what]++
+	}
+}
+
+// maxUnknown bounds the list; its first entries tell enough.
+const maxUnknown = 1000
+
+// Operations lists what is served, as service.Operation.
+func Operations() []string {
+	var out []string
+	for service, names := range map[string][]string{serviceDynamoDB: dynamodb.Operations(), serviceSQS: sqs.Operations(), serviceKMS: kms.Operations()} {
+		for _, name := range names {
+			out = append(out, service+"."+name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 
 	"go.mau.fi/whatsmeow/store"
@@ -141,8 +142,25 @@ func (l *link) GetAppStateVersion(ctx context.Context, name string) (version uin
 	return version, [128]byte(value[8:]), nil
 }
 
+// DeleteAppStateVersion begins a full sync: the collection's MACs go first, so
+// that none is left without a version if this is cut off.
 func (l *link) DeleteAppStateVersion(ctx context.Context, name string) error {
-	return l.deleteRow(ctx, func() string { return versionRow(name) })
+	rows, err := l.list(ctx, macRows(name))
+	if err != nil {
+		return err
+	}
+	for batch := range slices.Chunk(slices.Collect(maps.Keys(rows)), maxItems-spare) {
+		err := l.atomically(ctx, func(_ context.Context, t *txn) error {
+			for _, sk := range batch {
+				t.delete(sk)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return l.deleteRow(ctx, versionRow(name))
 }
 
 // Mutation MACs: one for every contact, chat and setting, thousands of them.
@@ -156,8 +174,10 @@ func macRow(name string, indexMAC []byte) string {
 	if len(indexMAC) > 0 {
 		first = indexMAC[0]
 	}
-	return kindMACs + "#" + name + "#" + hex.EncodeToString([]byte{first})
+	return macRows(name) + hex.EncodeToString([]byte{first})
 }
+
+func macRows(name string) string { return kindMACs + "#" + name + "#" }
 
 // findMAC returns where a row has the entry of the index, or -1.
 func findMAC(row, indexMAC []byte) int {

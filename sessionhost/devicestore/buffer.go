@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -57,6 +58,32 @@ type eventBuffer struct {
 	pending  map[[hashSize]byte]*pendingEvent
 	handling *pendingEvent // what whatsmeow is handing to its handlers now
 	again    bool          // ... and it was decrypted before
+	done     []shortHash   // the last ones that were handled; the device row has fewer
+}
+
+// doneKnown is how many handled messages are remembered in memory. It is more
+// than comfort: a connection that breaks may take many acknowledgements with it.
+const doneKnown = 128
+
+func (b *eventBuffer) isDone(hash [hashSize]byte) bool { return slices.Contains(b.done, short(hash)) }
+
+func (b *eventBuffer) finish(hash [hashSize]byte) {
+	delete(b.pending, hash)
+	if b.handling != nil && b.handling.hash == hash {
+		b.handling = nil
+	}
+	b.done = appendDone(b.done, hash, doneKnown)
+}
+
+// appendDone adds a hash to a list of the last n.
+func appendDone(done []shortHash, hash [hashSize]byte, n int) []shortHash {
+	if slices.Contains(done, short(hash)) {
+		return done
+	}
+	if len(done) >= n {
+		done = slices.Delete(done, 0, len(done)-n+1)
+	}
+	return append(done, short(hash))
 }
 
 func newEventBuffer() eventBuffer {
@@ -113,7 +140,7 @@ func (h *Handle) Handled(ctx context.Context, m Message, items ...types.Transact
 		m.l.mu.Lock()
 		defer m.l.mu.Unlock()
 		if m.l.events.pending[m.hash] == nil {
-			if m.l.hot.isDone(m.hash) {
+			if m.l.events.isDone(m.hash) {
 				return nil
 			}
 			return errUnknownMessage
@@ -137,7 +164,7 @@ func (l *link) GetBufferedEvent(_ context.Context, hash [32]byte) (*store.Buffer
 		l.events.handling, l.events.again = p, true
 		return &store.BufferedEvent{Plaintext: p.plaintext, ServerTime: p.server, InsertTime: p.inserted}, nil
 	}
-	if l.hot.isDone(hash) {
+	if l.events.isDone(hash) {
 		return &store.BufferedEvent{}, nil
 	}
 	return nil, nil
@@ -194,14 +221,12 @@ func (l *link) ClearBufferedEventPlaintext(ctx context.Context, hash [32]byte) e
 	}
 	l.mu.Lock()
 	p := l.events.pending[hash]
-	if l.events.handling == p {
-		l.events.handling = nil
-	}
-	delete(l.events.pending, hash)
-	l.mu.Unlock()
 	if p == nil {
+		l.mu.Unlock()
 		return nil
 	}
+	l.events.finish(hash)
+	l.mu.Unlock()
 	rows := map[string]*write{}
 	if p.row {
 		rows[bufferKey(hash)] = &write{}

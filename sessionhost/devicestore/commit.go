@@ -145,7 +145,7 @@ func (l *link) items(p *plan) (items []types.TransactWriteItem, own int, err err
 	items = append(items, types.TransactWriteItem{Update: l.headUpdate(p)})
 	size := 0
 	for _, sk := range slices.Sorted(maps.Keys(p.rows)) {
-		parts, n, err := rowItems(l.key, l.place(sk), p.rows[sk], p.parts[sk])
+		parts, n, err := l.h.store.packer.rowItems(l.key, l.place(sk), p.rows[sk], p.parts[sk])
 		if err != nil {
 			return nil, 0, fmt.Errorf("%w (row of kind %q)", err, kindOf(sk))
 		}
@@ -281,7 +281,7 @@ func (l *link) apply(p *plan, t *txn) {
 		l.touched(t, name)
 	}
 	if f := p.change.finish; f != nil {
-		delete(l.events.pending, *f)
+		l.events.finish(*f)
 	}
 	if p.pending != nil {
 		l.events.pending[p.pending.hash] = p.pending

@@ -75,7 +75,7 @@ func (l *link) editContacts(ctx context.Context, users []wa.JID, edit func(i int
 						return err
 					}
 				}
-				if edit(index[sk], &c) {
+				if edit(index[sk], &c) || rows[sk] == nil {
 					t.put(sk, encode(c))
 				}
 			}
@@ -126,6 +126,10 @@ func (l *link) stageName(ctx context.Context, user wa.JID, name string, field fu
 }
 
 func (l *link) PutContactName(ctx context.Context, user wa.JID, firstName, fullName string) error {
+	known, err := l.GetContact(ctx, user)
+	if err != nil || known.FirstName == firstName && known.FullName == fullName {
+		return err
+	}
 	return l.PutAllContactNames(ctx, []store.ContactEntry{{JID: user, FirstName: firstName, FullName: fullName}})
 }
 

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -109,6 +110,7 @@ func (l *link) load(ctx context.Context, sealedHot []byte) (*store.Device, error
 	if l.hot, err = decodeHot(plain); err != nil {
 		return nil, err
 	}
+	l.events.done = slices.Clone(l.hot.done)
 	for _, p := range l.hot.pending {
 		l.events.pending[p.hash] = p
 	}

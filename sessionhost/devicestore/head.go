@@ -126,18 +126,10 @@ func decodeHot(b []byte) (*hot, error) {
 	return h, nil
 }
 
-func (h *hot) isDone(hash [hashSize]byte) bool { return slices.Contains(h.done, short(hash)) }
-
 // finish forgets a pending event and remembers that it was handled.
 func (h *hot) finish(hash [hashSize]byte) {
 	h.pending = slices.DeleteFunc(h.pending, func(p *pendingEvent) bool { return p.hash == hash })
-	if h.isDone(hash) {
-		return
-	}
-	if len(h.done) >= doneRing {
-		h.done = slices.Delete(h.done, 0, len(h.done)-doneRing+1)
-	}
-	h.done = append(h.done, short(hash))
+	h.done = appendDone(h.done, hash, doneRing)
 }
 
 // hotPlace is where a link's hot state belongs.

@@ -25,11 +25,11 @@ func (l *link) putChanged(ctx context.Context, sk string, value []byte) error {
 }
 
 func (l *link) DeleteAllIdentities(ctx context.Context, phone string) error {
-	return l.deletePrefix(ctx, func() string { return l.peerPrefix(phone, peerIdentity) })
+	return l.deletePrefix(ctx, l.peerPrefix(phone, peerIdentity))
 }
 
 func (l *link) DeleteIdentity(ctx context.Context, address string) error {
-	return l.deleteRow(ctx, func() string { return l.peerKey(peerIdentity, address) })
+	return l.deleteRow(ctx, l.peerKey(peerIdentity, address))
 }
 
 func (l *link) IsTrustedIdentity(ctx context.Context, address string, key [32]byte) (bool, error) {

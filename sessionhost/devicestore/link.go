@@ -350,7 +350,7 @@ func (l *link) openItems(ctx context.Context, items []map[string]types.Attribute
 				sealed = append(sealed, bytesAttr(piece[0], attrValue)...)
 			}
 		}
-		value, err := openRow(l.key, l.place(sk), sealed)
+		value, err := l.h.store.packer.openRow(l.key, l.place(sk), sealed)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -2,10 +2,12 @@ package devicestore
 
 import (
 	"bytes"
-	"compress/zlib"
+	"compress/flate"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -17,7 +19,7 @@ import (
 // cut into pieces that fit an item. On the way back the pieces are joined
 // before the whole is opened, so a torn or mixed value does not open.
 const (
-	compressFrom = 4 << 10   // smaller values gain nothing worth the time
+	compressFrom = 256       // smaller values gain nothing worth the time
 	pieceSize    = 350 << 10 // an item may have 400 KB with its keys
 	maxSealed    = 3 << 20   // a transaction may have 4 MB; room for its company
 	maxPlain     = 16 << 20  // what a sealed value may inflate to
@@ -32,28 +34,58 @@ const (
 	attrTTL   = "ttl"
 )
 
+// The first byte of what is sealed.
 const (
 	plainStored  = 0
-	plainDeflate = 1
+	plainDeflate = 1 // with dictionary
 )
 
+// dictionary is what deflate may refer back to: the words of libsignal's
+// records, which are JSON. With it a session of 1.4 KB fits a row of one. It is
+// part of the format and must not change; another one needs another number.
+const dictionary = `{"SenderKeyStates":[{"Keys":[{"Iteration":0,"Seed":"` +
+	`"}],"KeyID":0,"SenderChainKey":{"Iteration":0,"ChainKey":"` +
+	`"},"SigningKeyPrivate":"","SigningKeyPublic":"` +
+	`"PendingKeyExchange":{"Sequence":0,"LocalBaseKeyPublic":"","LocalBaseKeyPrivate":"","LocalRatchetKeyPublic":"",` +
+	`"LocalRatchetKeyPrivate":"","LocalIdentityKeyPublic":"","LocalIdentityKeyPrivate":""},` +
+	`"MessageKeys":[{"CipherKey":"","MacKey":"","IV":"","Index":` +
+	`"PendingPreKey":{"PreKeyID":{"Value":,"IsEmpty":false},"SignedPreKeyID":1,"BaseKey":"B` +
+	`{"SessionState":{"LocalIdentityPublic":"B","LocalRegistrationID":0,"NeedsRefresh":false,` +
+	`"PendingKeyExchange":null,"PendingPreKey":null,"PreviousCounter":0,` +
+	`"ReceiverChains":[{"SenderRatchetKeyPublic":"B=","SenderRatchetKeyPrivate":"","ChainKey":{"Key":"=","Index":0},"MessageKeys":[]},` +
+	`],"RemoteIdentityPublic":"B","RemoteRegistrationID":,"RootKey":"=","SenderBaseKey":"B",` +
+	`"SenderChain":{"SenderRatchetKeyPublic":"B","SenderRatchetKeyPrivate":"=","ChainKey":{"Key":"=","Index":0},"MessageKeys":[]},` +
+	`"SessionVersion":3},"PreviousStates":[]}`
+
+// packer compresses values. Its parts are large and are used again.
+type packer struct {
+	writers sync.Pool
+	readers sync.Pool
+}
+
 // pack frames a value for sealing.
-func pack(value []byte) []byte {
+func (p *packer) pack(value []byte) []byte {
 	if len(value) >= compressFrom {
-		var b bytes.Buffer
+		b := bytes.NewBuffer(make([]byte, 0, len(value)))
 		b.WriteByte(plainDeflate)
-		w, _ := zlib.NewWriterLevel(&b, zlib.BestSpeed) // the level is a valid one
-		_, _ = w.Write(value)                           // a bytes.Buffer takes everything
-		_ = w.Close()
-		if b.Len() < len(value) {
+		w, ok := p.writers.Get().(*flate.Writer)
+		if ok {
+			w.Reset(b) // keeps the dictionary
+		} else {
+			w, _ = flate.NewWriterDict(b, flate.DefaultCompression, []byte(dictionary)) // the level is a valid one
+		}
+		_, err := w.Write(value)
+		if err = errors.Join(err, w.Close()); err == nil && b.Len() <= len(value) {
+			p.writers.Put(w)
 			return b.Bytes()
 		}
+		p.writers.Put(w)
 	}
 	return append([]byte{plainStored}, value...)
 }
 
 // unpack undoes pack.
-func unpack(b []byte) ([]byte, error) {
+func (p *packer) unpack(b []byte) ([]byte, error) {
 	if len(b) == 0 {
 		return nil, ErrCorrupt
 	}
@@ -61,10 +93,15 @@ func unpack(b []byte) ([]byte, error) {
 	case plainStored:
 		return b[1:], nil
 	case plainDeflate:
-		r, err := zlib.NewReader(bytes.NewReader(b[1:]))
-		if err != nil {
-			return nil, ErrCorrupt
+		r, ok := p.readers.Get().(io.Reader)
+		if ok {
+			if err := r.(flate.Resetter).Reset(bytes.NewReader(b[1:]), []byte(dictionary)); err != nil {
+				return nil, ErrCorrupt
+			}
+		} else {
+			r = flate.NewReaderDict(bytes.NewReader(b[1:]), []byte(dictionary))
 		}
+		defer p.readers.Put(r)
 		value, err := io.ReadAll(io.LimitReader(r, maxPlain+1))
 		if err != nil || len(value) > maxPlain {
 			return nil, ErrCorrupt
@@ -86,7 +123,7 @@ func partKey(sk string, i int) string { return "~" + sk + "#" + strconv.Itoa(i) 
 
 // rowItems returns the items that store the value, and how many continuation
 // rows there are. Continuation rows of an earlier, longer value go.
-func rowItems(key *seal.Key, at seal.Place, w *write, oldParts int) ([]item, int, error) {
+func (p *packer) rowItems(key *seal.Key, at seal.Place, w *write, oldParts int) ([]item, int, error) {
 	if w.value == nil {
 		items := []item{{key: primaryKey(at.Partition, at.Key)}}
 		for i := range oldParts {
@@ -97,7 +134,7 @@ func rowItems(key *seal.Key, at seal.Place, w *write, oldParts int) ([]item, int
 	if len(w.value) > maxPlain {
 		return nil, 0, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(w.value))
 	}
-	sealed := key.Seal(pack(w.value), at)
+	sealed := key.Seal(p.pack(w.value), at)
 	if len(sealed) > maxSealed {
 		return nil, 0, fmt.Errorf("%w: %d bytes sealed", ErrTooLarge, len(sealed))
 	}
@@ -113,12 +150,12 @@ func rowItems(key *seal.Key, at seal.Place, w *write, oldParts int) ([]item, int
 	for ; len(rest) > 0; parts++ {
 		piece := rest[:min(pieceSize, len(rest))]
 		rest = rest[len(piece):]
-		p := primaryKey(at.Partition, partKey(at.Key, parts))
-		p[attrValue] = &types.AttributeValueMemberB{Value: piece}
+		more := primaryKey(at.Partition, partKey(at.Key, parts))
+		more[attrValue] = &types.AttributeValueMemberB{Value: piece}
 		if !w.expires.IsZero() {
-			p[attrTTL] = num(uint64(w.expires.Unix()))
+			more[attrTTL] = num(uint64(w.expires.Unix()))
 		}
-		items = append(items, item{key: primaryKey(at.Partition, partKey(at.Key, parts)), put: p})
+		items = append(items, item{key: primaryKey(at.Partition, partKey(at.Key, parts)), put: more})
 	}
 	if parts > 0 {
 		put[attrParts] = num(uint64(parts))
@@ -130,12 +167,12 @@ func rowItems(key *seal.Key, at seal.Place, w *write, oldParts int) ([]item, int
 }
 
 // openRow opens a value whose pieces have been joined.
-func openRow(key *seal.Key, at seal.Place, sealed []byte) ([]byte, error) {
+func (p *packer) openRow(key *seal.Key, at seal.Place, sealed []byte) ([]byte, error) {
 	plain, err := key.Open(sealed, at)
 	if err != nil {
 		return nil, fmt.Errorf("%w: row of kind %q", ErrCorrupt, at.Kind)
 	}
-	return unpack(plain)
+	return p.unpack(plain)
 }
 
 // kindOf is the part of a sort key that names what a row is, for messages and

@@ -3,11 +3,11 @@ package devicestore
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 
 	"go.mau.fi/libsignal/state/record"
-	"go.mau.fi/whatsmeow/store"
 	wa "go.mau.fi/whatsmeow/types"
 )
 
@@ -118,12 +118,11 @@ func follows(current, next []byte) bool {
 	if current == nil {
 		return true
 	}
-	now, err := store.SignalProtobufSerializer.Session.Deserialize(current)
-	if err != nil || !whole(now.SessionState) {
-		return true
-	}
-	then, err := store.SignalProtobufSerializer.Session.Deserialize(next)
-	if err != nil || !whole(then.SessionState) {
+	// whatsmeow's serializer writes sessions as JSON of this struct. It is not
+	// used here because it prints what it can't read.
+	var now, then record.SessionStructure
+	if json.Unmarshal(current, &now) != nil || !whole(now.SessionState) ||
+		json.Unmarshal(next, &then) != nil || !whole(then.SessionState) {
 		return true
 	}
 	if sameChains(now.SessionState, then.SessionState) {
@@ -168,20 +167,15 @@ func nonNil(b []byte) []byte {
 }
 
 func (l *link) DeleteSession(ctx context.Context, address string) error {
-	return l.deleteRow(ctx, func() string { return l.peerKey(peerSession, address) })
+	return l.deleteRow(ctx, l.peerKey(peerSession, address))
 }
 
 func (l *link) DeleteAllSessions(ctx context.Context, phone string) error {
-	return l.deletePrefix(ctx, func() string { return l.peerPrefix(phone, peerSession) })
+	return l.deletePrefix(ctx, l.peerPrefix(phone, peerSession))
 }
 
-// deleteRow deletes a row that may not exist; then it costs no write. The key
-// is computed only while the link is usable.
-func (l *link) deleteRow(ctx context.Context, key func() string) error {
-	if err := l.usable(); err != nil {
-		return err
-	}
-	sk := key()
+// deleteRow deletes a row that may not exist; then it costs no write.
+func (l *link) deleteRow(ctx context.Context, sk string) error {
 	return l.atomically(ctx, func(ctx context.Context, t *txn) error {
 		value, err := l.get(ctx, sk)
 		if err == nil && value != nil {
@@ -191,11 +185,7 @@ func (l *link) deleteRow(ctx context.Context, key func() string) error {
 	})
 }
 
-func (l *link) deletePrefix(ctx context.Context, key func() string) error {
-	if err := l.usable(); err != nil {
-		return err
-	}
-	prefix := key()
+func (l *link) deletePrefix(ctx context.Context, prefix string) error {
 	return l.atomically(ctx, func(ctx context.Context, t *txn) error {
 		rows, err := l.list(ctx, prefix)
 		for sk := range rows {

@@ -52,6 +52,7 @@ type Store struct {
 	keyring    *seal.Keyring
 	log        *slog.Logger
 	cacheBytes int
+	packer     packer
 
 	readTimeout   time.Duration // the constants, but for tests
 	commitTimeout time.Duration

@@ -181,5 +181,5 @@ func (l *link) GetNCTSalt(ctx context.Context) ([]byte, error) {
 }
 
 func (l *link) DeleteNCTSalt(ctx context.Context) error {
-	return l.deleteRow(ctx, func() string { return kindSalt + "#" })
+	return l.deleteRow(ctx, kindSalt+"#")
 }

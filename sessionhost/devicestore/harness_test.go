@@ -1,0 +1,275 @@
+package devicestore
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"go.mau.fi/whatsmeow/store"
+
+	"whatisup/local/aws/awstest"
+	"whatisup/shared/seal"
+	"whatisup/shared/whatisup"
+)
+
+const (
+	testTable = "devices"
+	logTable  = "log"
+	testKey   = "alias/test"
+)
+
+// bench is an embedded DynamoDB and KMS with the devices table, and one
+// instance on it.
+type bench struct {
+	t        *testing.T
+	db       *dynamodb.Client
+	keyring  *seal.Keyring
+	instance Instance
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	cloud := awstest.Start(t)
+	db := dynamodb.NewFromConfig(cloud.Config, func(o *dynamodb.Options) { o.RetryMaxAttempts = 1 })
+	for _, name := range []string{testTable, logTable} {
+		_, err := db.CreateTable(t.Context(), &dynamodb.CreateTableInput{
+			TableName:   aws.String(name),
+			BillingMode: types.BillingModePayPerRequest,
+			AttributeDefinitions: []types.AttributeDefinition{
+				{AttributeName: aws.String("pk"), AttributeType: types.ScalarAttributeTypeS},
+				{AttributeName: aws.String("sk"), AttributeType: types.ScalarAttributeTypeS},
+			},
+			KeySchema: []types.KeySchemaElement{
+				{AttributeName: aws.String("pk"), KeyType: types.KeyTypeHash},
+				{AttributeName: aws.String("sk"), KeyType: types.KeyTypeRange},
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	kmsClient := kms.NewFromConfig(cloud.Config)
+	key, err := kmsClient.CreateKey(t.Context(), &kms.CreateKeyInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &bench{
+		t: t, db: db, keyring: seal.NewKeyring(kmsClient, *key.KeyMetadata.KeyId),
+		instance: Instance{ID: whatisup.NewInstanceID(), CustomerID: whatisup.NewCustomerID(), Mode: whatisup.Test},
+	}
+}
+
+// adopt does what adoption does to the device row.
+func (b *bench) adopt(epoch uint64) {
+	b.t.Helper()
+	_, err := b.db.UpdateItem(context.Background(), &dynamodb.UpdateItemInput{
+		TableName: aws.String(testTable), Key: primaryKey(string(b.instance.ID), headSK),
+		UpdateExpression:          aws.String("SET epoch = :e"),
+		ConditionExpression:       aws.String("attribute_not_exists(epoch) OR epoch < :e"),
+		ExpressionAttributeValues: map[string]types.AttributeValue{":e": num(epoch)},
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// host is a store with an open handle, as one session host has it.
+type host struct {
+	*Handle
+	rec    *recorder
+	store  *Store
+	failed atomic.Int32
+}
+
+// open adopts the instance and opens a handle for it.
+func (b *bench) open(epoch uint64) *host {
+	b.t.Helper()
+	b.adopt(epoch)
+	return b.reopen(epoch)
+}
+
+// reopen opens another handle under an epoch that was adopted before.
+func (b *bench) reopen(epoch uint64) *host {
+	h := &host{rec: &recorder{db: b.db}}
+	h.store = New(Config{Table: testTable, DynamoDB: h.rec, Keyring: b.keyring})
+	h.Handle = h.store.Open(b.instance, Fence{
+		Epoch: epoch, Context: b.t.Context(), Fail: func(error) { h.failed.Add(1) },
+	})
+	return h
+}
+
+// pair makes a link with a made-up identity.
+func (h *host) pair(t *testing.T, link uint64) *store.Device {
+	t.Helper()
+	device := h.New(link)
+	pair(device, 1)
+	if err := device.Save(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return device
+}
+
+func (h *host) load(t *testing.T) *store.Device {
+	t.Helper()
+	d, err := h.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.Store
+}
+
+// recorder counts requests, and lets a test stand before and behind each.
+type recorder struct {
+	db DynamoDB
+
+	mu     sync.Mutex
+	calls  []string
+	write  float64 // units
+	read   float64
+	before func(op string) error            // its error stands for the call, which is not made
+	after  func(op string, err error) error // replaces the call's error
+}
+
+func (r *recorder) hook(before func(string) error, after func(string, error) error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.before, r.after = before, after
+}
+
+// reset forgets what was counted.
+func (r *recorder) reset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls, r.write, r.read = nil, 0, 0
+}
+
+// counts returns how many writing and reading requests there were.
+func (r *recorder) counts() (writes, reads int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, op := range r.calls {
+		switch op {
+		case "GetItem", "BatchGetItem", "Query":
+			reads++
+		default:
+			writes++
+		}
+	}
+	return writes, reads
+}
+
+func (r *recorder) units() (write, read float64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.write, r.read
+}
+
+func observe[In, Out any](r *recorder, ctx context.Context, op string, in In, call func(context.Context, In, ...func(*dynamodb.Options)) (Out, error), capacity func(Out) []types.ConsumedCapacity, opts ...func(*dynamodb.Options)) (Out, error) {
+	r.mu.Lock()
+	r.calls = append(r.calls, op)
+	before, after := r.before, r.after
+	r.mu.Unlock()
+	var none Out
+	if before != nil {
+		if err := before(op); err != nil {
+			return none, err
+		}
+	}
+	out, err := call(ctx, in, opts...)
+	if err == nil {
+		r.mu.Lock()
+		for _, c := range capacity(out) {
+			total := aws.ToFloat64(c.CapacityUnits)
+			switch op {
+			case "GetItem", "BatchGetItem", "Query":
+				r.read += total
+			default:
+				r.write += total
+			}
+		}
+		r.mu.Unlock()
+	}
+	if after != nil {
+		if err := after(op, err); err != nil {
+			return none, err
+		}
+	}
+	return out, err
+}
+
+func one(c *types.ConsumedCapacity) []types.ConsumedCapacity {
+	if c == nil {
+		return nil
+	}
+	return []types.ConsumedCapacity{*c}
+}
+
+func (r *recorder) GetItem(ctx context.Context, in *dynamodb.GetItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
+	in.ReturnConsumedCapacity = types.ReturnConsumedCapacityTotal
+	return observe(r, ctx, "GetItem", in, r.db.GetItem, func(o *dynamodb.GetItemOutput) []types.ConsumedCapacity { return one(o.ConsumedCapacity) }, opts...)
+}
+
+func (r *recorder) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
+	in.ReturnConsumedCapacity = types.ReturnConsumedCapacityTotal
+	return observe(r, ctx, "BatchGetItem", in, r.db.BatchGetItem, func(o *dynamodb.BatchGetItemOutput) []types.ConsumedCapacity { return o.ConsumedCapacity }, opts...)
+}
+
+func (r *recorder) Query(ctx context.Context, in *dynamodb.QueryInput, opts ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
+	in.ReturnConsumedCapacity = types.ReturnConsumedCapacityTotal
+	return observe(r, ctx, "Query", in, r.db.Query, func(o *dynamodb.QueryOutput) []types.ConsumedCapacity { return one(o.ConsumedCapacity) }, opts...)
+}
+
+func (r *recorder) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
+	in.ReturnConsumedCapacity = types.ReturnConsumedCapacityTotal
+	return observe(r, ctx, "UpdateItem", in, r.db.UpdateItem, func(o *dynamodb.UpdateItemOutput) []types.ConsumedCapacity { return one(o.ConsumedCapacity) }, opts...)
+}
+
+func (r *recorder) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
+	in.ReturnConsumedCapacity = types.ReturnConsumedCapacityTotal
+	return observe(r, ctx, "DeleteItem", in, r.db.DeleteItem, func(o *dynamodb.DeleteItemOutput) []types.ConsumedCapacity { return one(o.ConsumedCapacity) }, opts...)
+}
+
+func (r *recorder) BatchWriteItem(ctx context.Context, in *dynamodb.BatchWriteItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.BatchWriteItemOutput, error) {
+	in.ReturnConsumedCapacity = types.ReturnConsumedCapacityTotal
+	return observe(r, ctx, "BatchWriteItem", in, r.db.BatchWriteItem, func(o *dynamodb.BatchWriteItemOutput) []types.ConsumedCapacity { return o.ConsumedCapacity }, opts...)
+}
+
+func (r *recorder) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, opts ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
+	in.ReturnConsumedCapacity = types.ReturnConsumedCapacityTotal
+	return observe(r, ctx, "TransactWriteItems", in, r.db.TransactWriteItems, func(o *dynamodb.TransactWriteItemsOutput) []types.ConsumedCapacity { return o.ConsumedCapacity }, opts...)
+}
+
+// rows reads a table whole.
+func (b *bench) rows(table string) []map[string]types.AttributeValue {
+	b.t.Helper()
+	var items []map[string]types.AttributeValue
+	p := dynamodb.NewScanPaginator(b.db, &dynamodb.ScanInput{TableName: aws.String(table), ConsistentRead: aws.Bool(true)})
+	for p.HasMorePages() {
+		page, err := p.NextPage(context.Background())
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		items = append(items, page.Items...)
+	}
+	return items
+}
+
+// row reads the device row.
+func (b *bench) head() map[string]types.AttributeValue {
+	b.t.Helper()
+	out, err := b.db.GetItem(context.Background(), &dynamodb.GetItemInput{
+		TableName: aws.String(testTable), Key: primaryKey(string(b.instance.ID), headSK), ConsistentRead: aws.Bool(true),
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return out.Item
+}
+
+func (b *bench) String() string { return fmt.Sprint("bench of ", b.instance.ID) }

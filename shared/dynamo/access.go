@@ -505,3 +505,25 @@ func (db *DB) query(ctx context.Context, in *dynamodb.QueryInput) iter.Seq2[item
 		}
 	}
 }
+
+// Places lists the ids that have a place of a kind whose time has not passed.
+func (db *DB) Places(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, kind string) ([]string, error) {
+	out, err := db.client.GetItem(ctx, &dynamodb.GetItemInput{
+		TableName: aws.String(db.tables.Access), Key: key("customer#"+string(c), kind+"#"+string(m)),
+		ConsistentRead: aws.Bool(true),
+	})
+	if err != nil {
+		return nil, translate(err)
+	}
+	places, _ := out.Item["places"].(*types.AttributeValueMemberM)
+	if places == nil {
+		return nil, nil
+	}
+	var ids []string
+	for id, until := range places.Value {
+		if intOf(until) > db.now().UnixMilli() {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}

@@ -84,10 +84,11 @@ func (db *DB) Complete(ctx context.Context, o whatisup.Once) error {
 // so that the next call need not wait for it to lapse. A record that was
 // completed stays.
 func (db *DB) Abandon(ctx context.Context, o whatisup.Once) error {
-	_, err := db.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
+	_, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 		TableName: aws.String(db.tables.Pairings), Key: onceKey(o.Key),
+		UpdateExpression:          aws.String("SET expires_at = :past"),
 		ConditionExpression:       aws.String(onceMine),
-		ExpressionAttributeValues: item{":claim": str(o.Claim)},
+		ExpressionAttributeValues: item{":claim": str(o.Claim), ":past": number(0)},
 	})
 	if err := translate(err); !isConditionFailed(err) {
 		return err

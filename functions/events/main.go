@@ -1,0 +1,23 @@
+// Command events is the Lambda function for the event stream, behind a
+// function URL, and the event log.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"whatisup/functions/internal/environment"
+	"whatisup/shared/lambdahttp"
+)
+
+func main() {
+	f, err := environment.Open(context.Background())
+	if err != nil {
+		slog.Error("not started", "error", err)
+		os.Exit(1)
+	}
+	lambda.Start(lambdahttp.Stream(f.API().EventsFunction(), f.Log()))
+}

@@ -1,0 +1,23 @@
+// Command instances is the Lambda function for instances, and for
+// whatever has no function of its own.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"whatisup/functions/internal/environment"
+	"whatisup/shared/lambdahttp"
+)
+
+func main() {
+	f, err := environment.Open(context.Background())
+	if err != nil {
+		slog.Error("not started", "error", err)
+		os.Exit(1)
+	}
+	lambda.Start(lambdahttp.Wrap(f.Commands().Events().API().InstancesFunction(), f.Log()))
+}

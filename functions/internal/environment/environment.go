@@ -1,0 +1,87 @@
+// Package environment reads what template.yaml gives a function, once, at its
+// start. Each function asks only for what its template section has.
+package environment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"whatisup/shared/dynamo"
+	"whatisup/shared/httpapi"
+	"whatisup/shared/lambdahttp"
+	"whatisup/shared/queue"
+)
+
+// Function is a function's surroundings.
+type Function struct {
+	aws aws.Config
+	api httpapi.Config
+}
+
+// Open reads the settings that every function has, and opens the tables. It
+// calls nothing.
+func Open(ctx context.Context) (*Function, error) {
+	cfg, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var problems []error
+	number := func(name string, parse func(string) error) {
+		if s := os.Getenv(name); s != "" {
+			if err := parse(s); err != nil {
+				problems = append(problems, fmt.Errorf("%s: %w", name, err))
+			}
+		}
+	}
+	f := &Function{aws: cfg, api: httpapi.Config{
+		Sandbox:   os.Getenv("SANDBOX") == "true",
+		EventsURL: os.Getenv("EVENTS_URL"),
+		Arrival:   lambdahttp.Arrival,
+		Log:       lambdacontext.NewLogger(),
+	}}
+	shards := 0
+	number("SHARD_COUNT", func(s string) (err error) { shards, err = strconv.Atoi(s); return })
+	number("RATE_LIMIT_BURST", func(s string) (err error) { f.api.Limits.Burst, err = strconv.Atoi(s); return })
+	number("RATE_LIMIT_PER_SECOND", func(s string) (err error) {
+		f.api.Limits.PerSecond, err = strconv.ParseFloat(s, 64)
+		return
+	})
+	number("PEPPER", func(s string) (err error) { f.api.Peppers, err = httpapi.ParsePeppers(s); return })
+	f.api.Store = dynamo.New(dynamo.Config{
+		Client:     dynamodb.NewFromConfig(cfg),
+		Tables:     dynamo.TablesFromEnv(os.Getenv),
+		ShardCount: shards,
+		Queues:     os.Getenv("EVENT_QUEUE_URLS") != "",
+	})
+	return f, errors.Join(problems...)
+}
+
+// Commands adds the shards' queues.
+func (f *Function) Commands() *Function {
+	f.api.Commands = queue.NewCommands(sqs.NewFromConfig(f.aws), os.Getenv("COMMAND_QUEUE_PREFIX"))
+	return f
+}
+
+// Events adds the event queues, if there are any.
+func (f *Function) Events() *Function {
+	if urls := queue.SplitURLs(os.Getenv("EVENT_QUEUE_URLS")); len(urls) > 0 {
+		f.api.Events = queue.NewEvents(sqs.NewFromConfig(f.aws), urls)
+	}
+	return f
+}
+
+// API is the API over all that.
+func (f *Function) API() *httpapi.API { return httpapi.New(f.api) }
+
+// Log is the function's logger.
+func (f *Function) Log() *slog.Logger { return f.api.Log }

@@ -1,0 +1,23 @@
+// Command qr is the Lambda function for the two calls that wait for a
+// session host: the QR code and the pair code.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"whatisup/functions/internal/environment"
+	"whatisup/shared/lambdahttp"
+)
+
+func main() {
+	f, err := environment.Open(context.Background())
+	if err != nil {
+		slog.Error("not started", "error", err)
+		os.Exit(1)
+	}
+	lambda.Start(lambdahttp.Wrap(f.Commands().API().QRFunction(), f.Log()))
+}

@@ -1,0 +1,22 @@
+// Command sandbox is the Lambda function for the simulated phones of test keys.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"whatisup/functions/internal/environment"
+	"whatisup/shared/lambdahttp"
+)
+
+func main() {
+	f, err := environment.Open(context.Background())
+	if err != nil {
+		slog.Error("not started", "error", err)
+		os.Exit(1)
+	}
+	lambda.Start(lambdahttp.Wrap(f.Commands().API().SandboxFunction(), f.Log()))
+}

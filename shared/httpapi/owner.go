@@ -1,0 +1,58 @@
+package httpapi
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"whatisup/shared/whatisup"
+)
+
+// leasesKept is how long the owners' beats are trusted without being read again.
+const leasesKept = 5 * time.Second
+
+// owners remembers when the owner of each shard was last alive.
+type owners struct {
+	mu    sync.Mutex
+	modes map[whatisup.Mode]beats
+}
+
+type beats struct {
+	readAt time.Time
+	seen   map[whatisup.Shard]time.Time
+}
+
+// ownerSeen is when the owner of an instance's shard was last alive, zero for
+// never.
+func (a *API) ownerSeen(ctx context.Context, m whatisup.Mode, s whatisup.Shard) (time.Time, error) {
+	now := a.now()
+	a.owners.mu.Lock()
+	b := a.owners.modes[m]
+	a.owners.mu.Unlock()
+	if now.Sub(b.readAt) >= leasesKept {
+		leases, err := a.Store.Leases(ctx, m)
+		if err != nil {
+			return time.Time{}, err
+		}
+		b = beats{readAt: now, seen: map[whatisup.Shard]time.Time{}}
+		for _, l := range leases {
+			b.seen[l.Shard] = l.AliveAt
+		}
+		a.owners.mu.Lock()
+		if a.owners.modes == nil {
+			a.owners.modes = map[whatisup.Mode]beats{}
+		}
+		a.owners.modes[m] = b
+		a.owners.mu.Unlock()
+	}
+	return b.seen[s], nil
+}
+
+// view is what the caller is shown of an instance at this moment.
+func (c *call) view(i *whatisup.Instance) (whatisup.Shown, error) {
+	seen, err := c.ownerSeen(c.ctx, i.Config.Mode, i.Shard)
+	if err != nil {
+		return whatisup.Shown{}, err
+	}
+	return whatisup.View(i, seen, c.now()), nil
+}

@@ -53,14 +53,13 @@ func (l *link) editContacts(ctx context.Context, users []wa.JID, edit func(i int
 	if err := l.usable(); err != nil {
 		return err
 	}
-	index := make(map[string]int, len(users)) // the last of several entries counts
+	index := make(map[string]int, len(users)) // the first of several entries counts
 	var sks []string
 	for i, user := range users {
 		sk := l.contactRow(user)
 		if _, ok := index[sk]; !ok {
-			sks = append(sks, sk)
+			sks, index[sk] = append(sks, sk), i
 		}
-		index[sk] = i
 	}
 	for batch := range slices.Chunk(sks, maxItems-spare) {
 		err := l.atomically(ctx, func(ctx context.Context, t *txn) error {

@@ -103,6 +103,7 @@ build: $(FUNCTIONS:%=.build/%/bootstrap) ## The Lambda binaries, in .build/<func
 image: ## The session host's image, as an OCI archive that needs no Docker. PUSH=repository:tag sends it there
 	$(RELEASE) -o .build/image/sessionhost ./sessionhost
 	$(RELEASE) -o .build/image/simulator ./local/whatsapp/cmd/simulator
+	@mkdir -p .build/image/data
 	@GOOS= GOARCH= go build -o .build/local/image ./local/image/cmd/image
 	@.build/local/image -arch $(GOARCH) -o .build/sessionhost.tar $(if $(PUSH),-push '$(PUSH)') .build/image/sessionhost .build/image/simulator
 

@@ -65,6 +65,8 @@ func Stream(f Invoker, log *slog.Logger) http.Handler {
 			return
 		}
 		event := newEvent(r, template.Route{}, nil, body, requestID(), time.Now())
+		event.RequestContext.DomainName = apiID + ".lambda-url.local.on.aws"
+		event.RequestContext.DomainPrefix = apiID
 		// Unlike an HTTP API, a function URL leaves the path as it was sent.
 		event.RawPath = r.URL.EscapedPath()
 		event.RequestContext.HTTP.Path = event.RawPath

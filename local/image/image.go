@@ -25,7 +25,14 @@ const (
 
 // nobody is the user that the programs run as. There is no user database in the
 // image, so it is a number.
-const nobody = "65532:65532"
+const (
+	nobody   = "65532:65532"
+	nobodyID = 65532
+)
+
+// data is the one folder that the programs may write to, for those that keep
+// something. It is declared a volume, which then belongs to nobody too.
+const data = "data"
 
 // Config says what an image is made of.
 type Config struct {
@@ -72,6 +79,7 @@ func Build(c Config) (*Image, error) {
 			"User":       nobody,
 			"Entrypoint": []string{"/" + filepath.Base(c.Programs[0])},
 			"WorkingDir": "/",
+			"Volumes":    map[string]any{"/" + data: map[string]any{}},
 		},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{digest(archive)}},
 	})
@@ -150,7 +158,13 @@ func root(programs []string) ([]byte, error) {
 			return nil, err
 		}
 	}
-	err := archive.Close()
+	err := archive.WriteHeader(&tar.Header{
+		Typeflag: tar.TypeDir, Name: data + "/", Mode: 0o700, Uid: nobodyID, Gid: nobodyID, ModTime: time.Unix(0, 0), Format: tar.FormatUSTAR,
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = archive.Close()
 	return b.Bytes(), err
 }
 

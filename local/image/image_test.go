@@ -125,7 +125,7 @@ func TestArchive(t *testing.T) {
 		}
 		inside = append(inside, fmt.Sprintf("%s %o %q", h.Name, h.Mode, b))
 	}
-	if want := `host 555 "first program", other 555 "second"`; strings.Join(inside, ", ") != want {
+	if want := `host 555 "first program", other 555 "second", data/ 700 ""`; strings.Join(inside, ", ") != want {
 		t.Errorf("in the image: %v, want %s", inside, want)
 	}
 }

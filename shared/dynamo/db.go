@@ -135,7 +135,7 @@ func translate(err error) error {
 			case "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded":
 				met = true
 			default: // ValidationError, ItemCollectionSizeLimitExceeded: ours to mend
-				return fmt.Errorf("transaction refused: %s at item %d: %w", aws.ToString(r.Code), i, err)
+				return fmt.Errorf("transaction refused at item %d: %s: %s: %w", i, aws.ToString(r.Code), aws.ToString(r.Message), err)
 			}
 		}
 		if len(failed) > 0 {

@@ -119,11 +119,12 @@ func (db *DB) CreateInstance(ctx context.Context, cfg whatisup.Config, also what
 	if err != nil {
 		return err
 	}
-	indexed := item{attrShardKey: str(row.ShardKey)}
+	observed := marshal(host, hostMeta{})
+	observed[attrShardKey] = str(row.ShardKey)
 	items := []types.TransactWriteItem{
 		db.countInstance(cfg.Customer, cfg.Mode, +1, also.MaxInstances),
 		put(db.tables.Instances, withKey(configKey(cfg.Customer, cfg.Mode, cfg.ID), marshal(row)), "attribute_not_exists(pk)", nil, nil),
-		put(db.tables.Instances, withKey(hostKey(cfg.Customer, cfg.Mode, cfg.ID), marshal(host, hostMeta{}, indexed)), "attribute_not_exists(pk)", nil, nil),
+		put(db.tables.Instances, withKey(hostKey(cfg.Customer, cfg.Mode, cfg.ID), observed), "attribute_not_exists(pk)", nil, nil),
 	}
 	if row.MetadataApart {
 		items = append(items, put(db.tables.Instances, metadataRow(&cfg), "", nil, nil))
@@ -325,13 +326,13 @@ func (db *DB) DeleteInstance(ctx context.Context, read *whatisup.Instance, e wha
 		items = append(items, db.revokeItems(k, now)...)
 	}
 	err = db.transact(ctx, items)
-	if err := changedOrGone(err, 0); !errors.Is(err, whatisup.ErrConflict) && err != nil {
-		return err
+	if _, ok := failedAt(err, 0); ok {
+		return changedOrGone(err, 0)
 	}
 	if _, ok := failedAt(err, 1); ok {
-		return whatisup.ErrConflict
+		return whatisup.ErrConflict // the host wrote, or the config row would be gone too
 	}
-	return changedOrGone(err, 0)
+	return err
 }
 
 // Sent forgets the unsent events of the API's part as it was read, now that

@@ -142,7 +142,7 @@ type Config struct {
 	Store    Store
 	Commands Commands
 	Events   Events // nil: no queues
-	Peppers  Peppers
+	Peppers  whatisup.Peppers
 	Limits   whatisup.RateLimit // of customers without one of their own
 	// Sandbox says that the deployment runs a sandbox for test keys.
 	Sandbox bool

@@ -91,7 +91,7 @@ func createKey(c *call) (*answer, error) {
 		key.Instance = i.Config.ID
 	}
 	return c.once(b, func(o *once) (*answer, error) {
-		made, text, err := c.Peppers.NewKey(key, c.now())
+		made, text, err := c.Peppers.NewKey(key)
 		if err != nil {
 			return nil, err
 		}

@@ -4,11 +4,8 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
-	"encoding/base64"
 	"errors"
-	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -23,62 +20,9 @@ const KeyKept = 50 * time.Second
 // keysKept bounds the memory; beyond it the oldest are forgotten.
 const keysKept = 10_000
 
-// Peppers are the secrets that keys are hashed with, by version. The newest
-// hashes new keys; the older ones are for keys not used since.
-type Peppers map[int]whatisup.Secret
-
-// ParsePeppers reads "1:base64,2:base64".
-func ParsePeppers(s string) (Peppers, error) {
-	peppers := Peppers{}
-	for part := range strings.SplitSeq(s, ",") {
-		version, encoded, ok := strings.Cut(strings.TrimSpace(part), ":")
-		n, err := strconv.Atoi(version)
-		if !ok || err != nil || n < 1 {
-			return nil, errors.New("PEPPER must be version:base64, comma separated")
-		}
-		secret, err := base64.StdEncoding.DecodeString(encoded)
-		if err != nil || len(secret) < 16 {
-			return nil, fmt.Errorf("PEPPER version %d must be at least 16 bytes in base64", n)
-		}
-		peppers[n] = whatisup.Secret(secret)
-	}
-	return peppers, nil
-}
-
-// Newest is the version that hashes new keys.
-func (p Peppers) Newest() int {
-	newest := 0
-	for v := range p {
-		newest = max(newest, v)
-	}
-	return newest
-}
-
-// Hash is what is stored of a key's text.
-func (p Peppers) Hash(version int, text whatisup.Secret) ([]byte, error) {
-	pepper, ok := p[version]
-	if !ok {
-		return nil, fmt.Errorf("there is no pepper of version %d", version)
-	}
-	return mac(pepper, string(text)), nil
-}
-
-// NewKey makes a key: what is stored of it, and its text, which is shown once.
-func (p Peppers) NewKey(k whatisup.APIKey, now time.Time) (whatisup.APIKey, whatisup.Secret, error) {
-	k.ID = whatisup.NewKeyID()
-	text, prefix := whatisup.NewAPIKeyText(k.Mode, k.ID)
-	k.Prefix, k.CreatedAt = prefix, k.ID.CreatedAt()
-	k.Pepper = p.Newest()
-	var err error
-	k.Hash, err = p.Hash(k.Pepper, text)
-	return k, text, err
-}
-
-func mac(secret whatisup.Secret, parts ...string) []byte {
+func mac(secret whatisup.Secret, text string) []byte {
 	h := hmac.New(sha256.New, []byte(secret))
-	for _, p := range parts {
-		h.Write([]byte(p))
-	}
+	h.Write([]byte(text))
 	return h.Sum(nil)
 }
 

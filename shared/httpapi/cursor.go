@@ -6,12 +6,14 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+
+	"whatisup/shared/whatisup"
 )
 
 // cursorSeal makes cursors and stream positions: the id of a row and a seal over
 // it and what it is bound to. So a cursor can't be made up, nor used by another
 // customer, for another mode or with another filter.
-type cursorSeal struct{ peppers Peppers }
+type cursorSeal struct{ peppers whatisup.Peppers }
 
 const sealBytes = 12
 

@@ -20,6 +20,7 @@ import (
 	"whatisup/shared/httpapi"
 	"whatisup/shared/lambdahttp"
 	"whatisup/shared/queue"
+	"whatisup/shared/whatisup"
 )
 
 // Function is a function's surroundings.
@@ -56,7 +57,7 @@ func Open(ctx context.Context) (*Function, error) {
 		f.api.Limits.PerSecond, err = strconv.ParseFloat(s, 64)
 		return
 	})
-	number("PEPPER", func(s string) (err error) { f.api.Peppers, err = httpapi.ParsePeppers(s); return })
+	number("PEPPER", func(s string) (err error) { f.api.Peppers, err = whatisup.ParsePeppers(s); return })
 	f.api.Store = dynamo.New(dynamo.Config{
 		Client:     dynamodb.NewFromConfig(cfg),
 		Tables:     dynamo.TablesFromEnv(os.Getenv),

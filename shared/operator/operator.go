@@ -1,0 +1,159 @@
+// Package operator is the work of whoever runs a deployment: making customers
+// and their keys, suspending customers, setting what they may, and checking that
+// what was deleted is gone. It works on the tables directly, with the operator's
+// own rights; there is no HTTP call for any of it.
+//
+// A change is in force within a minute: functions keep keys and customers that
+// long.
+package operator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"whatisup/shared/whatisup"
+)
+
+// Store keeps customers, their keys, and what they want of their instances.
+type Store interface {
+	CreateCustomer(context.Context, whatisup.Customer, ...whatisup.APIKey) error
+	Customer(context.Context, whatisup.CustomerID) (whatisup.Customer, error)
+	Customers(context.Context) iter.Seq2[whatisup.Customer, error]
+	SetSuspended(context.Context, whatisup.CustomerID, bool) error
+	SetLimits(context.Context, whatisup.CustomerID, int, whatisup.RateLimit) error
+
+	Keys(context.Context, whatisup.CustomerID, whatisup.Mode) iter.Seq2[whatisup.APIKey, error]
+	CreateKey(context.Context, whatisup.APIKey, *whatisup.Once) error
+	RevokeKey(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.KeyID) error
+
+	Instances(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, before whatisup.InstanceID, about int) iter.Seq2[*whatisup.Instance, error]
+	Instance(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.InstanceID) (*whatisup.Instance, error)
+	Want(context.Context, *whatisup.Instance, whatisup.Wanted, *whatisup.Once) error
+	Left(context.Context, whatisup.CustomerID, whatisup.InstanceID) ([]string, error)
+}
+
+// Operator does the work.
+type Operator struct {
+	Store   Store
+	Peppers whatisup.Peppers
+	Now     func() time.Time
+}
+
+// New returns an operator.
+func New(s Store, p whatisup.Peppers) *Operator {
+	return &Operator{Store: s, Peppers: p, Now: time.Now}
+}
+
+// modes in the order in which a customer's things are listed.
+var modes = []whatisup.Mode{whatisup.Live, whatisup.Test}
+
+// Made is a new customer with its first keys, which are shown once.
+type Made struct {
+	Customer whatisup.CustomerID `json:"customer_id"`
+	LiveKey  string              `json:"live_key"`
+	TestKey  string              `json:"test_key"`
+}
+
+// MakeCustomer makes a customer with one key of each mode.
+func (o *Operator) MakeCustomer(ctx context.Context, name string) (Made, error) {
+	name, err := cleanName(name)
+	if err != nil {
+		return Made{}, err
+	}
+	id := whatisup.NewCustomerID()
+	var keys []whatisup.APIKey
+	texts := map[whatisup.Mode]string{}
+	for _, m := range modes {
+		k, text, err := o.Peppers.NewKey(whatisup.APIKey{Customer: id, Mode: m, Name: "first"})
+		if err != nil {
+			return Made{}, err
+		}
+		keys = append(keys, k)
+		texts[m] = string(text)
+	}
+	c := whatisup.Customer{ID: id, Name: name, CreatedAt: id.CreatedAt()}
+	if err := o.Store.CreateCustomer(ctx, c, keys...); err != nil {
+		return Made{}, err
+	}
+	return Made{id, texts[whatisup.Live], texts[whatisup.Test]}, nil
+}
+
+func cleanName(s string) (string, error) {
+	s = strings.TrimSpace(s)
+	if s == "" || utf8.RuneCountInString(s) > 100 || strings.ContainsFunc(s, unicode.IsControl) {
+		return "", errors.New("a name has 1 to 100 characters and no control characters")
+	}
+	return s, nil
+}
+
+// Suspend shuts a customer out and stops its sessions; the links are kept. It is
+// harmless to repeat, and repeating it finishes what was cut short.
+func (o *Operator) Suspend(ctx context.Context, c whatisup.CustomerID) (stopped int, err error) {
+	if err := o.Store.SetSuspended(ctx, c, true); err != nil {
+		return 0, err
+	}
+	// A function may go on taking the customer's calls for as long as it keeps
+	// the customer in memory, so what it starts last is stopped on a second run.
+	for _, m := range modes {
+		for i, err := range o.Store.Instances(ctx, c, m, "", 0) {
+			if err != nil {
+				return stopped, err
+			}
+			did, err := o.stop(ctx, i)
+			if err != nil {
+				return stopped, fmt.Errorf("instance %s: %w", i.Config.ID, err)
+			}
+			if did {
+				stopped++
+			}
+		}
+	}
+	return stopped, nil
+}
+
+func (o *Operator) stop(ctx context.Context, i *whatisup.Instance) (bool, error) {
+	for try := 1; ; try++ {
+		w, changed := i.WantStop(o.Now(), "")
+		if !changed {
+			return false, nil
+		}
+		err := o.Store.Want(ctx, i, w, nil)
+		if errors.Is(err, whatisup.ErrConflict) && try < 8 {
+			if i, err = o.Store.Instance(ctx, i.Config.Customer, i.Config.Mode, i.Config.ID); err == nil {
+				continue
+			}
+		}
+		if errors.Is(err, whatisup.ErrNotFound) {
+			return false, nil // deleted meanwhile
+		}
+		return err == nil, err
+	}
+}
+
+// Resume lets a customer back. Its sessions stay stopped until the customer
+// connects them: only the customer knows which of them should run.
+func (o *Operator) Resume(ctx context.Context, c whatisup.CustomerID) error {
+	return o.Store.SetSuspended(ctx, c, false)
+}
+
+// MakeKey makes a key for a customer.
+func (o *Operator) MakeKey(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, name string) (whatisup.APIKey, string, error) {
+	name, err := cleanName(name)
+	if err != nil {
+		return whatisup.APIKey{}, "", err
+	}
+	if _, err := o.Store.Customer(ctx, c); err != nil {
+		return whatisup.APIKey{}, "", err
+	}
+	k, text, err := o.Peppers.NewKey(whatisup.APIKey{Customer: c, Mode: m, Name: name})
+	if err != nil {
+		return whatisup.APIKey{}, "", err
+	}
+	return k, string(text), o.Store.CreateKey(ctx, k, nil)
+}

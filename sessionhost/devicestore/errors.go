@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"whatisup/shared/whatisup"
 )
 
-// What went wrong, for errors.Is. The errors of a handle that has failed also
+// What went wrong, for errors.Is; those that [whatisup] has a word for are that
+// word too. The errors of a handle that has failed also
 // wrap [context.Canceled], which whatsmeow takes as "leave this stanza
 // unacknowledged".
 var (
 	// ErrFenced: a newer owner has adopted the instance, or it was removed. The
 	// session must stop silently; nothing it does is kept any more.
-	ErrFenced = errors.New("devicestore: fenced off by another owner")
+	ErrFenced = fmt.Errorf("devicestore: %w", whatisup.ErrFenced)
 
 	// ErrDiverged: the stored state is not what this handle left there, as after
 	// a write whose outcome was unknown. A new handle starts from what is stored.
@@ -22,7 +25,7 @@ var (
 	ErrWiped = errors.New("devicestore: link is wiped")
 
 	// ErrNoDevice: the instance has no link.
-	ErrNoDevice = errors.New("devicestore: instance has no link")
+	ErrNoDevice = fmt.Errorf("devicestore: link %w", whatisup.ErrNotFound)
 
 	// ErrLinked: a new link cannot be stored, because there is one, or because
 	// its number is not above every earlier link's.
@@ -37,13 +40,13 @@ var (
 	ErrStale = errors.New("devicestore: session changed meanwhile")
 
 	// ErrUnavailable: the table or KMS could not be reached in time.
-	ErrUnavailable = errors.New("devicestore: unavailable")
+	ErrUnavailable = fmt.Errorf("devicestore: %w", whatisup.ErrUnavailable)
 
 	// ErrCorrupt: a stored value does not open or has an impossible form.
 	ErrCorrupt = errors.New("devicestore: corrupt value")
 
 	// ErrUnfinished: the device row still has a link or partitions to sweep.
-	ErrUnfinished = errors.New("devicestore: not yet wiped")
+	ErrUnfinished = fmt.Errorf("devicestore: not yet wiped: %w", whatisup.ErrConflict)
 
 	// ErrClosed: the handle was closed, or its fence's context has ended.
 	ErrClosed = errors.New("devicestore: handle is closed")

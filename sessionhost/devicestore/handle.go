@@ -11,9 +11,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"go.mau.fi/whatsmeow/store"
 
 	"whatisup/shared/seal"
+	"whatisup/shared/whatisup"
 )
 
 // Handle is one instance's auth state in the hands of its owner, from adoption
@@ -27,15 +29,15 @@ type Handle struct {
 
 	mu      sync.Mutex
 	failed  *failure
-	link    *link    // the current one, paired or not
-	sweeps  []uint64 // links whose rows are to be removed
+	link    *link           // the current one, paired or not
+	sweeps  []whatisup.Link // links whose rows are to be removed
 	resting time.Time
 }
 
 // Device is what [Handle.Load] found.
 type Device struct {
 	Store     *store.Device // with every store attached
-	Link      uint64
+	Link      whatisup.Link
 	Confirmed bool // the first login has succeeded
 }
 
@@ -44,7 +46,7 @@ type Device struct {
 // device, and nothing is asked of table or KMS; [Handle.PrepareKey] does the
 // latter while the connection is being dialled. The handle's previous device,
 // if any, refuses everything from now on.
-func (h *Handle) New(number uint64) *store.Device {
+func (h *Handle) New(number whatisup.Link) *store.Device {
 	l := newLink(h, number)
 	h.replace(l)
 	return l.newDevice()
@@ -79,9 +81,9 @@ func (h *Handle) Load(ctx context.Context) (*Device, error) {
 	if !row.linked {
 		return nil, ErrNoDevice
 	}
-	key, err := h.store.keyring.Open(ctx, h.instance.owner(), row.wrapped)
+	key, err := h.openKey(ctx, row.wrapped)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil, err
 	}
 	l := newLink(h, row.link)
 	l.key, l.wrapped = key, row.wrapped
@@ -92,6 +94,25 @@ func (h *Handle) Load(ctx context.Context) (*Device, error) {
 	}
 	h.replace(l)
 	return &Device{Store: device, Link: row.link, Confirmed: row.confirmed}, nil
+}
+
+// openKey opens a data key. That KMS does not take the wrapped key for one of
+// this instance is for good; everything else may be mended elsewhere.
+func (h *Handle) openKey(ctx context.Context, wrapped []byte) (*seal.Key, error) {
+	ctx, cancel := h.bound(ctx, h.store.readTimeout)
+	defer cancel()
+	key, err := h.store.keyring.Open(ctx, h.instance.owner(), wrapped)
+	var forged *kmstypes.InvalidCiphertextException
+	var other *kmstypes.IncorrectKeyException
+	switch {
+	case err == nil:
+		return key, nil
+	case errors.As(err, &forged) || errors.As(err, &other):
+		return nil, fmt.Errorf("%w: wrapped key", ErrCorrupt)
+	case h.usable() != nil:
+		return nil, h.usable()
+	}
+	return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
 // replace makes l the handle's link and retires the one before it.
@@ -144,7 +165,7 @@ func (h *Handle) current() (*link, error) {
 //
 // The link's device refuses everything from the moment of the call. Wipe works
 // on a handle whose device was not loaded; after a failure, on a new one.
-func (h *Handle) Wipe(ctx context.Context, number uint64) error {
+func (h *Handle) Wipe(ctx context.Context, number whatisup.Link) error {
 	h.mu.Lock()
 	if h.link != nil && h.link.number == number {
 		l := h.link
@@ -192,10 +213,22 @@ func (h *Handle) Wipe(ctx context.Context, number uint64) error {
 	}
 }
 
-// Remove takes the instance's device row away, when the instance is deleted and
-// nothing is left of its links; otherwise [ErrUnfinished]. Every write of this
-// package requires the row, so from then on all of them fail.
+// Remove takes the instance's device row away, when the instance is deleted.
+// First it sweeps what is left of wiped links; a link that is not wiped is
+// [ErrUnfinished]. Every write of this package requires the row, so from then on
+// all of them fail.
 func (h *Handle) Remove(ctx context.Context) error {
+	err := h.remove(ctx)
+	if !errors.Is(err, ErrUnfinished) {
+		return err
+	}
+	if err := h.Sweep(ctx); err != nil {
+		return err
+	}
+	return h.remove(ctx)
+}
+
+func (h *Handle) remove(ctx context.Context) error {
 	_, err := retry(h, ctx, h.store.commitTimeout, func(ctx context.Context) (*dynamodb.DeleteItemOutput, error) {
 		return h.store.db.DeleteItem(ctx, &dynamodb.DeleteItemInput{
 			TableName:           aws.String(h.store.table),
@@ -317,15 +350,15 @@ func (h *Handle) maintain(ctx context.Context, now time.Time) {
 }
 
 // linkPartition is the partition key of a link's rows.
-func linkPartition(i Instance, number uint64) string {
+func linkPartition(i Instance, number whatisup.Link) string {
 	return string(i.ID) + "#" + formatLink(number)
 }
 
-func formatLink(n uint64) string { return strconv.FormatUint(n, 10) }
+func formatLink(n whatisup.Link) string { return strconv.FormatUint(uint64(n), 10) }
 
-func parseLink(s string) (uint64, bool) {
+func parseLink(s string) (whatisup.Link, bool) {
 	n, err := strconv.ParseUint(s, 10, 64)
-	return n, err == nil
+	return whatisup.Link(n), err == nil
 }
 
 // dataKey is the link's key, made on first use. One call at a time asks KMS.

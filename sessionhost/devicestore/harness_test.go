@@ -66,7 +66,7 @@ func newBench(t *testing.T) *bench {
 }
 
 // adopt does what adoption does to the device row.
-func (b *bench) adopt(epoch uint64) {
+func (b *bench) adopt(epoch whatisup.Epoch) {
 	b.t.Helper()
 	_, err := b.db.UpdateItem(context.Background(), &dynamodb.UpdateItemInput{
 		TableName: aws.String(testTable), Key: primaryKey(string(b.instance.ID), headSK),
@@ -88,14 +88,14 @@ type host struct {
 }
 
 // open adopts the instance and opens a handle for it.
-func (b *bench) open(epoch uint64) *host {
+func (b *bench) open(epoch whatisup.Epoch) *host {
 	b.t.Helper()
 	b.adopt(epoch)
 	return b.reopen(epoch)
 }
 
 // reopen opens another handle under an epoch that was adopted before.
-func (b *bench) reopen(epoch uint64) *host {
+func (b *bench) reopen(epoch whatisup.Epoch) *host {
 	h := &host{rec: &recorder{db: b.db}}
 	h.store = New(Config{Table: testTable, DynamoDB: h.rec, Keyring: b.keyring})
 	h.Handle = h.store.Open(b.instance, Fence{
@@ -105,7 +105,7 @@ func (b *bench) reopen(epoch uint64) *host {
 }
 
 // pair makes a link with a made-up identity.
-func (h *host) pair(t *testing.T, link uint64) *store.Device {
+func (h *host) pair(t *testing.T, link whatisup.Link) *store.Device {
 	t.Helper()
 	device := h.New(link)
 	pair(device, 1)

@@ -7,6 +7,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"whatisup/shared/seal"
+	"whatisup/shared/whatisup"
 )
 
 // The device row, called head here: one an instance, and part of every write.
@@ -28,21 +29,22 @@ const (
 
 // head is the device row as read or left by a handle.
 type head struct {
-	epoch     uint64
-	link      uint64 // 0 with linked false
+	epoch     whatisup.Epoch
+	link      whatisup.Link // 0 with linked false
 	linked    bool
 	confirmed bool
 	wrapped   []byte
 	sealedHot []byte
 	commits   uint64
 	mark      string
-	sweep     []uint64
+	sweep     []whatisup.Link
 }
 
 func parseHead(item map[string]types.AttributeValue) head {
 	var h head
-	h.epoch, _ = numberAttr(item, attrEpoch)
-	h.link, h.linked = numberAttr(item, attrLink)
+	epoch, _ := numberAttr(item, attrEpoch)
+	number, linked := numberAttr(item, attrLink)
+	h.epoch, h.link, h.linked = whatisup.Epoch(epoch), whatisup.Link(number), linked
 	if v, ok := item[attrConfirmed].(*types.AttributeValueMemberBOOL); ok {
 		h.confirmed = v.Value
 	}

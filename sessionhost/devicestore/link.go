@@ -16,13 +16,14 @@ import (
 	"go.mau.fi/whatsmeow/store"
 
 	"whatisup/shared/seal"
+	"whatisup/shared/whatisup"
 )
 
 // link is the store of one paired device: it implements every store interface
 // of whatsmeow. The methods of one interface are in one file.
 type link struct {
 	h      *Handle
-	number uint64
+	number whatisup.Link
 	pk     string // the partition of its rows
 
 	keyMu   sync.Mutex // held while KMS is asked
@@ -125,7 +126,7 @@ func (ld *load) covers(sk string) bool {
 	return ok
 }
 
-func newLink(h *Handle, number uint64) *link {
+func newLink(h *Handle, number whatisup.Link) *link {
 	return &link{
 		h: h, number: number, pk: linkPartition(h.instance, number),
 		hot:      &hot{preKeys: preKeyRange{next: 1}},

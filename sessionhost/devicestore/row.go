@@ -192,8 +192,8 @@ func primaryKey(pk, sk string) map[string]types.AttributeValue {
 
 func str(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
 
-func num(n uint64) types.AttributeValue {
-	return &types.AttributeValueMemberN{Value: strconv.FormatUint(n, 10)}
+func num[N ~uint64](n N) types.AttributeValue {
+	return &types.AttributeValueMemberN{Value: strconv.FormatUint(uint64(n), 10)}
 }
 
 func stringAttr(item map[string]types.AttributeValue, name string) string {

@@ -90,7 +90,7 @@ func (i Instance) owner() seal.Owner {
 // Fence is the right to act for an instance, and what happens when it is lost.
 type Fence struct {
 	// Epoch is the one that adoption wrote to the device row.
-	Epoch uint64
+	Epoch whatisup.Epoch
 
 	// Context ends when the shard's trust or the session ends. Every operation
 	// of the handle ends with it.

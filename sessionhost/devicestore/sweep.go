@@ -10,6 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"whatisup/shared/whatisup"
 )
 
 // A wiped link's rows are removed 25 at a time. Nobody can read them, so there
@@ -22,7 +24,7 @@ const (
 	sweepTick  = 500 * time.Millisecond
 )
 
-func (h *Handle) sweepLater(links ...uint64) {
+func (h *Handle) sweepLater(links ...whatisup.Link) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, n := range links {
@@ -47,12 +49,12 @@ func (h *Handle) Sweep(ctx context.Context) error {
 			return err
 		}
 		h.mu.Lock()
-		h.sweeps = slices.DeleteFunc(h.sweeps, func(n uint64) bool { return n == number })
+		h.sweeps = slices.DeleteFunc(h.sweeps, func(n whatisup.Link) bool { return n == number })
 		h.mu.Unlock()
 	}
 }
 
-func (h *Handle) sweep(ctx context.Context, number uint64) error {
+func (h *Handle) sweep(ctx context.Context, number whatisup.Link) error {
 	pk := linkPartition(h.instance, number)
 	for {
 		out, err := retry(h, ctx, h.store.readTimeout, func(ctx context.Context) (*dynamodb.QueryOutput, error) {
@@ -101,7 +103,7 @@ func (h *Handle) deleteRows(ctx context.Context, rows []map[string]types.Attribu
 }
 
 // swept takes a link out of the device row's set.
-func (h *Handle) swept(ctx context.Context, number uint64) error {
+func (h *Handle) swept(ctx context.Context, number whatisup.Link) error {
 	_, err := retry(h, ctx, h.store.commitTimeout, func(ctx context.Context) (*dynamodb.UpdateItemOutput, error) {
 		return h.store.db.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 			TableName:                aws.String(h.store.table),

@@ -22,7 +22,7 @@ import (
 )
 
 // deadline is how long a test waits for something that should happen soon.
-const deadline = 30 * time.Second
+const deadline = 20 * time.Second
 
 var trustOnce sync.Once
 
@@ -151,4 +151,11 @@ func eventually(t *testing.T, what string, condition func() bool) {
 		}
 		<-tick.C
 	}
+}
+
+// soon is a context that bounds a wait.
+func soon(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	t.Cleanup(cancel)
+	return ctx
 }

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	maxOutQueue  = 4096                   // stanzas waiting for a slow client
+	maxOutQueue  = 20_000                 // stanzas waiting for a slow client
 	writeTimeout = 10 * time.Second       // for one stanza
 	lastGrace    = 300 * time.Millisecond // between the last stanza and the end, if the client does not close first
 )
@@ -51,6 +51,7 @@ type conn struct {
 	device       *device
 	registration *registration
 	active       bool
+	live         bool        // stanzas go out as they come, because the queue was delivered
 	passive      *time.Timer // until a passive login is taken for active
 	deafUntil    time.Time
 
@@ -379,7 +380,9 @@ func (c *conn) goDeaf(until time.Time) {
 	c.s.mu.Lock()
 	c.deafUntil = until
 	c.s.mu.Unlock()
-	c.deaf.Store(true)
+	if !c.deaf.Swap(true) {
+		c.s.record(c, In, &Node{Tag: "silence", Attrs: Attrs{"until": until.UTC().Format(time.RFC3339)}})
+	}
 }
 
 // ask sends a query and waits for its answer.

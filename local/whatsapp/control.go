@@ -35,6 +35,7 @@ func (s *Server) routes() *http.ServeMux {
 	control("POST /control/passkey", s.controlPasskey)
 	control("POST /control/messages", s.controlSend)
 	control("GET /control/messages", s.controlMessages)
+	control("POST /control/read", s.controlRead)
 	control("POST /control/unlink", s.controlUnlink)
 	control("POST /control/faults", s.controlInject)
 	control("GET /control/faults", s.controlFaults)
@@ -219,4 +220,52 @@ func (s *Server) controlJournal(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return s.Journal(f), nil
+}
+
+func (s *Server) controlSend(r *http.Request) (any, error) {
+	in, err := body[Text](r)
+	if err != nil {
+		return nil, err
+	}
+	id, err := s.SendText(r.Context(), in)
+	return map[string]string{"message_id": id}, err
+}
+
+func (s *Server) controlRead(r *http.Request) (any, error) {
+	in, err := body[struct {
+		World       string `json:"world"`
+		PhoneNumber string `json:"phone_number"`
+		From        string `json:"from"`
+		MessageID   string `json:"message_id"`
+	}](r)
+	if err != nil {
+		return nil, err
+	}
+	return struct{}{}, s.MarkRead(in.World, in.PhoneNumber, in.From, in.MessageID)
+}
+
+func (s *Server) controlMessages(r *http.Request) (any, error) {
+	after, err := number(r, "after")
+	if err != nil {
+		return nil, err
+	}
+	limit, err := number(r, "limit")
+	if err != nil {
+		return nil, err
+	}
+	wait, err := longPoll(r)
+	if err != nil {
+		return nil, err
+	}
+	q := r.URL.Query()
+	f := MessageFilter{World: q.Get("world"), From: q.Get("from"), To: q.Get("to"), ID: q.Get("message_id"), After: after, Limit: int(min(limit, 10_000))}
+	if list := s.Messages(f); len(list) > 0 || wait == 0 {
+		return list, nil
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), wait)
+	defer cancel()
+	if _, err := s.AwaitMessage(ctx, f, nil); err == errStopped {
+		return nil, err
+	}
+	return s.Messages(f), nil
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -55,7 +56,7 @@ type numberRecord struct {
 }
 
 // device is a linked device in memory. The record does not change but for its
-// keys and its instance; everything is guarded by Server.mu.
+// keys and its instance; everything is guarded by Server.mu but the queue.
 type device struct {
 	deviceRecord
 	conn    *conn
@@ -63,6 +64,9 @@ type device struct {
 	since   time.Time
 	preKeys int
 	queued  int
+
+	queueLock sync.Mutex        // held while a stanza is stored and sent, so that order is one; before mu
+	pending   map[string]uint64 // stored stanzas by class and id, guarded by queueLock
 }
 
 const maxDevicesPerNumber = 99
@@ -141,15 +145,10 @@ func (s *Server) loadDevices() error {
 			if _, err := getJSON(devices, key, &d.deviceRecord); err != nil {
 				return fmt.Errorf("read a linked device: %w", err)
 			}
-			count := func(bucket []byte) (n int, err error) {
-				err = under(tx.Bucket(bucket), d.name().key(), func(_, _ []byte) error { n++; return nil })
-				return n, err
-			}
-			var err error
-			if d.preKeys, err = count(bucketPreKeys); err != nil {
+			if err := under(tx.Bucket(bucketPreKeys), d.name().key(), func(_, _ []byte) error { d.preKeys++; return nil }); err != nil {
 				return err
 			}
-			if d.queued, err = count(bucketQueue); err != nil {
+			if err := d.loadQueue(tx); err != nil {
 				return err
 			}
 			s.addDevice(d)

@@ -1,7 +1,6 @@
 package whatsapp
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -20,6 +19,7 @@ import (
 //	unavailable stream error 503; with seconds, logins fail with 503 until then
 //	replaced    stream error conflict/replaced; with seconds, each login until then meets it
 //	removed     the device is unlinked: stream error 401 device_removed
+//	expire_code the pair code that a device shows has expired
 //
 // The next login or registration that matches meets it, once; with seconds,
 // every one until then. The connections that match now are dropped first:
@@ -62,6 +62,7 @@ const (
 	kindUnavailable   = "unavailable"
 	kindReplaced      = "replaced"
 	kindRemoved       = "removed"
+	kindExpireCode    = "expire_code"
 	kindBanned        = "banned"
 	kindOutdated      = "outdated"
 	kindForbidden     = "forbidden"
@@ -140,6 +141,8 @@ func (s *Server) Inject(f Fault) (int, error) {
 		hit, stands = func(c *conn) { c.sendLast(*streamError("503", "")) }, f.Seconds > 0
 	case kindReplaced:
 		hit, stands = func(c *conn) { c.sendLast(*streamError("", "replaced")) }, f.Seconds > 0
+	case kindExpireCode:
+		hit, stands = s.expireCode, false
 	case kindRemoved:
 		return s.Unlink(f.Target)
 	case kindBanned, kindOutdated, kindForbidden, kindLoggedOut, kindFailure:
@@ -286,6 +289,20 @@ func (s *Server) take(kind string, c *conn) (Fault, bool) {
 	return f.Fault, true
 }
 
+// takeFor is take for a device, connected or not.
+func (s *Server) takeFor(kind string, d *device) (Fault, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expireFaults(s.now())
+	for _, f := range slices.Backward(s.faults) {
+		if f.Kind == kind && f.Target.matchesDevice(s, d) {
+			s.use(f)
+			return f.Fault, true
+		}
+	}
+	return Fault{}, false
+}
+
 func (s *Server) use(f *fault) {
 	if f.left == 0 {
 		return
@@ -355,5 +372,3 @@ func parseVersion(text string) (out [3]uint32, ok bool) {
 	}
 	return out, true
 }
-
-func (f Fault) String() string { return fmt.Sprintf("%s for %+v", f.Kind, f.Target) }

@@ -1,6 +1,7 @@
 package whatsapp
 
 import (
+	"bytes"
 	"crypto/sha1"
 	"encoding/binary"
 	"errors"
@@ -143,5 +144,109 @@ func signedKeyNode(id uint32, public, signature []byte) Node {
 		{Tag: "id", Content: threeBytes(id)},
 		{Tag: "value", Content: public},
 		{Tag: "signature", Content: signature},
+	}}
+}
+
+var errNoDevice = errors.New("no such device")
+
+// takePreKey uses up one of a device's one-time keys. Without one left it
+// returns a nil key: a session can begin without.
+func (s *Server) takePreKey(name deviceName) (d *device, id uint32, public []byte, err error) {
+	s.mu.Lock()
+	d = s.devices[name]
+	s.mu.Unlock()
+	if d == nil {
+		return nil, 0, nil, errNoDevice
+	}
+	err = s.db.bolt.Update(func(tx *bbolt.Tx) error {
+		bucket, prefix := tx.Bucket(bucketPreKeys), name.key()
+		cursor := bucket.Cursor()
+		key, value := cursor.Seek(prefix)
+		if key == nil || !bytes.HasPrefix(key, prefix) {
+			return nil
+		}
+		id = binary.BigEndian.Uint32(append([]byte{0}, key[len(prefix):]...))
+		public = bytes.Clone(value)
+		return cursor.Delete()
+	})
+	if err != nil || public == nil {
+		return d, 0, nil, err
+	}
+	s.mu.Lock()
+	d.preKeys--
+	left := d.preKeys
+	s.mu.Unlock()
+	if left < lowPreKeys {
+		s.notify(d, Node{Tag: "notification", Attrs: Attrs{"type": "encrypt"},
+			Content: []Node{{Tag: "count", Attrs: Attrs{"value": strconv.Itoa(left)}}}})
+	}
+	return d, id, public, nil
+}
+
+// bundles answers who wants to begin sessions, with devices or with phones.
+func (s *Server) bundles(c *conn, q *Node) Node {
+	asked, _ := child(q, "key")
+	users, _ := asked.Content.([]Node)
+	if len(users) == 0 || len(users) > 1000 {
+		return iqError(q, 400, "bad-request")
+	}
+	var list []Node
+	for i := range users {
+		jid := jidAttr(&users[i], "jid")
+		answer := Node{Tag: "user", Attrs: Attrs{"jid": users[i].Attrs["jid"], "t": strconv.FormatInt(s.now().Unix(), 10)}}
+		p, ok := s.personOf(c.world, jid)
+		switch {
+		case !ok:
+			answer.Content = notFound()
+		case jid.Device == 0:
+			answer.Content = s.phoneBundle(p)
+		default:
+			answer.Content = s.deviceBundle(deviceName{p, jid.Device})
+		}
+		list = append(list, answer)
+	}
+	return result(q, Node{Tag: "list", Content: list})
+}
+
+func notFound() []Node {
+	return []Node{{Tag: "error", Attrs: Attrs{"code": "404", "text": "item-not-found"}}}
+}
+
+func (s *Server) phoneBundle(p person) []Node {
+	account := s.identityKey(p)
+	signed := s.signedKeyOf(p, account)
+	id := s.nextOneTime.Add(1)%0xFFFFFE + 1 // three bytes, never zero
+	return []Node{
+		{Tag: "registration", Content: binary.BigEndian.AppendUint32(nil, registrationIDOf(s, p))},
+		{Tag: "type", Content: []byte{ecc.DjbType}},
+		{Tag: "identity", Content: account.Pub[:]},
+		signedKeyNode(signed.KeyID, signed.Pub[:], signed.Signature[:]),
+		keyNode(id, s.oneTimeKeyOf(p, id).Pub[:]),
+	}
+}
+
+func (s *Server) deviceBundle(name deviceName) []Node {
+	d, id, public, err := s.takePreKey(name)
+	if err != nil {
+		return notFound()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := []Node{
+		{Tag: "registration", Content: binary.BigEndian.AppendUint32(nil, d.RegistrationID)},
+		{Tag: "type", Content: []byte{ecc.DjbType}},
+		{Tag: "identity", Content: d.Identity},
+		signedKeyNode(d.SignedKeyID, d.SignedKey, d.SignedKeySig),
+	}
+	if public != nil {
+		out = append(out, keyNode(id, public))
+	}
+	return append(out, Node{Tag: "device-identity", Content: d.SignedIdentity})
+}
+
+func keyNode(id uint32, public []byte) Node {
+	return Node{Tag: "key", Content: []Node{
+		{Tag: "id", Content: threeBytes(id)},
+		{Tag: "value", Content: public},
 	}}
 }

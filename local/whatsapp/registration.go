@@ -168,17 +168,13 @@ func (s *Server) ScanQR(ctx context.Context, world, text, number string) (Device
 	}
 	r.busy = true
 	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		r.busy = r.linked
-		s.mu.Unlock()
-	}()
+	defer s.unbusy(r)
 	p := person{world, number}
 	if _, ok := s.take(kindPasskey, c); ok {
-		if err := s.askPasskey(c, p); err != nil {
+		if err := s.askPasskey(c, p, code.adv); err != nil {
 			return Device{}, err
 		}
-		return Device{}, refuse(http.StatusConflict, "passkey_required", "the device was asked for the account's passkey")
+		return Device{}, errPasskey
 	}
 	return s.linkDevice(ctx, c, p, code.adv)
 }

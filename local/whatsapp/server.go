@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"encoding/binary"
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.mau.fi/whatsmeow/util/keys"
@@ -74,6 +76,8 @@ type Server struct {
 
 	phones [64]sync.Mutex // striped by person: a phone does one thing at a time
 
+	nextOneTime atomic.Uint32 // number of a phone's next one-time key
+
 	ctx  context.Context // ends when Run ends
 	stop context.CancelFunc
 	wg   sync.WaitGroup // connections and their writers
@@ -128,6 +132,12 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
+func rand32() uint32 {
+	var b [4]byte
+	_, _ = rand.Read(b[:])
+	return binary.BigEndian.Uint32(b[:])
+}
+
 func orDefault[T any](field *T, value T, unset bool) {
 	if unset {
 		*field = value
@@ -142,6 +152,7 @@ func (s *Server) prepare() (err error) {
 	}); err != nil {
 		return err
 	}
+	s.nextOneTime.Store(rand32())
 	s.root = s.seed.keyPair("root")
 	s.noise = s.seed.keyPair("noise")
 	if s.chain, err = certificateChain(s.root, s.seed.keyPair("intermediate"), s.noise, s.cfg.Clock()); err != nil {

@@ -38,8 +38,13 @@ simulator: ## The simulated WhatsApp alone. WHATSAPP_PORT
 	@$(call start,./local/whatsapp/cmd/simulator)
 
 .PHONY: customer
-customer: ## Makes a customer and prints its keys: NAME=acme. STACK=whatisup for one on AWS
-	@$(call start,./local/cmd/customer) $(if $(NAME),-name '$(NAME)') $(if $(STACK),-stack '$(STACK)') $(ARGS)
+customer: ## Makes a customer and prints its id and keys: NAME=acme. STACK=whatisup for a deployed stack
+	@$(MAKE) -s operator ARGS="make '$(NAME)'"
+
+.PHONY: operator
+operator: ## Lists, suspends, limits customers; makes, rotates, revokes keys: ARGS='list'. STACK=whatisup
+	@GOOS= GOARCH= go build -o .build/local/whatisup-operator ./shared/operator/cmd/whatisup-operator
+	@$(call start,./local/stack/cmd/instack) .build/local/whatisup-operator $(ARGS)
 
 .PHONY: qr
 qr: ## Draws an instance's code in the terminal: ID=…
@@ -108,12 +113,18 @@ image: ## The session host's image, as an OCI archive that needs no Docker. PUSH
 	@.build/local/image -arch $(GOARCH) -o .build/sessionhost.tar $(if $(PUSH),-push '$(PUSH)') .build/image/sessionhost .build/image/simulator
 
 .PHONY: deploy
-deploy: build ## Deploys template.yaml. HOST_IMAGE=… starts the session hosts, ARGS='--parameter-overrides …' sets more
-	sam deploy $(if $(HOST_IMAGE),--parameter-overrides 'HostImageUri=$(HOST_IMAGE)') $(ARGS)
+deploy: build ## Deploys template.yaml. HOST_IMAGE=… starts the session hosts; SET='Sandbox=true …' sets parameters. STACK=whatisup
+	sam deploy $(if $(STACK),--stack-name '$(STACK)') $(if $(HOST_IMAGE)$(SET),--parameter-overrides $(if $(HOST_IMAGE),'HostImageUri=$(HOST_IMAGE)') $(SET)) $(ARGS)
 
 .PHONY: destroy
-destroy: ## Removes the stack. Refuses while instances are linked, unless FORCE=1
-	@$(call start,./local/gateway/cmd/destroy) $(if $(FORCE),-force)
+destroy: ## Removes the stack. Refuses while instances are linked, unless FORCE=1. STACK=whatisup
+ifndef FORCE
+	@GOOS= GOARCH= go build -o .build/local/linked ./local/stack/cmd/linked
+	@GOOS= GOARCH= go build -o .build/local/instack ./local/stack/cmd/instack
+	@STACK='$(or $(STACK),whatisup)' .build/local/instack .build/local/linked
+endif
+	sam deploy $(if $(STACK),--stack-name '$(STACK)') --parameter-overrides DeletionProtection=false
+	sam delete $(if $(STACK),--stack-name '$(STACK)')
 
 ##@ Help
 

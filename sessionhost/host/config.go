@@ -1,0 +1,157 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"whatisup/shared/dynamo"
+	"whatisup/shared/queue"
+	"whatisup/shared/whatisup"
+
+	"whatisup/sessionhost/fleet"
+	"whatisup/sessionhost/session"
+)
+
+// Config of a session host.
+type Config struct {
+	// ID names the host in the fleet. It is used by one process at a time: what
+	// the process before it owned is taken over at once.
+	ID   string
+	Mode whatisup.Mode
+
+	Tables        dynamo.Tables
+	CommandPrefix string   // of the URLs of the shards' queues
+	EventQueues   []string // URLs
+	Shards        int
+	KeyID         string // the KMS key that wraps data keys
+
+	Redirect session.Redirect // sandbox only
+
+	ConnectsPerSecond float64
+	ResumePerSecond   float64
+	MaxSessions       int
+	DeviceName        string // as the phone shows the linked device
+
+	Health string // address of /healthz, /readyz and /metrics; empty: none
+	EMF    bool   // metrics also as lines for CloudWatch
+
+	// Blamed lists instances that have crashed the host too often.
+	Blamed []whatisup.InstanceID
+
+	Fleet   fleet.Timing   // zero: the deployment's
+	Session session.Timing // zero: the deployment's
+}
+
+// The defaults of a deployment.
+const (
+	DefaultConnectsPerSecond = 10
+	DefaultResumePerSecond   = 100
+	DefaultMaxSessions       = 4000
+	DefaultDeviceName        = "WhatIsUp"
+	DefaultHealth            = "127.0.0.1:8070"
+)
+
+// BlamedVariable names instances that the parent process blames for crashes.
+const BlamedVariable = "SESSIONHOST_BLAMED"
+
+// FromEnv reads the configuration of a host process.
+func FromEnv(getenv func(string) string) (Config, error) {
+	var problems []error
+	c := Config{
+		ID:            getenv("HOST_ID"),
+		Tables:        dynamo.TablesFromEnv(getenv),
+		CommandPrefix: getenv("COMMAND_QUEUE_PREFIX"),
+		EventQueues:   queue.SplitURLs(getenv("EVENT_QUEUE_URLS")),
+		KeyID:         getenv("AUTH_KEY_ID"),
+		Redirect:      session.Redirect{Endpoint: getenv("WHATSAPP_ENDPOINT"), Root: getenv("WHATSAPP_NOISE_ROOT")},
+		DeviceName:    getenv("DEVICE_NAME"),
+		Health:        DefaultHealth,
+		EMF:           getenv("METRICS_EMF") == "true",
+	}
+	if c.ID == "" {
+		c.ID = uuid.NewString()
+	}
+	if c.DeviceName == "" {
+		c.DeviceName = DefaultDeviceName
+	}
+	if h := getenv("HEALTH_ADDR"); h != "" {
+		c.Health = h
+	}
+	switch w := getenv("WHATSAPP"); w {
+	case "live":
+		c.Mode = whatisup.Live
+	case "sandbox":
+		c.Mode = whatisup.Test
+	default:
+		problems = append(problems, fmt.Errorf("WHATSAPP must be live or sandbox, not %q", w))
+	}
+	if path := getenv("WHATSAPP_CA_FILE"); path != "" {
+		ca, err := os.ReadFile(path)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("WHATSAPP_CA_FILE: %w", err))
+		} else if len(ca) == 0 {
+			problems = append(problems, errors.New("WHATSAPP_CA_FILE is empty"))
+		}
+		c.Redirect.CA = ca
+	}
+	number := func(name string, otherwise float64) float64 {
+		v := getenv(name)
+		if v == "" {
+			return otherwise
+		}
+		n, err := strconv.ParseFloat(v, 64)
+		if err != nil || n <= 0 || n > 1e6 {
+			problems = append(problems, fmt.Errorf("%s must be a number above 0, not %q", name, v))
+		}
+		return n
+	}
+	c.Shards = int(number("SHARD_COUNT", whatisup.DefaultShardCount))
+	c.ConnectsPerSecond = number("CONNECTS_PER_SECOND", DefaultConnectsPerSecond)
+	c.ResumePerSecond = number("RESUME_PER_SECOND", DefaultResumePerSecond)
+	c.MaxSessions = int(number("MAX_SESSIONS", DefaultMaxSessions))
+	for id := range strings.SplitSeq(getenv(BlamedVariable), ",") {
+		if id, ok := whatisup.ParseInstanceID(id); ok {
+			c.Blamed = append(c.Blamed, id)
+		}
+	}
+	problems = append(problems, c.Validate())
+	return c, errors.Join(problems...)
+}
+
+// Validate says everything that is wrong with the configuration.
+func (c *Config) Validate() error {
+	var problems []error
+	need := func(ok bool, what string) {
+		if !ok {
+			problems = append(problems, errors.New(what))
+		}
+	}
+	need(c.ID != "", "HOST_ID must not be empty")
+	need(c.Tables.Instances != "" && c.Tables.Pairings != "" && c.Tables.Events != "" && c.Tables.Fleet != "" && c.Tables.Devices != "",
+		"INSTANCES_TABLE, PAIRINGS_TABLE, EVENTS_TABLE, FLEET_TABLE and DEVICES_TABLE must be set")
+	need(c.CommandPrefix != "", "COMMAND_QUEUE_PREFIX must be set")
+	need(c.KeyID != "", "AUTH_KEY_ID must be set")
+	need(c.Shards >= 1 && c.Shards <= 9999, "SHARD_COUNT must be 1 to 9999")
+	need(c.ConnectsPerSecond > 0 && c.ResumePerSecond > 0, "CONNECTS_PER_SECOND and RESUME_PER_SECOND must be above 0")
+	switch c.Mode {
+	case whatisup.Live:
+		// A redirect takes the authentication of the server away, so real links
+		// must never run under one.
+		need(c.Redirect.Endpoint == "" && c.Redirect.Root == "" && c.Redirect.CA == nil,
+			"WHATSAPP_ENDPOINT, WHATSAPP_NOISE_ROOT and WHATSAPP_CA_FILE are for WHATSAPP=sandbox alone")
+	case whatisup.Test:
+		need(c.Redirect.Endpoint != "" && c.Redirect.Root != "", "WHATSAPP_ENDPOINT and WHATSAPP_NOISE_ROOT must be set with WHATSAPP=sandbox")
+	}
+	if c.Health != "" {
+		if _, _, err := net.SplitHostPort(c.Health); err != nil {
+			problems = append(problems, fmt.Errorf("HEALTH_ADDR: %w", err))
+		}
+	}
+	return errors.Join(problems...)
+}

@@ -1,0 +1,92 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"go.mau.fi/whatsmeow/store"
+
+	"whatisup/sessionhost/devicestore"
+	"whatisup/sessionhost/session"
+	"whatisup/shared/dynamo"
+	"whatisup/shared/whatisup"
+)
+
+// devices is the device store as sessions see it.
+type devices struct {
+	store *devicestore.Store
+	db    *dynamo.DB
+}
+
+func (d devices) Open(r session.Ref, f session.Fence) session.Auth {
+	h := d.store.Open(
+		devicestore.Instance{ID: r.ID, CustomerID: r.Customer, Mode: r.Mode},
+		devicestore.Fence{Epoch: f.Epoch, Context: f.Context, Fail: f.Fail},
+	)
+	return auth{h, d.db}
+}
+
+type auth struct {
+	*devicestore.Handle
+	db *dynamo.DB
+}
+
+// translateDevice turns the device store's errors into the product's.
+func translateDevice(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, devicestore.ErrNoDevice):
+		return whatisup.ErrNotFound
+	case errors.Is(err, devicestore.ErrFenced):
+		return fmt.Errorf("%w: %w", whatisup.ErrFenced, err)
+	case errors.Is(err, devicestore.ErrWiped), errors.Is(err, devicestore.ErrUnfinished):
+		return fmt.Errorf("%w: %w", whatisup.ErrConflict, err)
+	case errors.Is(err, devicestore.ErrUnavailable) && !errors.Is(err, context.Canceled):
+		return fmt.Errorf("%w: %w", whatisup.ErrUnavailable, err)
+	}
+	return err
+}
+
+func (a auth) New(l whatisup.Link) *store.Device { return a.Handle.New(l) }
+
+func (a auth) Load(ctx context.Context) (session.Device, error) {
+	d, err := a.Handle.Load(ctx)
+	if err != nil {
+		return session.Device{}, translateDevice(err)
+	}
+	return session.Device{Store: d.Store, Link: d.Link, Confirmed: d.Confirmed}, nil
+}
+
+func (a auth) Confirm(ctx context.Context) error { return translateDevice(a.Handle.Confirm(ctx)) }
+
+func (a auth) Wipe(ctx context.Context, l whatisup.Link) error {
+	return translateDevice(a.Handle.Wipe(ctx, l))
+}
+
+// Remove sweeps first: the device row lists what is not swept yet.
+func (a auth) Remove(ctx context.Context) error {
+	err := a.Handle.Remove(ctx)
+	if errors.Is(err, devicestore.ErrUnfinished) {
+		if err = a.Handle.Sweep(ctx); err == nil {
+			err = a.Handle.Remove(ctx)
+		}
+	}
+	return translateDevice(err)
+}
+
+func (a auth) Inbound() (session.Inbound, bool) {
+	m, ok := a.Handle.Handling()
+	if !ok {
+		return session.Inbound{}, false
+	}
+	return session.Inbound{EventID: m.EventID, Keep: func(ctx context.Context, e whatisup.Event) error {
+		row, err := a.db.EventItem(e)
+		if err != nil {
+			return err
+		}
+		return translateDevice(a.Handle.Handled(ctx, m, []types.TransactWriteItem{row}...))
+	}}, true
+}

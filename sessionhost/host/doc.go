@@ -1,0 +1,25 @@
+// Package host puts a session host together: the fleet that says which shards
+// are its own, the sessions that run in them, and the tables, queues and keys
+// under both. The program sessionhost runs it as a process, the local stack in
+// its own.
+//
+// # The life of a host
+//
+// [Run] claims shards, runs their sessions, and shows its health on one HTTP
+// listener until its context ends. Then it drains: no more claims, shard after
+// shard is closed, flushed and released, and Run returns when the last goroutine
+// has ended. What can't be interrupted, a handshake that the library waits for
+// and a poll that is open, is waited for last, and not for long; neither can act
+// any more by then.
+//
+// The calls that renew leases have an HTTP client of their own, without the
+// SDK's retries: a renewal must not wait behind anything, and a late one is
+// worth nothing.
+//
+// # Modes
+//
+// A host serves one mode. The library keeps the root key that authenticates
+// WhatsApp in a variable of the process, so a process that trusts a simulator
+// must never meet a real link: sandbox settings are refused in live mode, and
+// live mode is refused in a process that trusts another root.
+package host

@@ -1,0 +1,192 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"whatisup/sessionhost/devicestore"
+	"whatisup/sessionhost/fleet"
+	"whatisup/sessionhost/session"
+	"whatisup/shared/dynamo"
+	"whatisup/shared/qr"
+	"whatisup/shared/queue"
+	"whatisup/shared/seal"
+	"whatisup/shared/whatisup"
+)
+
+// lastGoroutines bounds the wait for what can't be interrupted.
+const lastGoroutines = 25 * time.Second
+
+// Host is a session host.
+type Host struct {
+	cfg     Config
+	log     *slog.Logger
+	kit     *session.Kit
+	fleet   *fleet.Fleet
+	devices *devicestore.Store
+	inbox   inbox
+	metrics *metrics
+	version versions
+	cut     context.CancelFunc // ends what was left to end by itself
+
+	mu      sync.Mutex
+	shards  map[whatisup.Shard]*session.Shard
+	address string
+}
+
+// New puts a host together. It calls nothing.
+func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	network, err := networkOf(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	session.NameDevice(cfg.DeviceName)
+	log = log.With("host", cfg.ID)
+	db := dynamo.New(dynamo.Config{
+		Client: dynamodb.NewFromConfig(aws, func(o *dynamodb.Options) { o.HTTPClient = busyClient() }),
+		Tables: cfg.Tables, ShardCount: cfg.Shards, Queues: len(cfg.EventQueues) > 0,
+	})
+	leases := dynamo.New(dynamo.Config{
+		Client: dynamodb.NewFromConfig(aws, func(o *dynamodb.Options) {
+			o.HTTPClient = awshttp.NewBuildableClient()
+			o.RetryMaxAttempts = 1
+		}),
+		Tables: cfg.Tables, ShardCount: cfg.Shards,
+	})
+	queues := sqs.NewFromConfig(aws, func(o *sqs.Options) { o.HTTPClient = busyClient() })
+	h := &Host{
+		cfg: cfg, log: log, metrics: newMetrics(), shards: make(map[whatisup.Shard]*session.Shard),
+		inbox: inbox{queue.NewCommands(queues, cfg.CommandPrefix)},
+		devices: devicestore.New(devicestore.Config{
+			Table: cfg.Tables.Devices, DynamoDB: dynamodb.NewFromConfig(aws, func(o *dynamodb.Options) { o.HTTPClient = busyClient() }),
+			Keyring: seal.NewKeyring(kms.NewFromConfig(aws), cfg.KeyID), Log: log,
+		}),
+	}
+	timing := cfg.Session
+	if timing == (session.Timing{}) {
+		timing = session.DefaultTiming()
+	}
+	blamed := make(map[whatisup.InstanceID]bool, len(cfg.Blamed))
+	for _, id := range cfg.Blamed {
+		blamed[id] = true
+	}
+	h.kit = &session.Kit{
+		Mode: cfg.Mode, Store: rows{db}, Shards: rows{db}, Codes: db, Results: db,
+		Devices: devices{h.devices, db},
+		Events:  queue.NewEvents(queues, cfg.EventQueues),
+		Draw:    qr.DataURL,
+		Network: network,
+		Budgets: session.NewBudgets(cfg.ResumePerSecond, cfg.ConnectsPerSecond, cfg.MaxSessions),
+		Metrics: h.metrics, Log: log, Timing: timing,
+		Blamed:   func(id whatisup.InstanceID) bool { return blamed[id] },
+		Outdated: h.outdated,
+	}
+	var end context.Context
+	end, h.cut = context.WithCancel(context.Background())
+	h.kit.End = end
+	if network.Simulated() {
+		h.kit.Phones = &session.Control{Endpoint: cfg.Redirect.Endpoint, Client: network.ControlClient()}
+	}
+	h.fleet, err = fleet.New(fleet.Config{
+		Host: cfg.ID, Mode: cfg.Mode, Shards: cfg.Shards, Leases: leases, Hosts: leases, Runner: h,
+		Timing: cfg.Fleet, Log: log, Sessions: h.kit.Budgets.Sessions,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+func networkOf(cfg *Config) (*session.Network, error) {
+	if cfg.Mode == whatisup.Live {
+		return session.Live()
+	}
+	return session.Sandbox(cfg.Redirect)
+}
+
+// busyClient keeps enough connections open for many sessions at once; the SDK's
+// own default keeps ten a host.
+func busyClient() *awshttp.BuildableClient {
+	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.MaxIdleConnsPerHost, t.MaxIdleConns = 64, 128
+	}).WithTimeout(40 * time.Second)
+}
+
+// Run runs the host until ctx ends, and drains it. It returns after its last
+// goroutine has ended, or has been waited for long enough.
+func (h *Host) Run(ctx context.Context) error {
+	defer h.cut()
+	health, err := h.listen()
+	if err != nil {
+		return err
+	}
+	h.learnVersion(ctx)
+
+	// The device store and the health page outlive the draining.
+	life, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = h.devices.Run(life) })
+	wg.Go(func() { health.serve(life) })
+	wg.Go(func() { h.keepVersion(ctx) })
+	wg.Go(func() { h.emit(life) })
+
+	h.log.Info("session host runs", "mode", string(h.cfg.Mode), "shards", h.cfg.Shards)
+	err = h.fleet.Run(ctx)
+
+	ended := make(chan struct{})
+	go func() { // ends with the goroutines that it waits for
+		h.kit.Background.Wait()
+		close(ended)
+	}()
+	soon := time.AfterFunc(pollsEnd, h.cut)
+	defer soon.Stop()
+	select {
+	case <-ended:
+	case <-time.After(lastGoroutines):
+		err = errors.Join(err, fmt.Errorf("something did not end within %v", lastGoroutines))
+	}
+	stop()
+	wg.Wait()
+	h.log.Info("session host has ended")
+	return err
+}
+
+// pollsEnd is how long open polls may go on after the last shard was given up.
+const pollsEnd = 2 * time.Second
+
+// RunShard is [fleet.Runner].
+func (h *Host) RunShard(ctx context.Context, t *fleet.Tenure) {
+	s := session.NewShard(h.kit, h.inbox, t)
+	h.mu.Lock()
+	h.shards[t.Shard()] = s
+	h.mu.Unlock()
+	s.Run(ctx)
+	h.mu.Lock()
+	delete(h.shards, t.Shard())
+	h.mu.Unlock()
+}
+
+func (h *Host) owned() []*session.Shard {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := make([]*session.Shard, 0, len(h.shards))
+	for _, s := range h.shards {
+		all = append(all, s)
+	}
+	return all
+}

@@ -1,0 +1,309 @@
+package host
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"whatisup/local/aws/awstest"
+	"whatisup/local/whatsapp"
+	"whatisup/local/whatsapp/whatsapptest"
+	"whatisup/sessionhost/fleet"
+	"whatisup/sessionhost/session"
+	"whatisup/shared/dynamo"
+	"whatisup/shared/queue"
+	"whatisup/shared/whatisup"
+)
+
+// world is an embedded AWS and a simulator, with hosts on them, and what the API
+// would do.
+type world struct {
+	t        testing.TB
+	aws      *awstest.Instance
+	sim      *whatsapptest.Simulator
+	db       *dynamo.DB
+	commands *queue.Commands
+	queues   *sqs.Client
+	urls     queue.URLs
+	keyID    string
+	customer whatisup.CustomerID
+	timing   session.Timing
+	fleet    fleet.Timing
+	shards   int
+}
+
+const patience = 30 * time.Second
+
+func newWorld(t testing.TB, shards int) *world {
+	t.Helper()
+	w := &world{
+		t: t, aws: awstest.Start(t), customer: whatisup.NewCustomerID(), shards: shards,
+		sim: whatsapptest.Start(t, whatsapp.Config{}),
+	}
+	ctx := t.Context()
+	client := dynamodb.NewFromConfig(w.aws.Config)
+	if err := dynamo.Local().Create(ctx, client); err != nil {
+		t.Fatal(err)
+	}
+	w.queues = sqs.NewFromConfig(w.aws.Config)
+	var err error
+	if w.urls, err = queue.Local().Create(ctx, w.queues, shards); err != nil {
+		t.Fatal(err)
+	}
+	key, err := kms.NewFromConfig(w.aws.Config).CreateKey(ctx, &kms.CreateKeyInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.keyID = aws.ToString(key.KeyMetadata.KeyId)
+	w.db = dynamo.New(dynamo.Config{Client: client, Tables: dynamo.Local(), ShardCount: shards, Queues: true})
+	w.commands = queue.NewCommands(w.queues, w.urls.CommandPrefix)
+	w.timing = session.DefaultTiming()
+	w.fleet = fleet.Default()
+	w.fleet.Settle, w.fleet.ClaimEvery = 0, time.Millisecond
+	return w
+}
+
+func (w *world) config(id string) Config {
+	root := w.sim.Root()
+	return Config{
+		ID: id, Mode: whatisup.Test, Tables: dynamo.Local(), CommandPrefix: w.urls.CommandPrefix,
+		EventQueues: []string{w.urls.Events}, Shards: w.shards, KeyID: w.keyID,
+		Redirect:          session.Redirect{Endpoint: "http://" + w.sim.Address, Root: hex.EncodeToString(root[:])},
+		ConnectsPerSecond: 100, ResumePerSecond: 1000, MaxSessions: 1000, DeviceName: "Test",
+		Fleet: w.fleet, Session: w.timing, Health: "127.0.0.1:0",
+	}
+}
+
+// running is a host that runs.
+type runningHost struct {
+	*Host
+	stop func() // drains it and waits
+}
+
+func (w *world) host(id string) *runningHost { return w.hostWith(w.config(id)) }
+
+func (w *world) hostWith(cfg Config) *runningHost {
+	w.t.Helper()
+	var out io.Writer = io.Discard
+	if os.Getenv("HOST_TEST_LOG") != "" {
+		out = os.Stderr
+	}
+	h, err := New(cfg, w.aws.Config, slog.New(slog.NewTextHandler(out, nil)))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := h.Run(ctx); err != nil {
+			w.t.Errorf("host %s: %v", cfg.ID, err)
+		}
+	})
+	r := &runningHost{h, sync.OnceFunc(func() { cancel(); wg.Wait() })}
+	w.t.Cleanup(r.stop)
+	return r
+}
+
+func (w *world) create() whatisup.InstanceID {
+	w.t.Helper()
+	id := whatisup.NewInstanceID()
+	e, err := whatisup.NewEvent(whatisup.InstanceCreated, w.customer, whatisup.Test, id, time.Now(), struct{}{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	err = w.db.CreateInstance(w.t.Context(), whatisup.Config{
+		Customer: w.customer, Mode: whatisup.Test, ID: id, Name: "one", Metadata: json.RawMessage(`{"a":1}`), UpdatedAt: time.Now(),
+	}, whatisup.Created{Event: e})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return id
+}
+
+func (w *world) get(id whatisup.InstanceID) *whatisup.Instance {
+	w.t.Helper()
+	i, err := w.db.Instance(w.t.Context(), w.customer, whatisup.Test, id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return i
+}
+
+// want does what a call of the API does to the row, and wakes the host.
+func (w *world) want(id whatisup.InstanceID, f func(i *whatisup.Instance) (whatisup.Wanted, bool)) {
+	w.t.Helper()
+	for {
+		i := w.get(id)
+		wanted, changed := f(i)
+		if changed {
+			err := w.db.Want(w.t.Context(), i, wanted, nil)
+			if errors.Is(err, whatisup.ErrConflict) {
+				continue
+			}
+			if err != nil {
+				w.t.Fatal(err)
+			}
+		}
+		w.wake(i.Shard, id)
+		return
+	}
+}
+
+func (w *world) wake(s whatisup.Shard, id whatisup.InstanceID) {
+	w.t.Helper()
+	err := w.commands.Send(w.t.Context(), s, whatisup.Command{
+		ID: whatisup.NewCommandID(), Kind: whatisup.Wake, Customer: w.customer, Mode: whatisup.Test, Instance: id, SentAt: whatisup.At(time.Now()),
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) fetchQR(id whatisup.InstanceID) {
+	w.want(id, func(i *whatisup.Instance) (whatisup.Wanted, bool) { return i.WantAttempt(time.Now(), "req_qr") })
+}
+
+func (w *world) logout(id whatisup.InstanceID) {
+	w.want(id, func(i *whatisup.Instance) (whatisup.Wanted, bool) { return i.WantLogout(time.Now(), "req_logout") })
+}
+
+func (w *world) disconnect(id whatisup.InstanceID) {
+	w.want(id, func(i *whatisup.Instance) (whatisup.Wanted, bool) { return i.WantStop(time.Now(), "req_stop") })
+}
+
+func (w *world) connect(id whatisup.InstanceID) {
+	w.want(id, func(i *whatisup.Instance) (whatisup.Wanted, bool) { return i.WantConnect(time.Now(), "req_connect") })
+}
+
+func (w *world) delete(id whatisup.InstanceID) {
+	w.t.Helper()
+	for {
+		i := w.get(id)
+		e, err := whatisup.NewEvent(whatisup.InstanceDeleted, w.customer, whatisup.Test, id, time.Now(), struct{}{})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		err = w.db.DeleteInstance(w.t.Context(), i, e, nil)
+		if errors.Is(err, whatisup.ErrConflict) {
+			continue
+		}
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.wake(i.Shard, id)
+		return
+	}
+}
+
+// code waits for a code that can be scanned, as the QR call does.
+func (w *world) code(id whatisup.InstanceID) string {
+	w.t.Helper()
+	var raw string
+	w.await("a code", func() bool {
+		i := w.get(id)
+		p, err := w.db.Pairing(w.t.Context(), id)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if p.Scannable(i.Wanted.Generation, time.Now()) {
+			raw = p.Raw
+		}
+		return raw != ""
+	})
+	return raw
+}
+
+func (w *world) await(what string, ok func() bool) {
+	w.t.Helper()
+	w.awaitFor(patience, what, ok)
+}
+
+func (w *world) awaitFor(within time.Duration, what string, ok func() bool) {
+	w.t.Helper()
+	deadline := time.Now().Add(within)
+	for !ok() {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("no %s within %v", what, within)
+		}
+		time.Sleep(5 * time.Millisecond) // between looks at a condition
+	}
+}
+
+// status waits until the instance has the status, with the reason.
+func (w *world) status(id whatisup.InstanceID, status whatisup.Status, reason whatisup.Reason) *whatisup.Instance {
+	w.t.Helper()
+	return w.statusWithin(patience, id, status, reason)
+}
+
+func (w *world) statusWithin(within time.Duration, id whatisup.InstanceID, status whatisup.Status, reason whatisup.Reason) *whatisup.Instance {
+	w.t.Helper()
+	var i *whatisup.Instance
+	deadline := time.Now().Add(within)
+	for {
+		i = w.get(id)
+		if i.Observed.Status == status && i.Observed.Reason == reason {
+			return i
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("status is %s (%s) and not %s (%s) within %v", i.Observed.Status, i.Observed.Reason, status, reason, within)
+		}
+		time.Sleep(5 * time.Millisecond) // between looks at a condition
+	}
+}
+
+// link pairs an instance with a phone and waits until it is connected.
+func (w *world) link(id whatisup.InstanceID, number string) {
+	w.t.Helper()
+	w.fetchQR(id)
+	if _, err := w.sim.ScanQR(w.t.Context(), string(w.customer), w.code(id), number); err != nil {
+		w.t.Fatal(err)
+	}
+	w.status(id, whatisup.Connected, "")
+}
+
+// events reads the log of the instance, oldest first.
+func (w *world) events(id whatisup.InstanceID) []whatisup.Event {
+	w.t.Helper()
+	out, err := dynamodb.NewFromConfig(w.aws.Config).Scan(w.t.Context(), &dynamodb.ScanInput{TableName: aws.String(dynamo.Local().Events)})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	type positioned struct {
+		at string
+		e  whatisup.Event
+	}
+	var found []positioned
+	for _, row := range out.Items {
+		var e whatisup.Event
+		if err := json.Unmarshal([]byte(text(row["body"])), &e); err != nil {
+			w.t.Fatal(err)
+		}
+		if e.Instance == id {
+			found = append(found, positioned{text(row["sk"]), e})
+		}
+	}
+	slices.SortFunc(found, func(a, b positioned) int {
+		if a.at < b.at {
+			return -1
+		}
+		return 1
+	})
+	events := make([]whatisup.Event, len(found))
+	for i, p := range found {
+		events[i] = p.e
+	}
+	return events
+}

@@ -1,0 +1,150 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"whatisup/shared/whatisup"
+)
+
+// metrics is what a host counts. It has no instance and no customer in any
+// label: their number has no bound.
+type metrics struct {
+	registry  *prometheus.Registry
+	connects  *prometheus.CounterVec
+	connect   *prometheus.HistogramVec
+	firstCode prometheus.Histogram
+	ended     *prometheus.CounterVec
+	sent      prometheus.Histogram
+	woken     prometheus.Histogram
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		connects: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "whatisup_connects_total", Help: "Connections to WhatsApp that were tried, by budget and outcome.",
+		}, []string{"budget", "outcome"}),
+		connect: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "whatisup_connect_seconds", Help: "From the dial to the login.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"budget"}),
+		firstCode: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "whatisup_first_code_seconds", Help: "From the dial of an attempt to its first QR code.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "whatisup_ended_total", Help: "Connections and attempts to pair that ended, by cause.",
+		}, []string{"cause"}),
+		sent: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "whatisup_event_lag_seconds", Help: "From what happened to its event on the queues.",
+			Buckets: []float64{.01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+		}),
+		woken: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "whatisup_wake_up_age_seconds", Help: "Age of wake-ups when they were taken off the queue.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 15, 60},
+		}),
+	}
+	m.registry.MustRegister(m.connects, m.connect, m.firstCode, m.ended, m.sent, m.woken,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) Connect(kind, outcome string, took time.Duration) {
+	m.connects.WithLabelValues(kind, outcome).Inc()
+	if outcome == "ok" {
+		m.connect.WithLabelValues(kind).Observe(took.Seconds())
+	}
+}
+
+func (m *metrics) FirstCode(took time.Duration) { m.firstCode.Observe(took.Seconds()) }
+func (m *metrics) Ended(cause string)           { m.ended.WithLabelValues(cause).Inc() }
+func (m *metrics) EventSent(late time.Duration) { m.sent.Observe(max(late.Seconds(), 0)) }
+func (m *metrics) Woken(late time.Duration)     { m.woken.Observe(max(late.Seconds(), 0)) }
+
+// gauges are read when somebody looks.
+var (
+	sessionsDesc = prometheus.NewDesc("whatisup_sessions", "Running sessions by the status of their instance.", []string{"status"}, nil)
+	pairingsDesc = prometheus.NewDesc("whatisup_pairings", "Open attempts to pair.", nil, nil)
+	shardsDesc   = prometheus.NewDesc("whatisup_shards", "Shards that this host owns.", nil, nil)
+	leaseDesc    = prometheus.NewDesc("whatisup_lease_age_seconds", "Age of the oldest renewal among the leases.", nil, nil)
+	drainingDesc = prometheus.NewDesc("whatisup_draining", "Whether the host is on its way out.", nil, nil)
+)
+
+// gauges is a collector over the host's present state.
+type gauges struct{ h *Host }
+
+func (g gauges) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{sessionsDesc, pairingsDesc, shardsDesc, leaseDesc, drainingDesc} {
+		ch <- d
+	}
+}
+
+func (g gauges) Collect(ch chan<- prometheus.Metric) {
+	s := g.h.state()
+	for _, status := range whatisup.Statuses {
+		ch <- prometheus.MustNewConstMetric(sessionsDesc, prometheus.GaugeValue, float64(s.Sessions[status]), string(status))
+	}
+	ch <- prometheus.MustNewConstMetric(pairingsDesc, prometheus.GaugeValue, float64(s.Pairings))
+	ch <- prometheus.MustNewConstMetric(shardsDesc, prometheus.GaugeValue, float64(len(s.Shards)))
+	ch <- prometheus.MustNewConstMetric(leaseDesc, prometheus.GaugeValue, s.LeaseAge.Seconds())
+	draining := 0.0
+	if s.Draining {
+		draining = 1
+	}
+	ch <- prometheus.MustNewConstMetric(drainingDesc, prometheus.GaugeValue, draining)
+}
+
+// emit writes the few figures that alarms look at as lines that CloudWatch Logs
+// turns into metrics.
+func (h *Host) emit(ctx context.Context) {
+	if !h.cfg.EMF {
+		return
+	}
+	t := time.NewTicker(time.Minute)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-t.C:
+			line, err := h.emf(now)
+			if err != nil {
+				h.log.Error("no metrics line", "error", err.Error())
+				continue
+			}
+			fmt.Fprintln(os.Stdout, string(line))
+		}
+	}
+}
+
+// emf is one line in CloudWatch's embedded metric format.
+func (h *Host) emf(now time.Time) ([]byte, error) {
+	type metric struct{ Name, Unit string }
+	s := h.state()
+	return json.Marshal(map[string]any{
+		"_aws": map[string]any{
+			"Timestamp": now.UnixMilli(),
+			"CloudWatchMetrics": []any{map[string]any{
+				"Namespace":  "WhatIsUp",
+				"Dimensions": [][]string{{"Mode"}},
+				"Metrics": []metric{
+					{"ConnectedSessions", "Count"}, {"Sessions", "Count"}, {"Pairings", "Count"}, {"Shards", "Count"}, {"LeaseAge", "Milliseconds"},
+				},
+			}},
+		},
+		"Mode":              string(h.cfg.Mode),
+		"Host":              h.cfg.ID,
+		"ConnectedSessions": s.Sessions[whatisup.Connected],
+		"Sessions":          s.Running,
+		"Pairings":          s.Pairings,
+		"Shards":            len(s.Shards),
+		"LeaseAge":          s.LeaseAge.Milliseconds(),
+	})
+}

@@ -1,0 +1,99 @@
+package session
+
+import (
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// The kinds of connecting, each with a budget of its own: a person who waits for
+// a code must not stand behind a thousand sessions that come back, a hand-over
+// must be quick, and an outage of WhatsApp must not make a herd.
+type kind string
+
+const (
+	interactive kind = "interactive" // somebody asked for it just now
+	resuming    kind = "resume"      // after a claim
+	returning   kind = "reconnect"   // after a loss
+)
+
+// Interactive is how many interactive connects may be under way at a time.
+const Interactive = 64
+
+// Budgets limit how a host connects. One is shared by all its sessions.
+type Budgets struct {
+	interactive chan struct{}
+	resume      *rate.Limiter
+	reconnect   *rate.Limiter
+	max         int64
+	pairings    atomic.Int64
+	sessions    atomic.Int64
+}
+
+// NewBudgets with the rates a second, and the number of sessions above which new
+// pairings are refused (0: none).
+func NewBudgets(resume, reconnect float64, maxSessions int) *Budgets {
+	return &Budgets{
+		interactive: make(chan struct{}, Interactive),
+		// A burst of a quarter of a second, so that few sessions don't wait at all.
+		resume:    rate.NewLimiter(rate.Limit(resume), max(int(resume/4), 1)),
+		reconnect: rate.NewLimiter(rate.Limit(reconnect), max(int(reconnect/4), 1)),
+		max:       int64(maxSessions),
+	}
+}
+
+// place is where an interactive connect waits for its turn: whoever can send has
+// it, and receives when it is over.
+func (b *Budgets) place(k kind) chan struct{} {
+	if k == interactive {
+		return b.interactive
+	}
+	return nil
+}
+
+// reserve takes the next turn of a budget with a rate, and says how far away it
+// is. cancel gives it back.
+func (b *Budgets) reserve(k kind) (delay time.Duration, cancel func()) {
+	var l *rate.Limiter
+	switch k {
+	case resuming:
+		l = b.resume
+	case returning:
+		l = b.reconnect
+	default:
+		return 0, func() {}
+	}
+	r := l.Reserve()
+	return r.Delay(), r.Cancel
+}
+
+// beginPairing reserves room for one attempt: pairings use at most a fifth of the
+// host, so that links always find room to come back.
+func (b *Budgets) beginPairing() bool {
+	if b.pairings.Add(1) > 0 && b.max > 0 &&
+		(b.pairings.Load() > max(b.max/5, 1) || b.sessions.Load() > b.max) {
+		b.pairings.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (b *Budgets) endPairing() { b.pairings.Add(-1) }
+
+// Sessions is how many sessions run.
+func (b *Budgets) Sessions() int { return int(b.sessions.Load()) }
+
+// Pairings is how many attempts are open.
+func (b *Budgets) Pairings() int { return int(b.pairings.Load()) }
+
+// backoff is how long to wait before the n-th try in a row, from 1: none before
+// the first beyond a little spread, then doubling from two seconds, at most five
+// minutes, with the upper half of each wait left to chance.
+func backoff(n int, chance func() float64) time.Duration {
+	if n <= 1 {
+		return time.Duration(chance() * float64(time.Second))
+	}
+	d := min(2*time.Second<<min(n-2, 10), 5*time.Minute)
+	return d/2 + time.Duration(chance()*float64(d/2))
+}

@@ -1,0 +1,82 @@
+package session
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"time"
+)
+
+// errFenced ends a connection whose process may no longer act for the shard.
+var errFenced = errors.New("the shard is not ours any more")
+
+// writeWithin bounds one write: a peer that takes nothing is as good as gone.
+const writeWithin = 20 * time.Second
+
+// conn is the connection under a client. It asks before each read and write,
+// and after each read, whether the process may still act; the answer changes
+// while a process is stopped, so it can't be given beforehand.
+type conn struct {
+	net.Conn
+	trusted func() bool
+	onEnd   func(error) // called once, at the first error or at Close
+	once    sync.Once
+}
+
+func newConn(c net.Conn, trusted func() bool) *conn { return &conn{Conn: c, trusted: trusted} }
+
+func (c *conn) Read(b []byte) (int, error) {
+	if !c.trusted() {
+		return 0, c.fence()
+	}
+	n, err := c.Conn.Read(b)
+	if err != nil {
+		c.end(err)
+		return n, err
+	}
+	if !c.trusted() {
+		return 0, c.fence()
+	}
+	return n, nil
+}
+
+func (c *conn) Write(b []byte) (int, error) {
+	if !c.trusted() {
+		return 0, c.fence()
+	}
+	if err := c.Conn.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil {
+		c.end(err)
+		return 0, err
+	}
+	n, err := c.Conn.Write(b)
+	if err != nil {
+		c.end(err)
+	}
+	return n, err
+}
+
+// SetWriteDeadline and SetDeadline leave the deadline of writes alone, which is
+// set anew for each.
+func (c *conn) SetWriteDeadline(time.Time) error { return nil }
+func (c *conn) SetDeadline(t time.Time) error    { return c.Conn.SetReadDeadline(t) }
+
+// Close ends the connection at once; it waits for nobody.
+func (c *conn) Close() error {
+	err := c.Conn.Close()
+	c.end(net.ErrClosed)
+	return err
+}
+
+func (c *conn) fence() error {
+	c.Conn.Close()
+	c.end(errFenced)
+	return errFenced
+}
+
+func (c *conn) end(cause error) {
+	c.once.Do(func() {
+		if c.onEnd != nil {
+			c.onEnd(cause)
+		}
+	})
+}

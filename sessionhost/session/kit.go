@@ -1,0 +1,207 @@
+package session
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"go.mau.fi/whatsmeow/store"
+
+	"whatisup/shared/whatisup"
+)
+
+// Ref names an instance.
+type Ref struct {
+	Customer whatisup.CustomerID
+	Mode     whatisup.Mode
+	ID       whatisup.InstanceID
+}
+
+// Hint is what the index of a shard says of an instance. It may be old.
+type Hint struct {
+	Ref
+	Deleted            bool
+	Online             bool
+	Generation         whatisup.Generation
+	UnlinkThrough      whatisup.Link
+	Link               whatisup.Link
+	Epoch              whatisup.Epoch
+	ObservedGeneration whatisup.Generation
+	DoneGeneration     whatisup.Generation
+	UnsentAt           time.Time // zero: nothing is unsent
+}
+
+// Tenure is the ownership that a session acts under; fleet.Tenure is one.
+type Tenure interface {
+	Shard() whatisup.Shard
+	Epoch() whatisup.Epoch
+	// Trusted says whether this process may act as the owner now.
+	Trusted() bool
+	// Confirm reads the lease: ErrFenced if it is not ours any more.
+	Confirm(ctx context.Context) error
+	// OnLost registers what must end at once when the tenure is lost.
+	OnLost(func()) (forget func())
+	// Up says that every linked session has been started.
+	Up()
+}
+
+// Store is what sessions do to the rows of instances. Errors are ErrFenced
+// (another owner has it), ErrNotFound (no such row: deleted meanwhile, or wiped
+// and done), and ErrUnavailable (try again).
+type Store interface {
+	// Adopt makes the epoch count for the instance and reads it, or its tombstone.
+	Adopt(ctx context.Context, r Ref, epoch whatisup.Epoch) (*whatisup.Instance, error)
+	// Owned reads the instance, or its tombstone.
+	Owned(ctx context.Context, r Ref) (*whatisup.Instance, error)
+	// Observe stores what was found, and the events of it, in one transaction.
+	Observe(ctx context.Context, i *whatisup.Instance, o whatisup.Observed, events ...whatisup.Event) error
+	// HostSent and Sent forget the unsent events of the host's and of the API's
+	// part.
+	HostSent(ctx context.Context, i *whatisup.Instance) error
+	Sent(ctx context.Context, i *whatisup.Instance) error
+	// FinishDeleted takes a tombstone out of the shard. ErrConflict: something is
+	// still to be wiped.
+	FinishDeleted(ctx context.Context, i *whatisup.Instance) error
+}
+
+// Shards lists what belongs to a shard.
+type Shards interface {
+	ShardInstances(ctx context.Context, m whatisup.Mode, s whatisup.Shard) ([]Hint, error)
+}
+
+// Codes keeps what an attempt has to show.
+type Codes interface {
+	PutPairing(ctx context.Context, p whatisup.Pairing) error
+	// VouchPairing renews, or with the zero time withdraws, the word that the
+	// socket behind the attempt's code is alive.
+	VouchPairing(ctx context.Context, id whatisup.InstanceID, a whatisup.AttemptID, until time.Time) error
+}
+
+// Results keeps the outcomes of commands with work.
+type Results interface {
+	PutResult(ctx context.Context, r whatisup.Result) error
+}
+
+// Fence is what auth state is held under.
+type Fence struct {
+	Epoch   whatisup.Epoch
+	Context context.Context
+	// Fail closes the session's connection, before the operation that can't be
+	// mended returns.
+	Fail func(error)
+}
+
+// Devices opens the auth state of adopted instances.
+type Devices interface {
+	Open(r Ref, f Fence) Auth
+}
+
+// Auth is one instance's auth state in the hands of its session. ErrNotFound
+// means that there is no link.
+type Auth interface {
+	// New returns an unpaired device for a link of this number; nothing is stored
+	// before it is paired.
+	New(l whatisup.Link) *store.Device
+	// PrepareKey fetches the data key beforehand; its error may be ignored.
+	PrepareKey(ctx context.Context) error
+	Load(ctx context.Context) (Device, error)
+	// Confirm records that the first login has succeeded.
+	Confirm(ctx context.Context) error
+	// Wipe makes the link unreadable for ever.
+	Wipe(ctx context.Context, l whatisup.Link) error
+	// Remove takes away what is left of a deleted instance, once all is wiped.
+	Remove(ctx context.Context) error
+	// Inbound is the message that is being handed to the event handler at this
+	// moment; it must be asked by the handler, on its goroutine.
+	Inbound() (Inbound, bool)
+	Err() error
+	Close(ctx context.Context) error
+}
+
+// Device is a paired device as it was stored.
+type Device struct {
+	Store     *store.Device
+	Link      whatisup.Link
+	Confirmed bool
+}
+
+// Inbound is a message on its way through the event handler.
+type Inbound struct {
+	EventID whatisup.EventID
+	// Keep writes the event to the log and takes the message out of the buffer,
+	// in one transaction.
+	Keep func(ctx context.Context, e whatisup.Event) error
+}
+
+// Publisher takes events to the queues. It returns nil when every queue has
+// every event.
+type Publisher interface {
+	Send(ctx context.Context, events ...whatisup.Event) error
+}
+
+// Metrics sees what sessions do.
+type Metrics interface {
+	Connect(kind, outcome string, took time.Duration)
+	FirstCode(took time.Duration)
+	Ended(cause string)
+	EventSent(late time.Duration)
+	Woken(late time.Duration)
+}
+
+// Kit is what all sessions of a host share.
+type Kit struct {
+	Mode    whatisup.Mode
+	Store   Store
+	Shards  Shards
+	Codes   Codes
+	Devices Devices
+	Events  Publisher
+	Draw    func(raw string) (string, error) // a code as a data URL
+	Network *Network
+	Budgets *Budgets
+	Metrics Metrics
+	Log     *slog.Logger
+	// Blamed says that the instance has crashed the host too often.
+	Blamed  func(whatisup.InstanceID) bool
+	Results Results
+	// End ends when the host does: what was left to end by itself is cut off.
+	End context.Context
+	// Phones is where the simulated phones are; nil outside the sandbox.
+	Phones Phones
+	// Outdated is called when WhatsApp refuses the client's version; it may find
+	// a newer one, which it says by waking whom it concerns. It must not block.
+	Outdated func()
+
+	Timing Timing // zero: DefaultTiming
+
+	// Background counts what may outlive its session for some seconds: the
+	// library's handshake can't be interrupted. Whoever ends the host waits.
+	Background sync.WaitGroup
+}
+
+// Timing of sessions. Tests shorten it.
+type Timing struct {
+	FirstCode time.Duration // from the dial to the first code; within the waiting call's time
+	CodeFirst time.Duration // how long the first of six codes is shown
+	CodeNext  time.Duration // ... and any other one
+	Login     time.Duration // the watchdog over everything from the dial to the login
+	Down      time.Duration // a link without a login for longer is disconnected
+	Grace     time.Duration // a connected session that moved between hosts is back within this, or is shown as connecting
+	Replaced  time.Duration // wait after having been replaced: longer than a handshake can last
+	Replaces  time.Duration // replaced twice within this is kicked out
+	Stable    time.Duration // a connection that lasted longer counts as a success
+	Unlink    time.Duration // for how long WhatsApp is asked to unlink
+	Reconcile time.Duration // between looks through the shard
+	Tries     int           // refused logins before it is given up
+}
+
+// DefaultTiming is the timing of a deployment.
+func DefaultTiming() Timing {
+	return Timing{
+		FirstCode: 7 * time.Second, CodeFirst: 60 * time.Second, CodeNext: 20 * time.Second,
+		Login: 45 * time.Second, Down: time.Minute, Grace: 10 * time.Second,
+		Replaced: 25 * time.Second, Replaces: 10 * time.Minute, Stable: 30 * time.Second,
+		Unlink: time.Minute, Reconcile: 15 * time.Second, Tries: 10,
+	}
+}

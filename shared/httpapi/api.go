@@ -194,3 +194,21 @@ func New(c Config) *API {
 
 // now is the time of this moment, as everything in the API sees it.
 func (a *API) now() time.Time { return a.Now() }
+
+// Handler serves every function's routes, as API Gateway does over all of them.
+func (a *API) Handler() http.Handler {
+	functions := map[string]http.Handler{
+		FunctionInstances: a.InstancesFunction(),
+		FunctionQR:        a.QRFunction(),
+		FunctionKeys:      a.KeysFunction(),
+		FunctionSandbox:   a.SandboxFunction(),
+		FunctionEvents:    a.EventsFunction(),
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := FunctionInstances
+		if route, _, _ := find(r.Method, r.URL); route != nil {
+			name = route.Function
+		}
+		functions[name].ServeHTTP(w, r)
+	})
+}

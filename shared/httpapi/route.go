@@ -145,3 +145,12 @@ func match(pattern string, segments []string) (id string, ok bool) {
 	}
 	return id, true
 }
+
+// Match says whether u is at a route's path, and what stands at {id}.
+func Match(path string, u *url.URL) (id string, ok bool) {
+	segments, ok := split(u)
+	if !ok {
+		return "", false
+	}
+	return match(path, segments)
+}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -21,16 +20,19 @@ var ErrClosed = errors.New("the store is closed")
 
 // Store is an open file. It is safe for concurrent use.
 type Store struct {
-	db  *bbolt.DB
-	log *slog.Logger
+	db    *bbolt.DB
+	log   *slog.Logger
+	ahead *ahead // the leader's
 
 	// lead is held by the writer that commits for everybody who waits.
 	lead chan struct{}
 
-	mu      sync.Mutex
-	waiting []*write
-	closed  bool
-	last    int // how many writes the last commit carried
+	mu       sync.Mutex
+	waiting  []*write
+	closed   bool
+	want     int           // as many writes make a commit full
+	full     chan struct{} // told when there are
+	patience time.Duration // how long a leader waits for that
 }
 
 type write struct {
@@ -54,7 +56,11 @@ func Open(path string, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	return &Store{db: db, log: log, lead: make(chan struct{}, 1)}, nil
+	ahead, err := newAhead(path)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
+	}
+	return &Store{db: db, log: log, ahead: ahead, lead: make(chan struct{}, 1), full: make(chan struct{}, 1)}, nil
 }
 
 // View runs fn on a consistent picture of everything committed so far.
@@ -80,47 +86,73 @@ func (s *Store) Update(fn func(*bbolt.Tx) error) error {
 		return ErrClosed
 	}
 	s.waiting = append(s.waiting, w)
-	s.mu.Unlock()
-	for {
+	if len(s.waiting) >= s.want {
 		select {
-		case <-w.done:
-			return w.err
-		case s.lead <- struct{}{}:
-			s.commit(s.gather())
-			<-s.lead
+		case s.full <- struct{}{}:
+		default:
 		}
+	}
+	s.mu.Unlock()
+	select {
+	case <-w.done:
+	case s.lead <- struct{}{}:
+		// The last leader may just have served this write as well; then
+		// there is nothing to wait for.
+		if !w.isDone() {
+			s.commit(s.gather())
+		}
+		<-s.lead
+		<-w.done
+	}
+	return w.err
+}
+
+func (w *write) isDone() bool {
+	select {
+	case <-w.done:
+		return true
+	default:
+		return false
 	}
 }
 
-// gather takes the writes that wait. If the last commit carried several, those
-// callers are likely to be about to write again, and waiting a moment for them
-// is cheaper than syncing the disk once more.
+// gather takes the writes that wait. Writers that were answered together are
+// likely to write again together; to wait a moment for all of them is cheaper
+// than to sync the disk twice, each time for half of them.
 func (s *Store) gather() []*write {
-	take := func(want int) []*write {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if len(s.waiting) < want {
-			return nil
+	s.mu.Lock()
+	short, patience := len(s.waiting) < s.want, s.patience
+	s.mu.Unlock()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for late := false; short && !late; {
+		select {
+		case <-s.full:
+		case <-timer.C:
+			late = true
 		}
-		batch := s.waiting
-		s.waiting = nil
-		return batch
+		s.mu.Lock()
+		short = len(s.waiting) < s.want // full may have been told of an earlier commit
+		s.mu.Unlock()
 	}
 	s.mu.Lock()
-	want := s.last
-	s.mu.Unlock()
-	if want > 1 {
-		for deadline := time.Now().Add(gatherFor); time.Now().Before(deadline); {
-			if batch := take(want); batch != nil {
-				return batch
-			}
-			runtime.Gosched()
-		}
-	}
-	return take(0)
+	defer s.mu.Unlock()
+	batch := s.waiting
+	s.waiting = nil
+	return batch
 }
 
-const gatherFor = 150 * time.Microsecond
+// maxPatience bounds what one writer may lose by waiting for others.
+const maxPatience = time.Millisecond
+
+// learn notes how many writers there seem to be: those of this commit and
+// those that came meanwhile.
+func (s *Store) learn(served int, took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.want = served + len(s.waiting)
+	s.patience = min(took/2, maxPatience)
+}
 
 func (s *Store) commit(batch []*write) {
 	if len(batch) == 0 {
@@ -131,9 +163,14 @@ func (s *Store) commit(batch []*write) {
 			close(w.done)
 		}
 	}
+	start := time.Now()
+	if err := s.ahead.keep(); err != nil {
+		s.log.Warn("could not write ahead", "error", err) // slower, and no less right
+	}
 	for len(batch) > 0 {
 		failed := -1
 		err := s.db.Update(func(tx *bbolt.Tx) error {
+			s.ahead.used = tx.Size()
 			for i, w := range batch {
 				if w.err = run(w.fn, tx); w.err != nil {
 					var p *panicked
@@ -159,9 +196,7 @@ func (s *Store) commit(batch []*write) {
 		}
 		break
 	}
-	s.mu.Lock()
-	s.last = len(batch)
-	s.mu.Unlock()
+	s.learn(len(batch), time.Since(start))
 	finish(batch)
 }
 
@@ -194,7 +229,7 @@ func (s *Store) Close() error {
 	s.lead <- struct{}{}
 	s.commit(s.gather())
 	<-s.lead
-	return s.db.Close()
+	return errors.Join(s.db.Close(), s.ahead.file.Close())
 }
 
 // Must panics on err. Inside Update it turns what cannot happen (a bucket that

@@ -1,0 +1,353 @@
+package local
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	localaws "whatisup/local/aws"
+	"whatisup/local/gateway"
+	"whatisup/local/gateway/template"
+	"whatisup/local/whatsapp"
+	"whatisup/sessionhost/host"
+	"whatisup/shared/dashboard"
+	"whatisup/shared/dynamo"
+	"whatisup/shared/httpapi"
+	"whatisup/shared/lambdahttp"
+	"whatisup/shared/operator"
+	"whatisup/shared/queue"
+	"whatisup/shared/whatisup"
+)
+
+// Stack is where the parts of a running stack are.
+type Stack struct {
+	API      string // URL of the API and the dashboard
+	AWS      string
+	WhatsApp string // of the simulator; empty with the real WhatsApp
+	Keys     map[whatisup.Mode]string
+	Env      map[string]string // what functions and hosts read
+	AWSConf  aws.Config
+
+	// Server and Simulator are the stand-ins themselves, for tests; the simulator
+	// is nil if it is not ours.
+	Server    *localaws.Server
+	Simulator *whatsapp.Server
+}
+
+// stopWithin bounds how long each part may take to stop.
+const stopWithin = 90 * time.Second
+
+// Run runs the stack until ctx ends, and calls ready once everything answers.
+func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return err
+	}
+	// The parts, in the order in which they came up; they stop in the other.
+	var parts parts
+	ctx, fail := context.WithCancelCause(ctx)
+	defer func() {
+		fail(nil)
+		err = errors.Join(err, parts.stop())
+		if cause := context.Cause(ctx); errors.Is(cause, errPart) {
+			err = errors.Join(cause, err)
+		}
+	}()
+	start := func(name string, run func(context.Context) error) { parts.start(name, run, fail) }
+
+	s := &Stack{}
+	if err := c.startAWS(s, start); err != nil {
+		return err
+	}
+	tables := dynamo.Local()
+	if err := tables.Create(ctx, dynamodb.NewFromConfig(s.AWSConf)); err != nil {
+		return fmt.Errorf("tables: %w", err)
+	}
+	queues := sqs.NewFromConfig(s.AWSConf)
+	urls, err := queue.Local().Create(ctx, queues, whatisup.DefaultShardCount)
+	if err != nil {
+		return err
+	}
+	authKey, err := authKey(ctx, kms.NewFromConfig(s.AWSConf))
+	if err != nil {
+		return fmt.Errorf("key for auth state: %w", err)
+	}
+	pepper, err := c.pepper()
+	if err != nil {
+		return err
+	}
+	peppers, err := whatisup.ParsePeppers(pepper)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.path("pepper"), err)
+	}
+	db := dynamo.New(dynamo.Config{Client: dynamodb.NewFromConfig(s.AWSConf), Tables: tables, Queues: true})
+	if s.Keys, err = c.firstCustomer(ctx, operator.New(db, peppers)); err != nil {
+		return err
+	}
+	root, err := c.startSimulator(ctx, s, start)
+	if err != nil {
+		return err
+	}
+	api, err := listen(c.Bind, c.Port, "PORT")
+	if err != nil {
+		return err
+	}
+	s.API = "http://" + api.Addr().String()
+
+	s.Env = map[string]string{
+		"AWS_ENDPOINT_URL": s.AWS, "AWS_REGION": region,
+		"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local",
+		"ACCESS_TABLE": tables.Access, "INSTANCES_TABLE": tables.Instances, "PAIRINGS_TABLE": tables.Pairings,
+		"EVENTS_TABLE": tables.Events, "FLEET_TABLE": tables.Fleet, "DEVICES_TABLE": tables.Devices,
+		"COMMAND_QUEUE_PREFIX": urls.CommandPrefix, "EVENT_QUEUE_URLS": urls.Events, "INTEGRATION_QUEUE_URL": urls.Integration,
+		"SHARD_COUNT": strconv.Itoa(whatisup.DefaultShardCount),
+		"AUTH_KEY_ID": authKey, "PEPPER": pepper,
+		"SANDBOX": strconv.FormatBool(c.WhatsApp == "sandbox"), "EVENTS_URL": s.API + "/v1/events",
+		"WHATSAPP": c.WhatsApp, "WHATSAPP_ENDPOINT": s.WhatsApp, "WHATSAPP_NOISE_ROOT": root, "WHATSAPP_CA_FILE": c.CAFile,
+	}
+	if c.Limits.Burst > 0 {
+		s.Env["RATE_LIMIT_BURST"] = strconv.Itoa(c.Limits.Burst)
+	}
+	if c.Limits.PerSecond > 0 {
+		s.Env["RATE_LIMIT_PER_SECOND"] = strconv.FormatFloat(c.Limits.PerSecond, 'g', -1, 64)
+	}
+	for k, v := range s.Env {
+		if v == "" {
+			delete(s.Env, k)
+		}
+	}
+	if err := c.startHost(s, start); err != nil {
+		return errors.Join(err, api.Close())
+	}
+	if err := c.startGateway(s, api, db, peppers, start); err != nil {
+		return errors.Join(err, api.Close())
+	}
+	text, err := json.MarshalIndent(s.Env, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := writeSecret(c.path("env.json"), string(text)); err != nil {
+		return err
+	}
+	if ready != nil {
+		ready(s)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+const region = "us-east-1"
+
+func (c Config) startAWS(s *Stack, start starter) error {
+	var err error
+	if s.Server, err = localaws.Open(localaws.Config{Path: c.path("aws.db"), Log: c.Log.With("part", "aws")}); err != nil {
+		return err
+	}
+	l, err := listen(c.Bind, c.AWSPort, "AWS_PORT")
+	if err != nil {
+		return errors.Join(err, s.Server.Close())
+	}
+	start("aws", func(ctx context.Context) error {
+		return errors.Join(s.Server.Serve(ctx, l), s.Server.Close())
+	})
+	s.AWS = "http://" + l.Addr().String()
+	s.AWSConf = aws.Config{
+		Region: region, BaseEndpoint: aws.String(s.AWS),
+		Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
+		// One connection a long poll, and some for everything else.
+		HTTPClient: awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+			t.MaxIdleConnsPerHost = 64
+		}),
+	}
+	return nil
+}
+
+// startSimulator starts the simulated WhatsApp, unless the real one or another
+// simulator is to be used, and returns its root key in hex.
+func (c Config) startSimulator(ctx context.Context, s *Stack, start starter) (root string, err error) {
+	switch {
+	case c.WhatsApp == "live":
+		return "", nil
+	case c.Endpoint != "":
+		s.WhatsApp = c.Endpoint
+		if c.Root != "" {
+			return c.Root, nil
+		}
+		return askRoot(ctx, c.Endpoint)
+	}
+	if s.Simulator, err = whatsapp.New(whatsapp.Config{DataDir: c.path("whatsapp"), Log: c.Log.With("part", "whatsapp")}); err != nil {
+		return "", err
+	}
+	l, err := listen(c.Bind, c.WhatsAppPort, "WHATSAPP_PORT")
+	if err != nil {
+		return "", err
+	}
+	s.WhatsApp = "http://" + l.Addr().String()
+	start("whatsapp", func(ctx context.Context) error {
+		served := make(chan error, 1)
+		go func() { served <- s.Simulator.Serve(ctx, l) }()
+		return errors.Join(s.Simulator.Run(ctx), <-served)
+	})
+	key := s.Simulator.Root()
+	return hex.EncodeToString(key[:]), nil
+}
+
+func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers whatisup.Peppers, start starter) error {
+	text, err := os.ReadFile(c.Template)
+	if err != nil {
+		return err
+	}
+	t, err := template.Parse(text)
+	if err != nil {
+		return err
+	}
+	log := c.Log.With("part", "function")
+	queues := sqs.NewFromConfig(s.AWSConf)
+	api := httpapi.New(httpapi.Config{
+		Store:     db,
+		Commands:  queue.NewCommands(queues, s.Env["COMMAND_QUEUE_PREFIX"]),
+		Events:    queue.NewEvents(queues, queue.SplitURLs(s.Env["EVENT_QUEUE_URLS"])),
+		Peppers:   peppers,
+		Limits:    c.Limits,
+		Sandbox:   c.WhatsApp == "sandbox",
+		EventsURL: s.Env["EVENTS_URL"],
+		Dashboard: dashboard.Handler(s.Env["EVENTS_URL"]),
+		Arrival:   lambdahttp.Arrival,
+		Log:       log,
+	})
+	g, err := gateway.New(gateway.Config{
+		Template: t,
+		Functions: map[string]gateway.Handler{
+			"instances": lambdahttp.Wrap(api.InstancesFunction(), log),
+			"qr":        lambdahttp.Wrap(api.QRFunction(), log),
+			"keys":      lambdahttp.Wrap(api.KeysFunction(), log),
+			"sandbox":   lambdahttp.Wrap(api.SandboxFunction(), log),
+		},
+		Streams: map[string]http.Handler{"events": api.EventsFunction()},
+		Log:     c.Log.With("part", "gateway"),
+	})
+	if err != nil {
+		return err
+	}
+	start("gateway", func(ctx context.Context) error {
+		err := serve(ctx, l, g)
+		g.Wait()
+		return err
+	})
+	return nil
+}
+
+// startHost starts the session host of this process. Its id is the data
+// directory's, which one process at a time has: so a new run takes over at once
+// what the last one owned, however that ended.
+func (c Config) startHost(s *Stack, start starter) error {
+	conf, err := host.FromEnv(HostEnv(s.Env, "run", c.Host))
+	if err != nil {
+		return err
+	}
+	h, err := host.New(conf, s.AWSConf, c.Log.With("part", "host"))
+	if err != nil {
+		return err
+	}
+	start("host", h.Run)
+	return nil
+}
+
+// HostEnv is what a session host on a running stack reads: the stack's own
+// settings first, then its user's.
+func HostEnv(stack map[string]string, id string, getenv func(string) string) func(string) string {
+	return func(name string) string {
+		if v, ok := stack[name]; ok {
+			return v
+		}
+		switch name {
+		case "WHATSAPP_ENDPOINT", "WHATSAPP_NOISE_ROOT", "WHATSAPP_CA_FILE":
+			return "" // the stack has decided
+		case "HOST_ID":
+			return cmp.Or(getenv(name), id)
+		case "HEALTH_ADDR": // several hosts share this machine
+			return cmp.Or(getenv(name), "127.0.0.1:0")
+		}
+		return getenv(name)
+	}
+}
+
+// askRoot asks another simulator for its root key.
+func askRoot(ctx context.Context, endpoint string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(endpoint, "/")+"/control/root", nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return "", fmt.Errorf("the simulator at WHATSAPP_ENDPOINT: %w; give its root key as WHATSAPP_NOISE_ROOT", err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("the simulator's root key: HTTP %d: %w; give it as WHATSAPP_NOISE_ROOT", resp.StatusCode, err)
+	}
+	var answer struct {
+		Root string `json:"root"`
+	}
+	if json.Unmarshal(b, &answer) != nil || answer.Root == "" {
+		answer.Root = strings.TrimSpace(string(b))
+	}
+	return answer.Root, nil
+}
+
+// listen takes a port, or says how to choose another.
+func listen(bind string, port int, name string) (net.Listener, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(bind, strconv.Itoa(port)))
+	if err != nil {
+		return nil, fmt.Errorf("%w (choose another port with %s=…)", err, name)
+	}
+	return l, nil
+}
+
+// serve serves until ctx ends, then lets requests in hand end, within bounds.
+func serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	// Streams end with the server, so that it can: their context is its.
+	base, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	server := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		BaseContext:       func(net.Listener) context.Context { return base },
+	}
+	server.RegisterOnShutdown(cancel)
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	ending, done := context.WithTimeout(context.Background(), 15*time.Second)
+	defer done()
+	err := server.Shutdown(ending)
+	if err != nil {
+		err = server.Close()
+	}
+	<-failed // http.ErrServerClosed
+	return err
+}

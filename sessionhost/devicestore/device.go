@@ -94,7 +94,9 @@ func (l *link) DeleteDevice(ctx context.Context, device *store.Device) error {
 	if err := l.usable(); err != nil {
 		return err
 	}
-	if err := l.h.Wipe(ctx, l.number); err != nil {
+	// The session ends the connection, and with it ctx, as soon as it hears of
+	// the logout; the wipe is not to be cut off by that.
+	if err := l.h.Wipe(context.WithoutCancel(ctx), l.number); err != nil {
 		return l.h.fail(err)
 	}
 	return nil

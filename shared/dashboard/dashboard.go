@@ -1,0 +1,139 @@
+package dashboard
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+//go:embed files
+var files embed.FS
+
+// types are named here because the host's own list of them may differ.
+var types = map[string]string{
+	".css":  "text/css; charset=utf-8",
+	".html": "text/html; charset=utf-8",
+	".js":   "text/javascript; charset=utf-8",
+	".json": "application/json",
+	".svg":  "image/svg+xml",
+}
+
+type file struct {
+	content     []byte
+	contentType string
+	etag        string
+	packed      func() []byte // made when it is first asked for: a start stays quick
+}
+
+// Handler serves the page at / and its files below /dashboard/. eventsURL is
+// where the API says the event stream is; empty, or of no other origin, the page
+// may speak to its own origin only.
+func Handler(eventsURL string) http.Handler {
+	h := handler{policy: policy(eventsURL), files: make(map[string]file)}
+	entries, err := fs.ReadDir(files, "files")
+	if err != nil {
+		panic(err) // they are part of this program
+	}
+	for _, e := range entries {
+		content, err := files.ReadFile("files/" + e.Name())
+		if err != nil {
+			panic(err)
+		}
+		sum := sha256.Sum256(content)
+		h.files["/dashboard/"+e.Name()] = file{
+			content:     content,
+			contentType: types[path.Ext(e.Name())],
+			etag:        hex.EncodeToString(sum[:12]),
+			packed:      sync.OnceValue(func() []byte { return pack(content) }),
+		}
+	}
+	h.files["/"] = h.files["/dashboard/index.html"]
+	delete(h.files, "/dashboard/index.html")
+	return h
+}
+
+type handler struct {
+	policy string
+	files  map[string]file
+}
+
+func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f, ok := h.files[r.URL.Path]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+		return
+	}
+	header := w.Header()
+	header.Set("Content-Type", f.contentType)
+	// Kept, but asked for each time: modules of two versions don't fit together.
+	header.Set("Cache-Control", "no-cache")
+	header.Set("Vary", "Accept-Encoding")
+	header.Set("Content-Security-Policy", h.policy)
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Referrer-Policy", "no-referrer")
+	header.Set("Cross-Origin-Opener-Policy", "same-origin")
+	header.Set("Cross-Origin-Resource-Policy", "same-origin")
+	header.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+	content, etag := f.content, f.etag
+	if takesGzip(r.Header.Values("Accept-Encoding")) {
+		content, etag = f.packed(), etag+"-gzip"
+		header.Set("Content-Encoding", "gzip")
+	}
+	header.Set("ETag", `"`+etag+`"`)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+}
+
+// takesGzip says whether a client that names gzip does not refuse it.
+func takesGzip(accept []string) bool {
+	for part := range strings.SplitSeq(strings.Join(accept, ","), ",") {
+		name, weight, _ := strings.Cut(strings.ReplaceAll(part, " ", ""), ";")
+		if strings.EqualFold(name, "gzip") {
+			q, err := strconv.ParseFloat(strings.TrimPrefix(weight, "q="), 64)
+			return err != nil || q > 0
+		}
+	}
+	return false
+}
+
+func pack(content []byte) []byte {
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	w.Write(content) // a buffer takes everything
+	w.Close()
+	return out.Bytes()
+}
+
+// policy is the page's Content-Security-Policy.
+func policy(eventsURL string) string {
+	connect := "'self'"
+	if u, err := url.Parse(eventsURL); err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") {
+		connect += " " + u.Scheme + "://" + u.Host
+	}
+	return strings.Join([]string{
+		"default-src 'none'",
+		"script-src 'self'",
+		"style-src 'self'",
+		"img-src 'self' data:", // codes come as data URLs
+		"connect-src " + connect,
+		"base-uri 'none'",
+		"form-action 'none'",
+		"frame-ancestors 'none'",
+		"require-trusted-types-for 'script'",
+		"trusted-types 'none'",
+	}, "; ")
+}

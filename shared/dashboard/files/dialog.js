@@ -1,0 +1,39 @@
+// Dialogs: the browser's own, which keep the focus inside and give it back.
+import { act, h, set, uniqueId } from "/dashboard/dom.js";
+import { explain, t } from "/dashboard/strings.js";
+
+// openDialog shows a dialog and resolves when it is closed. Actions are
+// {label, kind, run}; run may fail, which the dialog then shows, staying open.
+// Where nothing is to be typed, the focus begins on the button that does
+// nothing.
+export function openDialog({ title, body, actions, focus }) {
+  const titleId = uniqueId("dialog");
+  const problem = h("p", { class: "problem", role: "alert" });
+  return new Promise((resolve) => {
+    const cancel = h("button", { type: "button", class: "quiet", click: () => dialog.close() }, t("dialog.cancel"));
+    const buttons = actions.map(({ label, kind, run }, n) => h("button", {
+      type: n === 0 && focus ? "submit" : "button", class: kind,
+      click: (e) => {
+        e.preventDefault();
+        if (focus && !form.reportValidity()) return;
+        act(e.currentTarget, async () => {
+          set(problem, "");
+          try {
+            const result = await run();
+            dialog.close();
+            resolve(result ?? true);
+          } catch (failure) {
+            set(problem, explain(failure));
+          }
+        });
+      },
+    }, label));
+    const form = h("form", { submit: (e) => e.preventDefault() },
+      h("h2", { id: titleId }, title), ...body, problem,
+      h("div", { class: "actions" }, ...buttons, cancel));
+    const dialog = h("dialog", { "aria-labelledby": titleId, close: () => { dialog.remove(); resolve(null); } }, form);
+    document.body.append(dialog);
+    dialog.showModal();
+    (focus ?? cancel).focus();
+  });
+}

@@ -1,0 +1,102 @@
+// The first thing seen: where the key goes.
+import { API } from "/dashboard/api.js";
+import { act, h, set } from "/dashboard/dom.js";
+import { explain, t } from "/dashboard/strings.js";
+
+const kept = "whatisup.key";
+
+// keptKey is the key that this tab was asked to keep.
+export function keptKey() {
+  try {
+    return sessionStorage.getItem(kept);
+  } catch {
+    return null;
+  }
+}
+
+function keep(key) {
+  try {
+    if (key) sessionStorage.setItem(kept, key);
+    else sessionStorage.removeItem(kept);
+  } catch { /* then it is kept in memory only */ }
+}
+
+export function forgetKey() {
+  keep(null);
+}
+
+// enter tries a key. It resolves to {api, only}; only is the one instance of a
+// key that is bound to one, and askInstance is asked for it if the log doesn't
+// tell.
+export async function enter(key, askInstance) {
+  const api = new API(key);
+  await api.discover();
+  try {
+    await api.get("/v1/instances?limit=1");
+    return { api, only: null };
+  } catch (failure) {
+    if (failure.code !== "instance_scoped_key") throw failure;
+  }
+  const log = await api.get("/v1/events?limit=1");
+  const only = log.data[0]?.instance_id ?? await askInstance();
+  await api.get(`/v1/instances/${encodeURIComponent(only)}`);
+  return { api, only };
+}
+
+// signIn shows the form and resolves to what enter does.
+export function signIn(page, { problem: first = "" } = {}) {
+  return new Promise((resolve) => {
+    const key = h("input", {
+      id: "key", name: "key", type: "password", required: "", autocomplete: "off", autocapitalize: "off",
+      spellcheck: "false", "aria-describedby": "key-hint",
+    });
+    const show = h("input", { id: "show", type: "checkbox", change: () => { key.type = show.checked ? "text" : "password"; } });
+    const remember = h("input", { id: "remember", type: "checkbox", "aria-describedby": "remember-hint" });
+    const instance = h("input", { id: "bound", autocomplete: "off", spellcheck: "false" });
+    const bound = h("div", { class: "field", hidden: true },
+      h("label", { htmlFor: "bound" }, t("signin.instance")), h("p", { class: "hint" }, t("signin.bound")), instance);
+    const problem = h("p", { class: "problem", role: "alert" }, first);
+    const open = h("button", { type: "submit", class: "primary" }, t("signin.open"));
+
+    const submit = (e) => {
+      e.preventDefault();
+      act(open, async () => {
+        set(problem, "");
+        const text = key.value.trim();
+        if (!/^wiu_(live|test)_\w+$/.test(text)) {
+          set(problem, t("signin.form"));
+          key.focus();
+          return;
+        }
+        try {
+          const entered = await enter(text, async () => {
+            if (instance.value.trim()) return instance.value.trim();
+            bound.hidden = false;
+            instance.focus();
+            throw null;
+          });
+          keep(remember.checked ? text : null);
+          resolve(entered);
+        } catch (failure) {
+          if (failure === null) return; // the form asks for more
+          set(problem, explain(failure));
+          if (bound.hidden) key.focus();
+        }
+      });
+    };
+
+    const local = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
+    page.replaceChildren(h("main", { class: "signin" },
+      h("form", { class: "card", submit, novalidate: "" },
+        h("img", { class: "mark", src: "/dashboard/icon.svg", alt: "" }),
+        h("h1", null, t("signin.title")),
+        h("p", { id: "key-hint" }, t("signin.text")),
+        h("div", { class: "field" }, h("label", { htmlFor: "key" }, t("signin.key")), key),
+        h("div", { class: "check" }, show, h("label", { htmlFor: "show" }, t("signin.show"))),
+        h("div", { class: "check" }, remember, h("label", { htmlFor: "remember" }, t("signin.keep"))),
+        h("p", { id: "remember-hint", class: "hint" }, t("signin.keep.hint")),
+        bound, problem, open,
+        local && h("p", { class: "hint" }, t("signin.local")))));
+    key.focus();
+  });
+}

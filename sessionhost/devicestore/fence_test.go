@@ -16,7 +16,7 @@ import (
 // snapshot is a table's content, as text that can be compared.
 func (b *bench) snapshot() map[string]string {
 	out := make(map[string]string)
-	for _, item := range b.rows(testTable) {
+	for _, item := range b.rows() {
 		var line string
 		for _, name := range slices.Sorted(maps.Keys(item)) {
 			switch v := item[name].(type) {
@@ -66,11 +66,12 @@ func pauseBefore(rec *recorder) (stopped, resume chan struct{}) {
 // new owner has touched the same row.
 func TestStaleHostWritesNothing(t *testing.T) {
 	t.Parallel()
+	all := newBench(t)
 	for _, m := range writers {
 		for _, touched := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/touched=%v", m.name, touched), func(t *testing.T) {
 				t.Parallel()
-				b := newBench(t)
+				b := all.another(t)
 				old := b.open(1)
 				device := old.pair(t, 1)
 				fill(t, old, device)
@@ -147,10 +148,11 @@ func TestStaleWipeLeavesNewLink(t *testing.T) {
 // Nothing brings a wiped link or a removed row back.
 func TestWipedStaysWiped(t *testing.T) {
 	t.Parallel()
+	all := newBench(t)
 	for _, m := range writers {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t)
+			b := all.another(t)
 			h := b.open(1)
 			device := h.pair(t, 1)
 			fill(t, h, device)

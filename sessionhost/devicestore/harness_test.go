@@ -28,6 +28,7 @@ const (
 // instance on it.
 type bench struct {
 	t        *testing.T
+	cloud    *awstest.Instance
 	db       *dynamodb.Client
 	keyring  *seal.Keyring
 	instance Instance
@@ -60,9 +61,16 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	return &bench{
-		t: t, db: db, keyring: seal.NewKeyring(kmsClient, *key.KeyMetadata.KeyId),
+		t: t, cloud: cloud, db: db, keyring: seal.NewKeyring(kmsClient, *key.KeyMetadata.KeyId),
 		instance: Instance{ID: whatisup.NewInstanceID(), CustomerID: whatisup.NewCustomerID(), Mode: whatisup.Test},
 	}
+}
+
+// another is another instance on the same table.
+func (b *bench) another(t *testing.T) *bench {
+	c := *b
+	c.t, c.instance.ID = t, whatisup.NewInstanceID()
+	return &c
 }
 
 // adopt does what adoption does to the device row.
@@ -245,22 +253,32 @@ func (r *recorder) TransactWriteItems(ctx context.Context, in *dynamodb.Transact
 	return observe(r, ctx, "TransactWriteItems", in, r.db.TransactWriteItems, func(o *dynamodb.TransactWriteItemsOutput) []types.ConsumedCapacity { return o.ConsumedCapacity }, opts...)
 }
 
-// rows reads a table whole.
-func (b *bench) rows(table string) []map[string]types.AttributeValue {
+// rows reads everything of the instance: the device row and the links up to 9.
+func (b *bench) rows() []map[string]types.AttributeValue {
 	b.t.Helper()
 	var items []map[string]types.AttributeValue
-	p := dynamodb.NewScanPaginator(b.db, &dynamodb.ScanInput{TableName: aws.String(table), ConsistentRead: aws.Bool(true)})
-	for p.HasMorePages() {
-		page, err := p.NextPage(context.Background())
-		if err != nil {
-			b.t.Fatal(err)
+	for n := range whatisup.Link(10) {
+		pk := string(b.instance.ID)
+		if n > 0 {
+			pk = linkPartition(b.instance, n)
 		}
-		items = append(items, page.Items...)
+		p := dynamodb.NewQueryPaginator(b.db, &dynamodb.QueryInput{
+			TableName: aws.String(testTable), ConsistentRead: aws.Bool(true),
+			KeyConditionExpression:    aws.String("pk = :pk"),
+			ExpressionAttributeValues: map[string]types.AttributeValue{":pk": str(pk)},
+		})
+		for p.HasMorePages() {
+			page, err := p.NextPage(context.Background())
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			items = append(items, page.Items...)
+		}
 	}
 	return items
 }
 
-// row reads the device row.
+// head reads the device row.
 func (b *bench) head() map[string]types.AttributeValue {
 	b.t.Helper()
 	out, err := b.db.GetItem(context.Background(), &dynamodb.GetItemInput{

@@ -44,7 +44,7 @@ import (
 // For count messages, 1 by default:
 //
 //	corrupt_in     a ciphertext from a phone to the device is damaged
-//	corrupt_out    a ciphertext from the device to a phone is damaged
+//	corrupt_out    a ciphertext from the device to the receiver's phone is damaged
 type Fault struct {
 	Target
 	Kind    string  `json:"kind"`

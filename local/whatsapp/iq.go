@@ -168,9 +168,8 @@ func (s *Server) removeDevice(c *conn, d *device, q *Node) {
 			c.send(iqError(q, 500, "internal-server-error"))
 			return
 		}
-		c.send(result(q))
+		c.sendLast(result(q)) // the client closes; there is nothing more to tell it
 		s.tellOwnDevices(d, "remove")
-		c.sendLast(*streamError("401", "device_removed"))
 		return
 	}
 	c.send(result(q))

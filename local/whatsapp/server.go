@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.mau.fi/libsignal/logger"
+
 	"go.mau.fi/whatsmeow/util/keys"
 )
 
@@ -108,6 +110,7 @@ func New(cfg Config) (*Server, error) {
 	orDefault(&cfg.QueueLimit, 10_000, cfg.QueueLimit <= 0)
 	orDefault(&cfg.Revision, 1045649367, cfg.Revision <= 0)
 
+	prepareLibrary()
 	db, err := openDatabase(cfg.DataDir)
 	if err != nil {
 		return nil, err
@@ -131,6 +134,10 @@ func New(cfg Config) (*Server, error) {
 	s.mux = s.routes()
 	return s, nil
 }
+
+// prepareLibrary makes libsignal set its logger up, a variable of the process
+// that it otherwise sets at first use without a lock.
+var prepareLibrary = sync.OnceFunc(func() { logger.Debug("the simulator starts") })
 
 func rand32() uint32 {
 	var b [4]byte

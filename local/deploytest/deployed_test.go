@@ -1,0 +1,151 @@
+package deploytest
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"whatisup/local/gateway/sample"
+)
+
+// TestSystem runs the deployed programs on every sample event, with everything
+// they do to AWS recorded, and compares that with what they are allowed.
+func TestSystem(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds and runs all programs")
+	}
+	s := start(t)
+	stop := s.startHost()
+	t.Run("samples", func(t *testing.T) { trySamples(t, s) })
+	stop()
+	for _, odd := range s.recorder.odd {
+		t.Errorf("not understood: %s", odd)
+	}
+}
+
+// trySamples sends each sample event to its function's real binary, filled as
+// `make invoke` fills it, in an order in which all of them succeed.
+func trySamples(t *testing.T, s *system) {
+	s.t = t
+	all := samples(t)
+	customer := string(s.made.Customer)
+	id := s.create()
+	spare := s.must(201, "POST", "/v1/api-keys", `{"name":"spare"}`).body["id"].(string)
+	stack := sample.Stack{Key: s.made.TestKey, CustomerID: customer, InstanceID: id, KeyID: spare}
+	functionOf := make(map[string]string)
+	for _, f := range functions(t, s.template) {
+		for _, r := range f.Routes {
+			functionOf[r.Key()] = f.Name
+		}
+	}
+	send := func(name string) string {
+		t.Helper()
+		text, ok := all[name]
+		if !ok {
+			t.Fatalf("no sample %s, or sent twice", name)
+		}
+		delete(all, name)
+		stack.Now = time.Now()
+		filled, err := sample.Fill(text, stack)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.send(t, functionOf, name, filled)
+	}
+	expect := func(name string, status int) string {
+		t.Helper()
+		answer := send(name)
+		var a events.APIGatewayV2HTTPResponse
+		if err := json.Unmarshal([]byte(answer), &a); err != nil {
+			t.Fatalf("%s: %v: %s", name, err, answer)
+		}
+		if a.StatusCode != status {
+			t.Fatalf("%s: %d %s, want %d", name, a.StatusCode, a.Body, status)
+		}
+		return a.Body
+	}
+
+	expect("root", 200)
+	expect("openapi", 200)
+	expect("docs", 200)
+	expect("default", 404)
+	expect("create-instance", 201)
+	expect("list-instances", 200)
+	expect("get-instance", 200)
+	expect("update-instance", 200)
+	expect("instance-status", 200)
+	expect("create-api-key", 201)
+	expect("list-api-keys", 200)
+	expect("revoke-api-key", 204)
+	expect("limits", 200)
+
+	expect("qr", 200)
+	expect("sandbox-scan", 204)
+	s.reach(id, "connected")
+	expect("sandbox-message", 202)
+	expect("sandbox-fault", 204)
+	s.reach(id, "connected")
+	expect("disconnect", 202)
+	s.reach(id, "disconnected")
+	expect("connect", 202)
+	s.reach(id, "connected")
+	expect("sandbox-unlink", 204)
+	s.reach(id, "disconnected")
+
+	var paired struct{ Code string }
+	if err := json.Unmarshal([]byte(expect("pair-code", 200)), &paired); err != nil {
+		t.Fatal(err)
+	}
+	stack.Code = paired.Code
+	expect("sandbox-enter-code", 204)
+	s.reach(id, "connected")
+	expect("logout", 202)
+	expect("list-events", 200)
+	if got := send("stream-events"); !strings.Contains(got, `"statusCode":200`) || !strings.Contains(got, "text/event-stream") {
+		t.Errorf("stream-events: %s", got)
+	}
+	if got := strings.TrimSpace(send("integration-command")); got != `{"batchItemFailures":null}` && got != `{"batchItemFailures":[]}` {
+		t.Errorf("integration-command: %s", got)
+	}
+	expect("delete-instance", 204)
+	for name := range all {
+		t.Errorf("the sample %s was not sent", name)
+	}
+}
+
+// send puts an event through the function it is for. Of a stream it returns the
+// beginning.
+func (s *system) send(t *testing.T, functionOf map[string]string, name string, event []byte) string {
+	t.Helper()
+	kind, err := sample.KindOf(event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	function := "integration"
+	if kind == sample.URL {
+		function = "events"
+	} else if kind == sample.HTTP {
+		var e events.APIGatewayV2HTTPRequest
+		if err := json.Unmarshal(event, &e); err != nil {
+			t.Fatal(err)
+		}
+		function = functionOf[e.RouteKey]
+	}
+	response, err := s.invoke[function].Invoke(t.Context(), event)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	defer response.Body.Close()
+	var text strings.Builder
+	buffer := make([]byte, 4096)
+	for {
+		n, err := response.Body.Read(buffer)
+		text.Write(buffer[:n])
+		if err != nil || kind == sample.URL && strings.Contains(text.String(), strings.Repeat("\x00", 8)) {
+			return text.String()
+		}
+	}
+}

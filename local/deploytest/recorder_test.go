@@ -1,0 +1,133 @@
+package deploytest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// call is one thing that a program did to one resource, in IAM's words.
+type call struct {
+	action   string // "dynamodb:PutItem"
+	resource string // "table/whatisup-access", "queue/…", "key"
+}
+
+func (c call) String() string { return c.action + " on " + c.resource }
+
+// recorder stands between programs and the embedded AWS and notes what each of
+// them asks for. Programs know it only as their AWS endpoint.
+type recorder struct {
+	mu    sync.Mutex
+	calls map[string]map[call]int // by program
+	odd   []string                // what it could not make out
+}
+
+func newRecorder() *recorder { return &recorder{calls: make(map[string]map[call]int)} }
+
+// endpoint is the AWS of one program, in front of the real one.
+func (r *recorder) endpoint(t *testing.T, program, aws string) string {
+	t.Helper()
+	target, err := url.Parse(aws)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{
+		Rewrite:       func(p *httputil.ProxyRequest) { p.SetURL(target); p.Out.Host = p.In.Host },
+		FlushInterval: -1,
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
+			w.WriteHeader(http.StatusBadGateway) // the client left, or the end is near
+		},
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		body, err := io.ReadAll(q.Body)
+		if err != nil {
+			return
+		}
+		r.note(program, q.Header.Get("X-Amz-Target"), body)
+		q.Body = io.NopCloser(bytes.NewReader(body))
+		proxy.ServeHTTP(w, q)
+	}))
+	t.Cleanup(server.CloseClientConnections)
+	return server.URL
+}
+
+func (r *recorder) note(program, target string, body []byte) {
+	calls, err := understand(target, body)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		r.odd = append(r.odd, fmt.Sprintf("%s: %s: %v", program, target, err))
+		return
+	}
+	if r.calls[program] == nil {
+		r.calls[program] = make(map[call]int)
+	}
+	for _, c := range calls {
+		r.calls[program][c]++
+	}
+}
+
+// of lists what a program did.
+func (r *recorder) of(program string) []call {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(r.calls[program]), func(a, b call) int { return strings.Compare(a.String(), b.String()) })
+}
+
+// understand tells what a request does, in the words of IAM: parts of
+// transactions and batches count as what they are.
+func understand(target string, body []byte) ([]call, error) {
+	service, operation, _ := strings.Cut(target, ".")
+	var in struct {
+		TableName     string
+		IndexName     string
+		TransactItems []map[string]struct{ TableName string }
+		RequestItems  map[string]json.RawMessage
+		QueueURL      string `json:"QueueUrl"`
+		KeyID         string `json:"KeyId"`
+	}
+	if err := json.Unmarshal(body, &in); err != nil {
+		return nil, err
+	}
+	var calls []call
+	switch service {
+	case "DynamoDB_20120810":
+		for _, item := range in.TransactItems {
+			for part, on := range item {
+				action := map[string]string{
+					"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem", "Get": "GetItem",
+				}[part]
+				calls = append(calls, call{"dynamodb:" + action, "table/" + on.TableName})
+			}
+		}
+		for table := range in.RequestItems {
+			calls = append(calls, call{"dynamodb:" + operation, "table/" + table})
+		}
+		if in.TableName != "" {
+			resource := "table/" + in.TableName
+			if in.IndexName != "" {
+				resource += "/index/" + in.IndexName
+			}
+			calls = append(calls, call{"dynamodb:" + operation, resource})
+		}
+	case "AmazonSQS":
+		action := strings.TrimSuffix(operation, "Batch")
+		calls = append(calls, call{"sqs:" + action, "queue/" + in.QueueURL[strings.LastIndex(in.QueueURL, "/")+1:]})
+	case "TrentService":
+		calls = append(calls, call{"kms:" + operation, "key"})
+	}
+	if len(calls) == 0 {
+		return nil, fmt.Errorf("not understood")
+	}
+	return calls, nil
+}

@@ -19,5 +19,5 @@ func main() {
 		slog.Error("not started", "error", err)
 		os.Exit(1)
 	}
-	lambda.Start(lambdahttp.Wrap(f.Commands().Events().API().InstancesFunction(), f.Log()))
+	lambda.Start(lambdahttp.Wrap(f.Commands().Events().Dashboard().API().InstancesFunction(), f.Log()))
 }

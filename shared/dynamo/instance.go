@@ -277,10 +277,11 @@ func (db *DB) Want(ctx context.Context, read *whatisup.Instance, w whatisup.Want
 }
 
 // DeleteInstance moves the instance as it was read to its tombstone, counts it
-// out, revokes the keys that are bound to it, and writes the event. From then on it is gone from every read; its host
-// finds the tombstone in the shard, unlinks and wipes. It answers ErrConflict
-// if any part changed since the read, and ErrNotFound if it is gone already.
-func (db *DB) DeleteInstance(ctx context.Context, read *whatisup.Instance, e whatisup.Event, bound []whatisup.APIKey) error {
+// out, and writes the event and what else belongs to it. From then on it is gone
+// from every read; its host finds the tombstone in the shard, unlinks and wipes.
+// It answers ErrConflict if any part changed since the read, ErrNotFound if it is
+// gone already, and ErrClaimLost.
+func (db *DB) DeleteInstance(ctx context.Context, read *whatisup.Instance, e whatisup.Event, also *whatisup.Deleted) error {
 	c := &read.Config
 	now := db.now()
 	row := configRowOf(c, &read.Wanted, read.Shard)
@@ -321,10 +322,20 @@ func (db *DB) DeleteInstance(ctx context.Context, read *whatisup.Instance, e wha
 	if apart {
 		items = append(items, remove(db.tables.Instances, metadataKey(c.Customer, c.Mode, c.ID), "", nil, nil))
 	}
-	for _, k := range bound {
-		items = append(items, db.revokeItems(k, now)...)
+	record := -1
+	if also != nil {
+		for _, k := range also.Bound {
+			items = append(items, db.revokeItems(k, now)...)
+		}
+		if also.Once != nil {
+			record = len(items)
+			items = append(items, db.onceItem(also.Once))
+		}
 	}
 	err = db.transact(ctx, items)
+	if _, ok := failedAt(err, record); ok {
+		return whatisup.ErrClaimLost
+	}
 	if _, ok := failedAt(err, 0); ok {
 		return changedOrGone(err, 0)
 	}

@@ -79,8 +79,8 @@ type Configs interface {
 	// CreateInstance also answers ErrTooMany and ErrClaimLost.
 	CreateInstance(context.Context, whatisup.Config, whatisup.Created) error
 	UpdateConfig(ctx context.Context, read *whatisup.Instance, cfg whatisup.Config, e whatisup.Event) error
-	// DeleteInstance also revokes the keys that are bound to it.
-	DeleteInstance(ctx context.Context, read *whatisup.Instance, e whatisup.Event, bound []whatisup.APIKey) error
+	// DeleteInstance also revokes keys, and answers ErrClaimLost.
+	DeleteInstance(ctx context.Context, read *whatisup.Instance, e whatisup.Event, also *whatisup.Deleted) error
 }
 
 // Wishes writes what is wanted of the session host.

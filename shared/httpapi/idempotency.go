@@ -33,8 +33,8 @@ const (
 type once struct {
 	c         *call
 	record    whatisup.Once
-	seal      cipher.AEAD
-	completed bool // a transaction that was tried carried the answer
+	seal      cipher.AEAD // nil: of an integration command, which has no answer
+	completed bool        // a transaction that was tried carried the answer
 }
 
 // kept is an answer as it is sealed.
@@ -93,11 +93,7 @@ func idempotencyKey(h http.Header) (string, error) {
 		return "", nil
 	}
 	name := strings.Join(values, ",")
-	bad := len(name) < 1 || len(name) > 255
-	for i := range len(name) {
-		bad = bad || name[i] < 0x20 || name[i] > 0x7e
-	}
-	if bad {
+	if !printable(name, 255) {
 		return "", invalid(field{"Idempotency-Key", "must be 1 to 255 printable ASCII characters"})
 	}
 	return name, nil
@@ -176,6 +172,12 @@ func (o *once) with(a *answer) (*whatisup.Once, error) {
 	if o == nil {
 		return nil, nil
 	}
+	record := o.record
+	if o.seal == nil { // nobody asks for the answer again, only whether there is one
+		o.completed = true
+		record.Answer = []byte{1}
+		return &record, nil
+	}
 	b, kind, err := a.encode()
 	if err != nil {
 		return nil, err
@@ -187,7 +189,6 @@ func (o *once) with(a *answer) (*whatisup.Once, error) {
 	nonce := make([]byte, o.seal.NonceSize())
 	rand.Read(nonce)
 	o.completed = true
-	record := o.record
 	record.Answer = o.seal.Seal(nonce, nonce, plain, []byte(record.Key))
 	return &record, nil
 }

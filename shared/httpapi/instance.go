@@ -318,10 +318,7 @@ func metadataOf(cfg whatisup.Config) json.RawMessage {
 }
 
 func deleteInstance(c *call) (*answer, error) {
-	if err := c.remove(""); err != nil {
-		return nil, err
-	}
-	return reply(http.StatusNoContent, nil), nil
+	return c.remove("", nil)
 }
 
 // maxBoundRevoked is how many bound keys end within the transaction that deletes
@@ -329,53 +326,67 @@ func deleteInstance(c *call) (*answer, error) {
 const maxBoundRevoked = 40
 
 // remove deletes the call's instance.
-func (c *call) remove(command whatisup.CommandID) error {
+func (c *call) remove(command whatisup.CommandID, o *once) (*answer, error) {
+	a := reply(http.StatusNoContent, nil)
 	for try := 1; ; try++ {
 		i := c.instance
 		shown, err := c.view(i)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		e, err := c.event(whatisup.InstanceDeleted, i.Config.ID, whatisup.WireOf(i, shown))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		e.Command = command
-		var bound []whatisup.APIKey
-		for k, err := range c.Store.Keys(c.ctx, c.customer(), c.mode()) {
-			if err != nil {
-				return err
-			}
-			if k.Instance == i.Config.ID {
-				bound = append(bound, k)
-			}
+		also := &whatisup.Deleted{}
+		if also.Bound, err = c.boundKeys(i.Config.ID); err != nil {
+			return nil, err
 		}
-		for len(bound) > maxBoundRevoked {
-			k := bound[len(bound)-1]
-			if err := c.Store.RevokeKey(c.ctx, k.Customer, k.Mode, k.ID); err != nil && !errors.Is(err, whatisup.ErrNotFound) {
-				return err
-			}
-			bound = bound[:len(bound)-1]
+		if also.Once, err = o.with(a); err != nil {
+			return nil, err
 		}
-		err = c.Store.DeleteInstance(c.ctx, i, e, bound)
+		err = c.Store.DeleteInstance(c.ctx, i, e, also)
 		if errors.Is(err, whatisup.ErrConflict) && try < changeTries {
 			if c.instance, err = c.find(string(i.Config.ID)); err != nil {
-				return err
+				return nil, err
 			}
 			continue
 		}
 		if errors.Is(err, whatisup.ErrNotFound) {
-			return errInstanceNotFound
+			return nil, errInstanceNotFound
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		deleted := *i
 		deleted.DeletedAt = c.now()
 		c.publish(&deleted, e)
 		c.wake(i)
-		return nil
+		return a, nil
 	}
+}
+
+// boundKeys lists the keys that end with an instance: as many as one transaction
+// can end; the rest is ended here.
+func (c *call) boundKeys(id whatisup.InstanceID) ([]whatisup.APIKey, error) {
+	var bound []whatisup.APIKey
+	for k, err := range c.Store.Keys(c.ctx, c.customer(), c.mode()) {
+		if err != nil {
+			return nil, err
+		}
+		if k.Instance != id {
+			continue
+		}
+		if len(bound) < maxBoundRevoked {
+			bound = append(bound, k)
+			continue
+		}
+		if err := c.Store.RevokeKey(c.ctx, k.Customer, k.Mode, k.ID); err != nil && !errors.Is(err, whatisup.ErrNotFound) {
+			return nil, err
+		}
+	}
+	return bound, nil
 }
 
 // event is an event of this call's making.

@@ -20,3 +20,9 @@ type Created struct {
 	Once         *Once // nil: no Idempotency-Key
 	MaxInstances int   // 0: no limit
 }
+
+// Deleted is what is written together with the end of an instance.
+type Deleted struct {
+	Bound []APIKey // keys that end with it
+	Once  *Once    // nil: no record
+}

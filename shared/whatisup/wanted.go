@@ -1,6 +1,9 @@
 package whatisup
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // HasLink says whether the instance has a link that is not given up.
 func (i *Instance) HasLink() bool {
@@ -117,4 +120,24 @@ func (i *Instance) recentAttempts(now time.Time) []Attempt {
 		}
 	}
 	return nil
+}
+
+// commandPrefix marks the request id of an integration command.
+const commandPrefix = "cmd_"
+
+// RequestOf is the request id that an integration command goes by.
+func RequestOf(id CommandID) RequestID { return RequestID(commandPrefix + string(id)) }
+
+// resultsFor is how long what happens to an instance may be the result of a
+// command: longer than an attempt to pair lasts.
+const resultsFor = 5 * time.Minute
+
+// Command is the integration command whose result an event of this moment is,
+// empty if none is.
+func (w *Wanted) Command(now time.Time) CommandID {
+	id, ok := strings.CutPrefix(string(w.RequestID), commandPrefix)
+	if !ok || now.Sub(w.ChangedAt) > resultsFor {
+		return ""
+	}
+	return CommandID(id)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
+	"whatisup/shared/dashboard"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/httpapi"
 	"whatisup/shared/lambdahttp"
@@ -78,6 +79,12 @@ func (f *Function) Events() *Function {
 	if urls := queue.SplitURLs(os.Getenv("EVENT_QUEUE_URLS")); len(urls) > 0 {
 		f.api.Events = queue.NewEvents(sqs.NewFromConfig(f.aws), urls)
 	}
+	return f
+}
+
+// Dashboard adds the page at /.
+func (f *Function) Dashboard() *Function {
+	f.api.Dashboard = dashboard.Handler(f.api.EventsURL)
 	return f
 }
 

@@ -26,6 +26,10 @@ type Config struct {
 	// public key in hex, asked of it if empty; CAFile its certificate authority.
 	Endpoint, Root, CAFile string
 
+	// Seed of the simulator's keys, for stacks that share a process, which can
+	// trust only one; zero: random, and kept in DataDir.
+	Seed [32]byte
+
 	// Host is what the session host reads beside what the stack gives it.
 	Host func(name string) string
 	// Limits are a customer's, where it has none of its own; zero: the API's.

@@ -15,7 +15,6 @@ type cache struct {
 type entry struct {
 	sk    string
 	value []byte
-	parts int // continuation rows of a value over the item limit
 	newer *entry
 	older *entry
 }
@@ -39,9 +38,9 @@ func (c *cache) get(sk string) (*entry, bool) {
 	return e, ok
 }
 
-func (c *cache) put(sk string, value []byte, parts int) {
+func (c *cache) put(sk string, value []byte) {
 	c.drop(sk)
-	e := &entry{sk: sk, value: value, parts: parts}
+	e := &entry{sk: sk, value: value}
 	if e.cost() > c.limit/2 {
 		return // one giant record must not push everything else out
 	}

@@ -126,9 +126,7 @@ func (l *link) plan(c *change, t *txn, withStaged bool) (*plan, error) {
 		p.pending = &b
 	}
 	for sk := range p.rows {
-		if e, ok := l.cache.entries[sk]; ok {
-			p.parts[sk] = e.parts
-		}
+		p.parts[sk] = l.large[sk]
 		for ld := range l.loads {
 			if ld.covers(sk) {
 				ld.stale = true // it may see either version from now on
@@ -274,8 +272,9 @@ func (l *link) apply(p *plan, t *txn) {
 	for sk, w := range p.rows {
 		l.touched(t, sk)
 		if _, known := l.cache.entries[sk]; known || cached(sk) {
-			l.cache.put(sk, w.value, p.parts[sk])
+			l.cache.put(sk, w.value)
 		}
+		l.setParts(sk, p.parts[sk])
 	}
 	for _, name := range p.change.touches {
 		l.touched(t, name)

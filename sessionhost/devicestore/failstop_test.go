@@ -214,7 +214,7 @@ func ptr[T any](v T) *T { return &v }
 // withRow lets the link know that the address has no identity, so that no read
 // is needed.
 func withRow(l *link, address string) context.Context {
-	l.cache.put(l.peerKey(peerIdentity, address), nil, 0)
+	l.cache.put(l.peerKey(peerIdentity, address), nil)
 	return context.Background()
 }
 

@@ -75,7 +75,7 @@ type hot struct {
 
 const (
 	hotFormat   = 1
-	hotLimit    = 560 // encoded; what else is on the device row takes some 430 bytes
+	hotLimit    = 600 // encoded; what else is on the device row takes up to 420 bytes
 	doneRing    = 16
 	hashSize    = 32
 	shortLength = 8

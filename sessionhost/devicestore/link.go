@@ -45,6 +45,7 @@ type link struct {
 	commits   uint64
 	hot       *hot
 	cache     *cache
+	large     map[string]int    // rows with continuation rows, and how many
 	staged    map[string]*write // visible here, written with the next commit
 	stagedHot []func(*hot)
 	stagedAt  time.Time
@@ -131,6 +132,7 @@ func newLink(h *Handle, number whatisup.Link) *link {
 		h: h, number: number, pk: linkPartition(h.instance, number),
 		hot:      &hot{preKeys: preKeyRange{next: 1}},
 		cache:    newCache(h.store.cacheBytes),
+		large:    make(map[string]int),
 		staged:   make(map[string]*write),
 		txns:     make(map[*txn]struct{}),
 		loads:    make(map[*load]struct{}),
@@ -264,13 +266,30 @@ func (l *link) read(ctx context.Context, sks []string) (map[string][]byte, error
 		l.mu.Lock()
 		if !ld.stale && l.dead == nil {
 			for _, sk := range sks {
-				l.cache.put(sk, values[sk], parts[sk])
+				l.cache.put(sk, values[sk])
+				l.setParts(sk, parts[sk])
 			}
 		}
 		l.mu.Unlock()
 		return values, nil
 	}
 }
+
+// setParts remembers how many continuation rows a row has, so that a shorter
+// value removes them. One that is forgotten leaves rows behind that nobody reads
+// and the sweeper removes. The caller holds l.mu.
+func (l *link) setParts(sk string, n int) {
+	if n == 0 {
+		delete(l.large, sk)
+		return
+	}
+	if len(l.large) >= maxLarge {
+		clear(l.large)
+	}
+	l.large[sk] = n
+}
+
+const maxLarge = 64
 
 // track registers a load and returns what ends it.
 func (l *link) track(ld *load) func() {

@@ -245,6 +245,13 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 	if err != nil {
 		return err
 	}
+	integration := gateway.Trigger{
+		Queue: queues, QueueURL: s.Env["INTEGRATION_QUEUE_URL"],
+		ARN:   "arn:aws:sqs:" + region + ":000000000000:" + queue.Local().Integration,
+		Batch: 10, Timeout: 30 * time.Second,
+		Handler: lambdahttp.Queue(api.Integration().Carry), Log: log,
+	}
+	start("integration", integration.Run)
 	start("gateway", func(ctx context.Context) error {
 		err := serve(ctx, l, g)
 		g.Wait()

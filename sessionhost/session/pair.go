@@ -21,6 +21,9 @@ const (
 	// restartWithin is how long WhatsApp may take to ask for the restart that
 	// follows a scan; without it the host restarts by itself.
 	restartWithin = 5 * time.Second
+	// outcomeWithin is how long the outcome of a scan may take to be told after
+	// its connection has ended.
+	outcomeWithin = 3 * time.Second
 )
 
 // outcome is how an attempt to pair ended without a link.
@@ -142,6 +145,7 @@ func (s *session) dialForCode(ctx context.Context, g whatisup.Generation, dial i
 	}()
 
 	until := began.Add(s.kit.Timing.FirstCode)
+	var outcomeBy time.Time // the connection has ended with a scan under way
 	for {
 		got, err := s.wait(ctx, until, l, nil)
 		if err != nil {
@@ -149,6 +153,9 @@ func (s *session) dialForCode(ctx context.Context, g whatisup.Generation, dial i
 		}
 		switch got := got.(type) {
 		case elapsed:
+			if !outcomeBy.IsZero() {
+				return nil, s.interruptedScan(l)
+			}
 			if !sh.connected {
 				return unreachable(), nil
 			}
@@ -209,13 +216,24 @@ func (s *session) dialForCode(ctx context.Context, g whatisup.Generation, dial i
 		case lineFailed, lineClosed, handlerFailed, *events.KeepAliveTimeout, *events.ConnectFailure, *events.TemporaryBan,
 			*events.LoggedOut, *events.StreamReplaced, *events.StreamError, *events.ManualLoginReconnect:
 			s.log.Info("connection ended before a scan", "cause", causeOf(got))
-			if l.scanned.Load() {
-				return nil, s.interruptedScan(l)
-			}
-			if sh.connected {
+			switch {
+			case l.scanned.Load():
+				// The restart that follows a scan can overtake the library's word
+				// that the scan has made a link.
+				if outcomeBy.IsZero() {
+					outcomeBy = time.Now().Add(outcomeWithin)
+				}
+			case !sh.connected:
+				return unreachable(), nil
+			case len(sh.codes) == 0:
+				return &outcome{whatisup.Pending, whatisup.QRTimeout, ""}, nil // WhatsApp closes with the last code
+			default:
 				return &redial, nil
 			}
-			return unreachable(), nil
+		}
+		if !outcomeBy.IsZero() {
+			until = outcomeBy
+			continue
 		}
 		until = sh.next
 		if !sh.connected {

@@ -34,7 +34,7 @@ type Message struct {
 
 	plain []byte // the encoded message, for a phone that is asked again
 	name  string // of the sender
-	pn    bool   // addressed by phone number
+	pn    bool   // addressed by phone number, and so are its receipts
 }
 
 // messages keeps the latest ones of all worlds.
@@ -43,12 +43,13 @@ type messages struct {
 	limit int
 	list  []*Message
 	byID  map[string]*Message
+	asked map[string]int // how often a phone has asked for a message again that it cannot read
 	next  uint64
 	grown chan struct{}
 }
 
 func newMessages(limit int) *messages {
-	return &messages{limit: limit, byID: map[string]*Message{}, next: 1, grown: make(chan struct{})}
+	return &messages{limit: limit, byID: map[string]*Message{}, asked: map[string]int{}, next: 1, grown: make(chan struct{})}
 }
 
 func messageKey(world, from, id string) string { return world + " " + from + " " + id }
@@ -73,6 +74,27 @@ func (m *messages) add(message *Message) bool {
 	}
 	m.changed()
 	return true
+}
+
+// askAgain counts how often a phone has asked for a message again.
+func (m *messages) askAgain(world, from, id string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.asked) >= m.limit {
+		clear(m.asked)
+	}
+	key := messageKey(world, from, id)
+	m.asked[key]++
+	return m.asked[key]
+}
+
+// askedAgain returns that count and ends it.
+func (m *messages) askedAgain(world, from, id string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key := messageKey(world, from, id)
+	defer delete(m.asked, key)
+	return m.asked[key]
 }
 
 func (m *messages) changed() {
@@ -315,6 +337,12 @@ func (s *Server) takeMessage(c *conn, d *device, n *Node) {
 	sender := d.person()
 	encs := addressedTo(n)
 	reached := map[deviceName]bool{}
+	var receipts []func() // which follow the answer
+	defer func() {
+		for _, send := range receipts {
+			send()
+		}
+	}()
 	for i := range encs {
 		p, ok := s.personOf(c.world, encs[i].to)
 		if !ok || p != receiver && p != sender {
@@ -323,7 +351,9 @@ func (s *Server) takeMessage(c *conn, d *device, n *Node) {
 		name := deviceName{p, encs[i].to.Device}
 		reached[name] = true
 		if name.id == 0 {
-			s.phoneReceives(d, p, receiver, n, encs[i].enc)
+			if receipt := s.phoneReceives(d, p, receiver, n, encs[i]); receipt != nil {
+				receipts = append(receipts, receipt)
+			}
 			continue
 		}
 		s.mu.Lock()
@@ -434,11 +464,13 @@ func (s *Server) passOn(from, to *device, receiver person, n, enc *Node) {
 const maxRetries = 5
 
 // phoneReceives lets a phone read a ciphertext from a linked device. What it
-// cannot read it asks for again, as phones do.
-func (s *Server) phoneReceives(d *device, at, receiver person, n, enc *Node) {
+// cannot read it asks for again, as phones do. It returns what sends the
+// receipt, if there is to be one.
+func (s *Server) phoneReceives(d *device, at, receiver person, n *Node, part addressed) (receipt func()) {
+	enc := part.enc
 	id := str(n, "id")
 	if _, known := s.messages.get(at.world, d.Number, id); known && at == receiver {
-		return // sent again, because the answer was lost
+		return nil // sent again, because the answer was lost
 	}
 	sealed, _ := enc.Content.([]byte)
 	if at == d.person() {
@@ -467,34 +499,34 @@ func (s *Server) phoneReceives(d *device, at, receiver person, n, enc *Node) {
 	switch {
 	case err == nil:
 	case isOld(err):
-		return
+		return nil
 	default:
 		s.log.Info("a phone cannot read a message", "world", d.World, "instance", d.Instance, "error", err)
-		count, _ := strconv.Atoi(str(enc, "count"))
-		if count < maxRetries {
-			s.askAgain(d, at, receiver, n, count+1, !hadSession)
+		count := s.messages.askAgain(d.World, d.Number+" at "+at.number, id)
+		if count > maxRetries {
+			return nil
 		}
-		return
+		return func() { s.askAgain(d, at, part.to.ToNonAD(), jidAttr(n, "to"), n, count, !hadSession) }
 	}
 	if at != receiver || str(n, "category") == "peer" {
-		return // the sender's own phone keeps no list of what its devices sent
+		return nil // the sender's own phone keeps no list of what its devices sent
 	}
 	var content waE2E.Message
 	if proto.Unmarshal(plain, &content) != nil {
-		return
+		return nil
 	}
 	now := s.now().UTC()
 	message := &Message{
 		ID: id, World: d.World, From: d.Number, To: receiver.number,
 		Device: s.jidOf(d.person(), d.ID).String(), At: now, Delivered: now,
+		pn: part.to.Server == types.DefaultUserServer,
 	}
 	message.Type, message.Text = describe(&content)
-	if count, _ := strconv.Atoi(str(enc, "count")); count > 0 {
-		message.Retries = count
+	message.Retries = s.messages.askedAgain(d.World, d.Number+" at "+at.number, id)
+	if !s.messages.add(message) {
+		return nil
 	}
-	if s.messages.add(message) {
-		s.sendReceipt(d, receiver, "", id, now)
-	}
+	return func() { s.sendReceipt(d, part.to.ToNonAD(), "", id, now) }
 }
 
 var errNotVouched = fmt.Errorf("%w: the sending device is not vouched for by its account", errUnreadable)

@@ -71,9 +71,10 @@ func (s *Server) takeReceipt(c *conn, d *device, n *Node) {
 	}
 }
 
-// sendReceipt tells a device what became of its message at a phone.
-func (s *Server) sendReceipt(d *device, from person, kind, id string, at time.Time) {
-	n := Node{Tag: "receipt", Attrs: Attrs{"from": s.lidOf(from, 0), "id": id, "t": strconv.FormatInt(at.Unix(), 10)}}
+// sendReceipt tells a device what became of its message at a phone, which has
+// the name here that the message had it under.
+func (s *Server) sendReceipt(d *device, from types.JID, kind, id string, at time.Time) {
+	n := Node{Tag: "receipt", Attrs: Attrs{"from": from, "id": id, "t": strconv.FormatInt(at.Unix(), 10)}}
 	if kind != "" {
 		n.Attrs["type"] = kind
 	}
@@ -98,15 +99,19 @@ func (s *Server) MarkRead(world, reader, sender, id string) error {
 	s.mu.Lock()
 	devices := s.devicesOf(person{world, sender})
 	s.mu.Unlock()
+	from := s.lidOf(person{world, reader}, 0)
+	if m.pn {
+		from = s.jidOf(person{world, reader}, 0)
+	}
 	for _, d := range devices {
-		s.sendReceipt(d, person{world, reader}, "read", id, now)
+		s.sendReceipt(d, from, "read", id, now)
 	}
 	return nil
 }
 
 // askAgain is a phone that could not read a device's message. From the second
 // time on, or if it has no session, it sends its keys for a new one along.
-func (s *Server) askAgain(d *device, at, receiver person, n *Node, count int, keys bool) {
+func (s *Server) askAgain(d *device, at person, from, chat types.JID, n *Node, count int, keys bool) {
 	id := str(n, "id")
 	stamp := str(n, "t")
 	if stamp == "" {
@@ -126,10 +131,10 @@ func (s *Server) askAgain(d *device, at, receiver person, n *Node, count int, ke
 		content = append(content, Node{Tag: "keys", Content: bundle})
 	}
 	out := Node{Tag: "receipt", Attrs: Attrs{
-		"from": s.lidOf(at, 0), "id": id, "type": "retry", "t": strconv.FormatInt(s.now().Unix(), 10),
+		"from": from, "id": id, "type": "retry", "t": strconv.FormatInt(s.now().Unix(), 10),
 	}, Content: content}
-	if at != receiver {
-		out.Attrs["recipient"] = s.lidOf(receiver, 0)
+	if from.User != chat.User {
+		out.Attrs["recipient"] = chat
 	}
 	if err := s.push(d, out, nil); err != nil {
 		s.log.Error("cannot ask for a message again", "error", err)

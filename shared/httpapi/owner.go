@@ -8,8 +8,13 @@ import (
 	"whatisup/shared/whatisup"
 )
 
-// leasesKept is how long the owners' beats are trusted without being read again.
-const leasesKept = 5 * time.Second
+// leasesKept is how long the owners' beats are trusted without being read again,
+// and lostKept how long if by them the owner of a live session is lost: a host
+// that has just come up is not to be overlooked for long.
+const (
+	leasesKept = 5 * time.Second
+	lostKept   = 300 * time.Millisecond
+)
 
 // owners remembers when the owner of each shard was last alive.
 type owners struct {
@@ -29,7 +34,8 @@ func (a *API) ownerSeen(ctx context.Context, m whatisup.Mode, s whatisup.Shard) 
 	a.owners.mu.Lock()
 	b := a.owners.modes[m]
 	a.owners.mu.Unlock()
-	if now.Sub(b.readAt) >= leasesKept {
+	age := now.Sub(b.readAt)
+	if age >= leasesKept || age >= lostKept && now.Sub(b.seen[s]) > whatisup.OwnerLost {
 		leases, err := a.Store.Leases(ctx, m)
 		if err != nil {
 			return time.Time{}, err

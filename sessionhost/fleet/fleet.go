@@ -122,8 +122,8 @@ type Fleet struct {
 	seen     map[whatisup.Shard]sighting
 	beats    map[string]heard
 	began    time.Duration
-	claimed  time.Duration
 	gave     time.Duration
+	slowly   time.Duration // when one was given up for the sake of one
 	given    whatisup.Shard
 	givenOut bool
 }
@@ -433,11 +433,14 @@ func (f *Fleet) giveUp(v view, now time.Duration) {
 		return
 	}
 	every := f.timing.GiveEvery
-	if above == 1 {
-		every = f.timing.GiveSlowly
-	}
 	if f.givenOut && now-f.gave < every {
 		return
+	}
+	if above == 1 {
+		// One too many is hardly worth moving sessions for.
+		if f.slowly != 0 && now-f.slowly < f.timing.GiveSlowly {
+			return
+		}
 	}
 	if f.givenOut {
 		// One at a time: the sessions of the last one are back first.
@@ -453,6 +456,9 @@ func (f *Fleet) giveUp(v view, now time.Duration) {
 	}
 	t := owned[rand.N(len(owned))]
 	f.gave, f.given, f.givenOut = now, t.Shard(), true
+	if above == 1 {
+		f.slowly = now
+	}
 	f.log.Info("giving a shard up to level out", "shard", int(t.Shard()), "owned", mine, "share", v.share)
 	t.cancel(nil)
 }
@@ -467,6 +473,13 @@ func (f *Fleet) drain(ctx context.Context) {
 	f.beatOnce(ctx)
 	owned := f.Owned()
 	f.log.Info("draining", "shards", len(owned))
+	if v, err := f.read(ctx); err == nil && len(v.live) > 1 && len(owned) > 0 {
+		// Whoever will claim looks slowly until it has seen the beat.
+		select {
+		case <-time.After(f.timing.Look + f.timing.Look/5):
+		case <-ctx.Done():
+		}
+	}
 	for i, t := range owned {
 		t.cancel(nil)
 		v, err := f.read(ctx)

@@ -249,7 +249,7 @@ func TestWhatHappens(t *testing.T) {
 		}},
 		{"402 with an end", func(t *testing.T, w *world, id whatisup.InstanceID, number string) {
 			w.link(id, number)
-			w.fault(id, whatsapp.Fault{Kind: "banned", Seconds: 2})
+			w.fault(id, whatsapp.Fault{Kind: "banned", Seconds: 6})
 			i := w.status(id, whatisup.Failed, whatisup.Banned)
 			if i.Observed.Link == 0 || i.Observed.NextRetryAt.IsZero() {
 				t.Errorf("link %d, next try %v", i.Observed.Link, i.Observed.NextRetryAt)

@@ -24,7 +24,8 @@ const (
 
 var (
 	errNotNumber = errors.New("The parameter cannot be converted to a numeric value")
-	errOverflow  = errors.New("Number overflow. Attempting to store a number with magnitude larger than supported range")
+	// ErrOverflow is also what DynamoDB says of sums it cannot hold.
+	ErrOverflow  = errors.New("Number overflow. Attempting to store a number with magnitude larger than supported range")
 	errUnderflow = errors.New("Number underflow. Attempting to store a number with magnitude smaller than supported range")
 	errDigits    = errors.New("Attempting to store more than 38 significant digits in a Number")
 )
@@ -98,7 +99,7 @@ func normal(neg bool, digits string, exp int) (Number, error) {
 	}
 	switch {
 	case exp-1 > maxExponent:
-		return Number{}, errOverflow
+		return Number{}, ErrOverflow
 	case exp-1 < minExponent:
 		return Number{}, errUnderflow
 	case len(trimmed) > maxDigits:

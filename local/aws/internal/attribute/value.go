@@ -80,7 +80,7 @@ func invalid(format string, args ...any) error {
 }
 
 func parse(n *wire.Node, depth int) (Value, error) {
-	if depth > MaxDepth {
+	if depth >= MaxDepth {
 		return Value{}, errDepth
 	}
 	var v Value

@@ -227,16 +227,19 @@ func (p *page) checkSelect(in *wire.Node) error {
 	return nil
 }
 
-// selectParams are the rules on Select that need no table.
-func selectParams(in *wire.Node) error {
+// selectParams are the rules on Select that need no table. Query puts words
+// before them that Scan does not.
+func selectParams(in *wire.Node, prefix string) error {
 	sel, projected := in.Str("Select"), in.Has("ProjectionExpression")
 	switch {
 	case sel == "ALL_PROJECTED_ATTRIBUTES" && !in.Has("IndexName"):
-		return invalid("Select type ALL_PROJECTED_ATTRIBUTES can be used only when querying using an IndexName")
+		return wire.Validation("%sALL_PROJECTED_ATTRIBUTES can be used only when Querying using an IndexName", prefix)
 	case sel == "SPECIFIC_ATTRIBUTES" && !projected:
-		return invalid("Must specify the AttributesToGet or ProjectionExpression when choosing to get SPECIFIC_ATTRIBUTES")
+		return wire.Validation("%sMust specify the AttributesToGet or ProjectionExpression when choosing to get SPECIFIC_ATTRIBUTES", prefix)
+	case projected && sel == "COUNT":
+		return wire.Validation("%sCannot specify the ProjectionExpression when choosing to get only the Count", prefix)
 	case projected && sel != "" && sel != "SPECIFIC_ATTRIBUTES":
-		return invalid("Cannot specify the ProjectionExpression when choosing to get %s", sel)
+		return wire.Validation("%sCannot specify the ProjectionExpression when choosing to get %s", prefix, sel)
 	}
 	return nil
 }

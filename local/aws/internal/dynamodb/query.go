@@ -32,7 +32,7 @@ func (s *Service) query(r *Request) ([]byte, error) {
 	if err != nil {
 		return nil, wire.Validation("%s", err)
 	}
-	if err := selectParams(in); err != nil {
+	if err := selectParams(in, "1 validation error detected: "); err != nil {
 		return nil, err
 	}
 	p, err := s.openPage(in)

@@ -73,11 +73,14 @@ func (r *read) get(tx *bbolt.Tx, dst []byte) (out []byte, found bool, size int, 
 }
 
 func (s *Service) getItem(r *Request) ([]byte, error) {
-	p, err := parseProjection(r.Input)
-	if err != nil {
+	if err := checkParams(r.Input, []string{"ProjectionExpression"}); err != nil {
 		return nil, err
 	}
 	key, err := parseItem(r.Input.Get("Key"))
+	if err != nil {
+		return nil, err
+	}
+	p, err := parseProjection(r.Input)
 	if err != nil {
 		return nil, err
 	}

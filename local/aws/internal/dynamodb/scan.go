@@ -30,7 +30,7 @@ func (s *Service) scan(r *Request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := selectParams(in); err != nil {
+	if err := selectParams(in, ""); err != nil {
 		return nil, err
 	}
 	p, err := s.openPage(in)

@@ -24,6 +24,17 @@ func name() *wire.Shape {
 	return &wire.Shape{Type: wire.TString, Pattern: namePattern, Regexp: "[a-zA-Z0-9_.-]+", HasMin: true, Min: 3, Max: 255}
 }
 
+// newTableName is a name as the operations on tables take it.
+func newTableName() *wire.Shape {
+	return &wire.Shape{Type: wire.TString, First: true, Pattern: namePattern, Regexp: "[a-zA-Z0-9_.-]+", Max: 255}
+}
+
+func oldTableName() *wire.Shape {
+	s := newTableName()
+	s.Pattern = arnPattern
+	return s
+}
+
 // tableName also takes a table's ARN.
 func tableName() *wire.Shape {
 	return &wire.Shape{Type: wire.TString, Required: true, Pattern: arnPattern, Regexp: "[a-zA-Z0-9_.-]+", HasMin: true, Min: 3, Max: 1024}
@@ -75,6 +86,12 @@ func structure(class string, members ...wire.Member) *wire.Shape {
 func element(class string, members ...wire.Member) *wire.Shape {
 	s := structure(class, members...)
 	s.Value = true
+	return s
+}
+
+// without names what AWS knows in a struct and this model does not.
+func without(s *wire.Shape, members ...string) *wire.Shape {
+	s.Missing = members
 	return s
 }
 
@@ -173,12 +190,12 @@ var batchGetItemShape = input(
 	wire.Member{Name: "RequestItems", Shape: &wire.Shape{
 		Type: wire.TMap, Class: namespace + "KeysAndAttributes", Required: true, HasMin: true, Min: 1, Max: 100,
 		Keys: tableName(),
-		Elem: element("KeysAndAttributes",
+		Elem: without(element("KeysAndAttributes",
 			wire.Member{Name: "Keys", Shape: required(lengths(list(&wire.Shape{Type: wire.TMap, Value: true, Class: namespace + "AttributeValue", Elem: value}), 1, 100))},
 			wire.Member{Name: "ConsistentRead", Shape: boolean()},
 			wire.Member{Name: "ProjectionExpression", Shape: str()},
 			wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
-		)}},
+		), "AttributesToGet")}},
 )
 
 var batchWriteItemShape = input(
@@ -195,9 +212,9 @@ var batchWriteItemShape = input(
 )
 
 var transactWriteItemsShape = input(
+	wire.Member{Name: "ClientRequestToken", Shape: lengths(str(), 1, 36)},
 	wire.Member{Name: "ReturnConsumedCapacity", Shape: consumed},
 	wire.Member{Name: "ReturnItemCollectionMetrics", Shape: collection},
-	wire.Member{Name: "ClientRequestToken", Shape: lengths(str(), 1, 36)},
 	wire.Member{Name: "TransactItems", Shape: required(lengths(list(element("TransactWriteItem",
 		wire.Member{Name: "ConditionCheck", Shape: structure("ConditionCheck",
 			wire.Member{Name: "Key", Shape: required(item())},
@@ -275,11 +292,11 @@ var createTableShape = input(
 		wire.Member{Name: "AttributeName", Shape: required(lengths(str(), 1, 255))},
 		wire.Member{Name: "AttributeType", Shape: required(enum("B", "N", "S"))},
 	)))},
-	wire.Member{Name: "TableName", Shape: required(name())},
+	wire.Member{Name: "TableName", Shape: newTableName()},
 	wire.Member{Name: "BillingMode", Shape: enum("PROVISIONED", "PAY_PER_REQUEST")},
 	wire.Member{Name: "ProvisionedThroughput", Shape: throughput()},
 	wire.Member{Name: "KeySchema", Shape: keySchema()},
-	wire.Member{Name: "GlobalSecondaryIndexes", Shape: list(element("GlobalSecondaryIndex",
+	wire.Member{Name: "GlobalSecondaryIndexes", Shape: list(without(element("GlobalSecondaryIndex",
 		wire.Member{Name: "IndexName", Shape: required(name())},
 		wire.Member{Name: "KeySchema", Shape: keySchema()},
 		wire.Member{Name: "Projection", Shape: required(structure("Projection",
@@ -288,7 +305,7 @@ var createTableShape = input(
 		))},
 		wire.Member{Name: "ProvisionedThroughput", Shape: throughput()},
 		wire.Member{Name: "OnDemandThroughput", Shape: onDemand()},
-	))},
+	), "WarmThroughput"))},
 	wire.Member{Name: "DeletionProtectionEnabled", Shape: boolean()},
 	wire.Member{Name: "TableClass", Shape: enum("STANDARD", "STANDARD_INFREQUENT_ACCESS")},
 	wire.Member{Name: "OnDemandThroughput", Shape: onDemand()},
@@ -303,7 +320,7 @@ var createTableShape = input(
 	))},
 )
 
-var describeTableShape = input(wire.Member{Name: "TableName", Shape: tableName()})
+var describeTableShape = input(wire.Member{Name: "TableName", Shape: oldTableName()})
 
 var listTablesShape = input(
 	wire.Member{Name: "ExclusiveStartTableName", Shape: name()},
@@ -311,7 +328,7 @@ var listTablesShape = input(
 )
 
 var updateTimeToLiveShape = input(
-	wire.Member{Name: "TableName", Shape: tableName()},
+	wire.Member{Name: "TableName", Shape: oldTableName()},
 	wire.Member{Name: "TimeToLiveSpecification", Shape: required(structure("TimeToLiveSpecification",
 		wire.Member{Name: "Enabled", Shape: required(boolean())},
 		wire.Member{Name: "AttributeName", Shape: required(lengths(str(), 1, 255))},

@@ -100,6 +100,9 @@ func (s *Service) decideAll(tx *bbolt.Tx, writes []*write) ([]*effect, error) {
 		if errors.Is(err, errNoTable) {
 			return nil, err
 		}
+		if empty := emptyKey(err); empty != nil {
+			return nil, empty
+		}
 		if err == nil {
 			id := e.table.ID + string(e.place)
 			if seen[id] {
@@ -120,6 +123,16 @@ func (s *Service) decideAll(tx *bbolt.Tx, writes []*write) ([]*effect, error) {
 		return nil, cancelled(writes, reasons)
 	}
 	return effects, nil
+}
+
+// emptyKey is the answer to an empty key value, which does not wait to become
+// the reason of a cancellation; nil if err is about something else.
+func emptyKey(err error) error {
+	var e *wire.Error
+	if !errors.As(err, &e) || !strings.Contains(e.Message, "for a key attribute cannot contain an empty") || strings.Contains(e.Message, "IndexKey") {
+		return nil
+	}
+	return wire.Validation("%s", strings.Replace(e.Message, "were invalid:", "are not valid.", 1))
 }
 
 // cancelled builds the answer that gives a reason for each part, in order.

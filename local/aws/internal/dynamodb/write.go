@@ -1,11 +1,12 @@
 package dynamodb
 
 import (
+	"strings"
+
 	"go.etcd.io/bbolt"
 
 	"whatisup/local/aws/internal/attribute"
 	"whatisup/local/aws/internal/expression"
-	"whatisup/local/aws/internal/store"
 	"whatisup/local/aws/internal/wire"
 )
 
@@ -94,7 +95,7 @@ func checkParams(in *wire.Node, expressions []string) error {
 	}
 	if in.Has("ExpressionAttributeValues") && !takes {
 		verb := "is"
-		if len(expressions) > 1 {
+		if strings.Contains(valued, " and ") {
 			verb = "are"
 		}
 		return wire.Validation("ExpressionAttributeValues can only be specified when using expressions: %s %s null", valued, verb)
@@ -191,6 +192,7 @@ func (w *write) decideUpdate(e *effect) error {
 	item := e.old.attributes()
 	if item == nil {
 		item = w.key
+		e.none = w.update != nil && !w.update.Creates()
 	}
 	if w.update != nil {
 		var err error
@@ -283,7 +285,9 @@ func (w *write) attributes(mode string, e *effect) []byte {
 			return append([]byte(nil), e.old.json...)
 		}
 	case "ALL_NEW":
-		return e.item.Append(nil)
+		if !e.none {
+			return e.item.Append(nil)
+		}
 	case "UPDATED_OLD", "UPDATED_NEW":
 		item := e.item
 		if mode == "UPDATED_OLD" {
@@ -302,9 +306,3 @@ func (w *write) attributes(mode string, e *effect) []byte {
 func (s *Service) putItem(r *Request) ([]byte, error)    { return s.single("Put", r) }
 func (s *Service) updateItem(r *Request) ([]byte, error) { return s.single("Update", r) }
 func (s *Service) deleteItem(r *Request) ([]byte, error) { return s.single("Delete", r) }
-
-// must is store.Must for what a bucket returns.
-func must[T any](v T, err error) T {
-	store.Must(err)
-	return v
-}

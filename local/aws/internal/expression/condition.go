@@ -45,6 +45,8 @@ var conditionFunctions = map[string]int{
 	"begins_with": 2, "contains": 2, "size": 1,
 }
 
+var updateFunctions = map[string]bool{"if_not_exists": true, "list_append": true}
+
 // ParseCondition parses a ConditionExpression, FilterExpression or the like.
 func ParseCondition(text string, scope *Scope) (*Condition, error) {
 	p := newParser(text, scope)
@@ -229,6 +231,10 @@ func (p *parser) function() *node {
 	p.expect(")")
 	want, ok := conditionFunctions[n.op]
 	switch {
+	case updateFunctions[n.op]:
+		p.fault(misusedFunction, fmt.Errorf("The function is not allowed to be used this way in an expression; function: %s", n.op))
+		n.op = "size" // any, for the rest of the parse
+		return n
 	case !ok:
 		p.fault(unknownFunction, fmt.Errorf("Invalid function name; function: %s", n.op))
 		n.op = "size" // any, for the rest of the parse

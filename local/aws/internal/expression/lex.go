@@ -27,9 +27,9 @@ func (t token) is(text string) bool {
 	return (t.kind == tName || t.kind == tPunct) && strings.EqualFold(t.text, text)
 }
 
-func isLetter(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_'
-}
+func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
+
+func isWord(c byte) bool { return isLetter(c) || isDigit(c) || c == '_' }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
@@ -38,7 +38,7 @@ func lex(s string) ([]token, error) {
 	for i := 0; i < len(s); {
 		start := i
 		word := func(from int) {
-			for i = from; i < len(s) && (isLetter(s[i]) || isDigit(s[i])); i++ {
+			for i = from; i < len(s) && isWord(s[i]); i++ {
 			}
 		}
 		c := s[i]

@@ -37,15 +37,6 @@ func NewScope(names, values *wire.Node) (*Scope, error) {
 			}
 			s.names[f.Name] = f.Value.Text
 		}
-		for i := range names.Fields {
-			f := &names.Fields[i]
-			switch {
-			case f.Value.Text == "":
-				return nil, fmt.Errorf(`ExpressionAttributeNames contains invalid value: Empty attribute name; key: "%s"`, f.Name)
-			case len(f.Value.Text) > 65535:
-				return nil, fmt.Errorf("ExpressionAttributeNames contains invalid value: Member must have length less than or equal to 65535, Member must have length less than or equal to 65535 for key %s", f.Name)
-			}
-		}
 	}
 	if values.Kind != wire.Null {
 		if len(values.Fields) == 0 {
@@ -79,7 +70,7 @@ func isPlaceholder(s string, first byte) bool {
 		return false
 	}
 	for _, c := range []byte(s[1:]) {
-		if !isLetter(c) && !isDigit(c) {
+		if !isWord(c) {
 			return false
 		}
 	}
@@ -98,8 +89,8 @@ func (s *Scope) Unused() error {
 }
 
 func (s *Scope) name(key string) (string, error) {
-	name, ok := s.names[key]
-	if !ok {
+	name := s.names[key]
+	if name == "" {
 		return "", fmt.Errorf("An expression attribute name used in the document path is not defined; attribute name: %s", key)
 	}
 	s.unusedNames = drop(s.unusedNames, key)

@@ -93,6 +93,12 @@ func ParseUpdate(text string, scope *Scope) (*Update, error) {
 	return u, nil
 }
 
+// Creates says whether the update makes an item where there is none: one that
+// only takes away does not.
+func (u *Update) Creates() bool {
+	return slices.ContainsFunc(u.actions, func(a action) bool { return a.verb == "SET" || a.verb == "ADD" })
+}
+
 func (u *Update) note(p Path) {
 	if len(p) > 1 {
 		u.Nested[p.Top()] = true
@@ -165,7 +171,7 @@ func (p *parser) setValue() *operand {
 func (p *parser) parenthesised() *operand {
 	end := p.closes(p.at)
 	if end < 0 || p.tokens[end+1].is("+") || p.tokens[end+1].is("-") {
-		return nil
+		return nil // setValue goes on with setOperand
 	}
 	p.at++
 	if p.peek().is("(") && p.closes(p.at) == end-1 {
@@ -183,7 +189,7 @@ func (p *parser) setOperand() *operand {
 		if p.peek().is("(") && p.closes(p.at) == p.closes(p.at-1)-1 {
 			p.fault(redundantParens, errors.New("The expression has redundant parentheses;"))
 		}
-		o := p.setValue()
+		o := p.setOperand()
 		p.expect(")")
 		return o
 	case t.kind == tColon:
@@ -193,7 +199,7 @@ func (p *parser) setOperand() *operand {
 		p.ops++
 		p.expect("(")
 		for {
-			o.args = append(o.args, p.setValue())
+			o.args = append(o.args, p.setOperand())
 			if !p.accept(",") {
 				break
 			}
@@ -206,8 +212,17 @@ func (p *parser) setOperand() *operand {
 }
 
 func (p *parser) checkSetFunction(o *operand) {
-	switch o.op {
-	case "if_not_exists", "list_append", "+", "-":
+	for _, a := range o.args {
+		if a.op == "list_append" {
+			p.fault(misusedFunction, errors.New("The function is not allowed to be used this way in an expression; function: list_append"))
+		}
+	}
+	_, isCondition := conditionFunctions[o.op]
+	switch {
+	case o.op == "if_not_exists", o.op == "list_append", o.op == "+", o.op == "-":
+	case isCondition:
+		p.fault(misusedFunction, fmt.Errorf("The function is not allowed to be used this way in an expression; function: %s", o.op))
+		return
 	default:
 		p.fault(unknownFunction, fmt.Errorf("Invalid function name; function: %s", o.op))
 		return
@@ -300,7 +315,11 @@ func sum(a, b attribute.Value, subtract bool) (attribute.Value, error) {
 	} else {
 		n, err = n.Add(m)
 	}
-	return attribute.NumberValue(n), err
+	if err != nil {
+		// Whatever is wrong with the result, DynamoDB calls it an overflow.
+		return attribute.Value{}, attribute.ErrOverflow
+	}
+	return attribute.NumberValue(n), nil
 }
 
 // Apply returns the item after the update; the given one stays as it is. All

@@ -37,7 +37,7 @@ var (
 		wire.Member{Name: "MultiRegion", Shape: &wire.Shape{Type: wire.TBoolean}},
 		wire.Member{Name: "Policy", Shape: str()},
 		wire.Member{Name: "BypassPolicyLockoutSafetyCheck", Shape: &wire.Shape{Type: wire.TBoolean}},
-		wire.Member{Name: "Tags", Shape: &wire.Shape{Type: wire.TList, Elem: &wire.Shape{Type: wire.TStruct, Value: true, Members: []wire.Member{
+		wire.Member{Name: "Tags", Shape: &wire.Shape{Type: wire.TList, Elem: &wire.Shape{Type: wire.TStruct, Value: true, Class: "Tag", Members: []wire.Member{
 			{Name: "TagKey", Shape: str()}, {Name: "TagValue", Shape: str()},
 		}}}},
 	)

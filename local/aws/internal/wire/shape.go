@@ -33,7 +33,10 @@ var typeNames = [...]string{TString: "String", TBlob: "Blob", TBoolean: "Boolean
 type Shape struct {
 	Type    Type
 	Members []Member // of a TStruct
-	Elem    *Shape   // of a TList or TMap
+	// Missing names what AWS has in the struct and this model has not. The
+	// input itself needs none: whatever it does not know is refused there.
+	Missing []string
+	Elem    *Shape // of a TList or TMap
 	// Class is the Java class that AWS names when it meets the wrong kind of
 	// collection.
 	Class string
@@ -43,6 +46,9 @@ type Shape struct {
 	Value bool
 
 	Required bool
+	// First marks the name of a table in the operations on tables: it is
+	// looked at before all constraints, and answered in words of its own.
+	First bool
 	// Min and Max bound a number's value or a length; HasMin says that Min
 	// counts, and Max counts if it is not 0.
 	Min, Max int
@@ -76,6 +82,17 @@ func (s *Shape) Check(operation string, n *Node) error {
 	}
 	if err := s.types(operation, n); err != nil {
 		return err
+	}
+	for _, m := range s.Members {
+		if !m.First {
+			continue
+		}
+		switch v := n.Get(m.Name); {
+		case v.Kind == Null:
+			return Validation("The parameter '%s' is required but was not present in the request", m.Name)
+		case len(v.Text) < 3 || len(v.Text) > m.Max:
+			return Validation("%s must be at least 3 characters long and at most %d characters long", m.Name, m.Max)
+		}
 	}
 	var faults []string
 	s.members(n, "", &faults)
@@ -137,8 +154,8 @@ func (s *Shape) types(path string, n *Node) error {
 			f := &n.Fields[i]
 			m := s.member(f.Name)
 			if m == nil {
-				if f.Value.Kind == Null {
-					continue
+				if f.Value.Kind == Null || s.Class != "" && !contains(s.Missing, f.Name) {
+					continue // AWS ignores members that it does not know
 				}
 				return NotImplemented(path + "." + f.Name)
 			}

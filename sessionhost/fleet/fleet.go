@@ -136,7 +136,8 @@ type sighting struct {
 
 type heard struct {
 	host  whatisup.Host
-	since time.Duration
+	first time.Duration // when it was seen first
+	since time.Duration // since when its counter has not changed
 }
 
 // New checks the configuration. Nothing runs until [Fleet.Run].
@@ -310,7 +311,11 @@ func (f *Fleet) read(ctx context.Context) (view, error) {
 	for _, h := range hosts {
 		listed[h.ID] = true
 		if was, ok := f.beats[h.ID]; !ok || was.host.Counter != h.Counter || was.host.Draining != h.Draining {
-			f.beats[h.ID] = heard{host: h, since: now}
+			first := now
+			if ok {
+				first = was.first
+			}
+			f.beats[h.ID] = heard{host: h, first: first, since: now}
 		}
 		if h.ID == f.host || now-f.beats[h.ID].since >= whatisup.HostSilent {
 			continue
@@ -425,7 +430,8 @@ func (f *Fleet) giveUp(v view, now time.Duration) {
 	above := mine - v.share
 	room := false
 	for _, h := range v.live {
-		if h != f.host && v.owned[h] < v.share {
+		// A host that has just come doesn't claim yet.
+		if h != f.host && v.owned[h] < v.share && now-f.beats[h].first >= f.timing.Settle+f.timing.Look {
 			room = true
 		}
 	}

@@ -235,3 +235,15 @@ func (f *fixture) create(key, name string) (path string, id whatisup.InstanceID)
 	w := into[whatisup.Wire](f.t, f.want(201, "", key, "POST", "/v1/instances", `{"name":"`+name+`"}`))
 	return "/v1/instances/" + string(w.ID), w.ID
 }
+
+// start2 is another function over the same tables.
+func start2(f *fixture, p whatisup.Peppers, l ...whatisup.RateLimit) string {
+	c := f.api.Config
+	c.Peppers = p
+	if len(l) > 0 {
+		c.Limits = l[0]
+	}
+	server := httptest.NewServer(httpapi.New(c).Handler())
+	f.t.Cleanup(server.Close)
+	return server.URL
+}

@@ -185,7 +185,8 @@ func checkError(resp *http.Response, got []byte) []string {
 	if !slices.Contains(whatisup.Codes(), e.Error.Code) || e.Error.Code.Status() != resp.StatusCode {
 		problems = append(problems, fmt.Sprintf("code %q with status %d", e.Error.Code, resp.StatusCode))
 	}
-	if e.Error.Message == "" || e.RequestID != resp.Header.Get("X-Request-Id") {
+	replayed := resp.Header.Get("Idempotency-Replayed") != "" // the body is the first answer's
+	if e.Error.Message == "" || e.RequestID != resp.Header.Get("X-Request-Id") && !replayed {
 		problems = append(problems, "message or request_id is wrong")
 	}
 	if retry := resp.StatusCode == 429 || resp.StatusCode == 503; retry && resp.Header.Get("Retry-After") == "" {

@@ -29,27 +29,27 @@ const annAddress, bobAddress = "491700001:0", "491700002:0"
 // fill gives a device something of everything.
 func fill(t *testing.T, h *host, d *store.Device) {
 	t.Helper()
-	ctx := t.Context()
 	index := make([]byte, 32)
-	_, err := d.PreKeys.GetOrGenPreKeys(ctx, 60)
-	err = errors.Join(err,
-		d.PreKeys.MarkPreKeysAsUploaded(ctx, 40),
-		d.Identities.PutIdentity(ctx, annAddress, [32]byte{1}),
-		d.Sessions.PutSession(ctx, annAddress, []byte("session of ann, no JSON")),
-		d.SenderKeys.PutSenderKey(ctx, "g@g.us", annAddress, []byte("sender key")),
-		d.AppStateKeys.PutAppStateSyncKey(ctx, []byte("id"), store.AppStateSyncKey{Data: []byte("data"), Timestamp: 5}),
-		d.AppState.PutAppStateVersion(ctx, "regular", 3, [128]byte{1}),
-		d.AppState.PutAppStateMutationMACs(ctx, "regular", 3, []store.AppStateMutationMAC{{IndexMAC: index, ValueMAC: index}}),
-		d.Contacts.PutContactName(ctx, ann, "Ann", "Ann A"),
-		d.ChatSettings.PutPinned(ctx, ann, true),
-		d.MsgSecrets.PutMessageSecret(ctx, ann, ann, "M1", []byte("message secret")),
-		d.PrivacyTokens.PutPrivacyTokens(ctx, store.PrivacyToken{User: ann, Token: []byte("token"), Timestamp: time.Unix(1000, 0)}),
-		d.NCTSalt.PutNCTSalt(ctx, []byte("salt")),
-		d.LIDs.PutLIDMapping(ctx, annL, ann),
-		d.EventBuffer.AddOutgoingEvent(ctx, ann, "O1", "wa", []byte("an outgoing text")),
-		d.EventBuffer.PutBufferedEvent(ctx, [32]byte{9}, []byte("an unhandled text"), time.Unix(2000, 0)),
-		d.EventBuffer.PutBufferedEvent(ctx, [32]byte{8}, junk1k, time.Unix(2000, 0)),
-		h.link.flush(ctx))
+	err := h.link.atomically(t.Context(), func(ctx context.Context, _ *txn) error { // one write: this is done often
+		_, err := d.PreKeys.GetOrGenPreKeys(ctx, 60)
+		return errors.Join(err,
+			d.PreKeys.MarkPreKeysAsUploaded(ctx, 40),
+			d.Identities.PutIdentity(ctx, annAddress, [32]byte{1}),
+			d.Sessions.PutSession(ctx, annAddress, []byte("session of ann, no JSON")),
+			d.SenderKeys.PutSenderKey(ctx, "g@g.us", annAddress, []byte("sender key")),
+			d.AppStateKeys.PutAppStateSyncKey(ctx, []byte("id"), store.AppStateSyncKey{Data: []byte("data"), Timestamp: 5}),
+			d.AppState.PutAppStateVersion(ctx, "regular", 3, [128]byte{1}),
+			d.AppState.PutAppStateMutationMACs(ctx, "regular", 3, []store.AppStateMutationMAC{{IndexMAC: index, ValueMAC: index}}),
+			d.Contacts.PutContactName(ctx, ann, "Ann", "Ann A"),
+			d.ChatSettings.PutPinned(ctx, ann, true),
+			d.MsgSecrets.PutMessageSecret(ctx, ann, ann, "M1", []byte("message secret")),
+			d.PrivacyTokens.PutPrivacyTokens(ctx, store.PrivacyToken{User: ann, Token: []byte("token"), Timestamp: time.Unix(1000, 0)}),
+			d.NCTSalt.PutNCTSalt(ctx, []byte("salt")),
+			d.LIDs.PutLIDMapping(ctx, annL, ann),
+			d.EventBuffer.AddOutgoingEvent(ctx, ann, "O1", "wa", []byte("an outgoing text")),
+			d.EventBuffer.PutBufferedEvent(ctx, [32]byte{9}, []byte("an unhandled text"), time.Unix(2000, 0)))
+	})
+	err = errors.Join(err, d.EventBuffer.PutBufferedEvent(t.Context(), [32]byte{8}, junk1k, time.Unix(2000, 0)))
 	if err != nil {
 		t.Fatal(err)
 	}

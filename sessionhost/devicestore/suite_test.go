@@ -19,7 +19,7 @@ import (
 // only; privacy tokens go with their link.
 func TestSameAsSQLStore(t *testing.T) {
 	t.Parallel()
-	runs, steps := 3, 500
+	runs, steps := 3, 300
 	if s, err := strconv.Atoi(os.Getenv("DEVICESTORE_STEPS")); err == nil {
 		steps = s
 	}
@@ -62,7 +62,7 @@ func TestSameAsSQLStore(t *testing.T) {
 				}
 			}
 			for _, op := range ops {
-				if counts[op.name] == 0 && steps >= 500 {
+				if counts[op.name] == 0 && steps >= 2000 {
 					t.Logf("%s did not happen", op.name)
 				}
 			}

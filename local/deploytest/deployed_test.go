@@ -20,7 +20,10 @@ func TestSystem(t *testing.T) {
 	s := start(t)
 	stop := s.startHost()
 	t.Run("samples", func(t *testing.T) { trySamples(t, s) })
+	t.Run("exercise", func(t *testing.T) { exercise(t, s) })
 	stop()
+	s.t = t
+	t.Run("permissions", func(t *testing.T) { checkPermissions(t, s) })
 	for _, odd := range s.recorder.odd {
 		t.Errorf("not understood: %s", odd)
 	}

@@ -26,6 +26,7 @@ var unset = map[string]map[string]string{
 		"DEVICES_TABLE": "only session hosts have business with auth state",
 	},
 	"qr": {
+		"EVENTS_TABLE":     "writes and reads no events",
 		"DEVICES_TABLE":    "only session hosts have business with auth state",
 		"EVENTS_URL":       "only the API's root tells it",
 		"EVENT_QUEUE_URLS": "sends no events",
@@ -42,10 +43,14 @@ var unset = map[string]map[string]string{
 	"sandbox": {
 		"DEVICES_TABLE":    "only session hosts have business with auth state",
 		"EVENTS_TABLE":     "writes and reads no events",
+		"FLEET_TABLE":      "the answer tells whether there is a session host",
 		"EVENTS_URL":       "only the API's root tells it",
 		"EVENT_QUEUE_URLS": "sends no events",
 	},
 	"events": {
+		"INSTANCES_TABLE":      "the log outlives its instances, and needs none of them",
+		"PAIRINGS_TABLE":       "shows events, not codes",
+		"FLEET_TABLE":          "nothing here depends on a session host",
 		"DEVICES_TABLE":        "only session hosts have business with auth state",
 		"EVENTS_URL":           "only the API's root tells it",
 		"EVENT_QUEUE_URLS":     "sends no events",

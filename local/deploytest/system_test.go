@@ -57,7 +57,11 @@ type system struct {
 	output   *lines
 }
 
-const pepper = "1:c2l4dGVlbiBieXRlcyBvciBtb3Jl"
+// What a deployment has in the middle of a change of its pepper.
+const (
+	oldPepper = "1:YW4gb2xkZXIgcGVwcGVyLCBsb25nIGVub3VnaA=="
+	pepper    = "2:c2l4dGVlbiBieXRlcyBvciBtb3Jl"
+)
 
 // start brings the system up. Everything ends with the test.
 func start(t *testing.T) *system {
@@ -159,8 +163,7 @@ func listen(t *testing.T) net.Listener {
 func (s *system) makeTablesAndQueues() {
 	s.t.Helper()
 	ctx := s.t.Context()
-	db := dynamodb.NewFromConfig(s.config)
-	if err := dynamo.Local().Create(ctx, db); err != nil {
+	if err := dynamo.Local().Create(ctx, dynamodb.NewFromConfig(s.config)); err != nil {
 		s.t.Fatal(err)
 	}
 	urls, err := queue.Local().Create(ctx, sqs.NewFromConfig(s.config), whatisup.DefaultShardCount)
@@ -177,7 +180,7 @@ func (s *system) makeTablesAndQueues() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.made, err = operator.New(dynamo.New(dynamo.Config{Client: db, Tables: dynamo.Local()}), peppers).MakeCustomer(ctx, "acme")
+	s.made, err = s.operator(peppers).MakeCustomer(ctx, "acme")
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -198,7 +201,7 @@ func (s *system) variables(program string, written map[string]any) []string {
 	for name, v := range written {
 		text := fmt.Sprint(v)
 		if name == "PEPPER" {
-			text = pepper
+			text = oldPepper + "," + pepper
 		}
 		env = append(env, name+"="+strings.Replace(text, deployedPrefix, prefix, 1))
 	}
@@ -329,6 +332,7 @@ func (s *system) call(method, path, body string, headers ...string) answer {
 		s.t.Fatal(err)
 	}
 	r.Header.Set("Authorization", "Bearer "+s.made.TestKey)
+	r.Header.Set("Accept", "application/json")
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}

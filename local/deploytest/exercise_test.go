@@ -1,0 +1,183 @@
+package deploytest
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/google/uuid"
+
+	"whatisup/shared/dynamo"
+	"whatisup/shared/operator"
+	"whatisup/shared/whatisup"
+)
+
+// exercise takes the system along the ways that the samples don't go, so that
+// what is recorded is what the programs do in all their lives and not only on
+// good days.
+func exercise(t *testing.T, s *system) {
+	s.t = t
+	large := `{"name":"large","metadata":{"text":"` + strings.Repeat("x", 4000) + `"}}`
+
+	// The API: large metadata, conditions, pages, repetition, bound keys.
+	once := []string{"Idempotency-Key", "exercise-1"}
+	first := s.must(201, "POST", "/v1/instances", large, once...)
+	id := first.body["id"].(string)
+	if s.must(201, "POST", "/v1/instances", large, once...).header.Get("Idempotency-Replayed") != "true" {
+		t.Error("a repetition was carried out")
+	}
+	s.must(409, "POST", "/v1/instances", `{"name":"other"}`, once...)
+	s.must(400, "POST", "/v1/instances", `{"name":""}`, "Idempotency-Key", "exercise-2")
+	s.must(200, "GET", "/v1/instances/"+id, "")
+	s.must(200, "PATCH", "/v1/instances/"+id, large, "If-Match", first.header.Get("ETag"))
+	s.must(200, "PATCH", "/v1/instances/"+id, `{"metadata":{}}`)
+	s.must(200, "PATCH", "/v1/instances/"+id, large)
+	s.must(200, "GET", "/v1/instances?limit=1", "")
+	bound := s.must(201, "POST", "/v1/api-keys", `{"name":"bound","instance_id":"`+id+`"}`, "Idempotency-Key", "exercise-3").body["id"].(string)
+	s.must(201, "POST", "/v1/api-keys", `{"name":"bound","instance_id":"`+id+`"}`, "Idempotency-Key", "exercise-3")
+	s.must(400, "POST", "/v1/api-keys", `{"name":""}`, "Idempotency-Key", "exercise-4")
+
+	// Pairing, with a stream open beside it, and messages.
+	stop := s.stream()
+	s.must(200, "GET", "/v1/instances/"+id+"/qr", "", "Accept", "image/png")
+	s.must(204, "POST", "/v1/sandbox/instances/"+id+"/scan", "", "Idempotency-Key", "exercise-5")
+	s.reach(id, "connected")
+	for i := range 3 {
+		s.must(202, "POST", "/v1/sandbox/instances/"+id+"/messages", fmt.Sprintf(`{"from":"1555010000%d","text":"hello"}`, i), "Idempotency-Key", fmt.Sprint("message-", i))
+	}
+	s.eventually("three messages in the log", func() bool {
+		return strings.Count(s.must(200, "GET", "/v1/events?events=message.received", "").text, `"message.received"`) >= 3
+	})
+	stop()
+	s.must(409, "GET", "/v1/instances/"+id+"/qr", "")
+	s.must(409, "POST", "/v1/instances/"+id+"/pair-code", `{"phone_number":"15550100009"}`, "Idempotency-Key", "exercise-6")
+	s.must(202, "POST", "/v1/instances/"+id+"/logout", "", "Idempotency-Key", "exercise-7")
+	s.must(200, "POST", "/v1/instances/"+id+"/pair-code", `{"phone_number":"15550100009"}`, "Idempotency-Key", "exercise-8")
+	s.must(202, "POST", "/v1/instances/"+id+"/logout", "")
+	s.must(202, "POST", "/v1/instances/"+id+"/connect", "", "Idempotency-Key", "exercise-9")
+	s.must(409, "POST", "/v1/sandbox/instances/"+id+"/unlink", "", "Idempotency-Key", "exercise-10")
+
+	// Commands from the queue.
+	queued := s.command("create", "")
+	s.eventually("the instance of the queue", func() bool {
+		text := s.must(200, "GET", "/v1/events?events=instance.created", "").text
+		return strings.Contains(text, queued)
+	})
+	second := s.create()
+	s.connect(second)
+	s.command("disconnect", second)
+	s.reach(second, "disconnected")
+	s.command("connect", second)
+	s.reach(second, "connected")
+	s.command("logout", second)
+	s.reach(second, "pending")
+	s.must(201, "POST", "/v1/api-keys", `{"name":"bound","instance_id":"`+second+`"}`)
+	s.command("delete", second)
+	s.eventually("the queue's delete", func() bool { return s.call("GET", "/v1/instances/"+second, "").status == 404 })
+	refused := s.command("connect", second)
+	s.eventually("the refusal", func() bool {
+		return strings.Contains(s.must(200, "GET", "/v1/events?events=command.refused", "").text, refused)
+	})
+
+	// A key made with another pepper, and the end of everything.
+	s.useNewPepper()
+	s.must(204, "DELETE", "/v1/instances/"+id, "", "Idempotency-Key", "ignored")
+	s.must(404, "DELETE", "/v1/api-keys/"+bound, "")
+	s.eventually("nothing left of what was deleted", func() bool { return s.wiped(id) && s.wiped(second) })
+}
+
+// stream opens the event stream and reads until something has come.
+func (s *system) stream() (stop func()) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(s.t.Context())
+	r, err := http.NewRequestWithContext(ctx, "GET", s.api+"/v1/events", nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+s.made.TestKey)
+	r.Header.Set("Accept", "text/event-stream")
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if response.StatusCode != 200 {
+		s.t.Fatalf("stream: %s", response.Status)
+	}
+	came := make(chan struct{})
+	go func() {
+		defer close(came)
+		for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+			if strings.HasPrefix(lines.Text(), "data:") {
+				return
+			}
+		}
+	}()
+	return func() {
+		s.t.Helper()
+		select {
+		case <-came:
+		case <-time.After(30 * time.Second):
+			s.t.Error("nothing came on the stream")
+		}
+		cancel()
+		response.Body.Close()
+		<-came
+	}
+}
+
+// command sends a command over the integration queue and returns its id.
+func (s *system) command(name, instance string) string {
+	s.t.Helper()
+	id := uuid.Must(uuid.NewV7()).String()
+	body := map[string]any{"command_id": id, "command": name, "customer_id": s.made.Customer, "mode": "test"}
+	if instance != "" {
+		body["instance_id"] = instance
+	} else {
+		body["name"] = "queued"
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	_, err = sqs.NewFromConfig(s.config).SendMessage(s.t.Context(), &sqs.SendMessageInput{
+		QueueUrl: sdk.String(s.known["IntegrationCommands"].(string)), MessageBody: sdk.String(string(text)),
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return id
+}
+
+// useNewPepper goes on with a customer's key that an earlier pepper hashed.
+func (s *system) useNewPepper() {
+	s.t.Helper()
+	old, err := whatisup.ParsePeppers(oldPepper)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	o := s.operator(old)
+	_, text, err := o.MakeKey(s.t.Context(), s.made.Customer, whatisup.Test, "old")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.made.TestKey = text
+	s.must(200, "GET", "/v1/limits", "")
+}
+
+func (s *system) operator(p whatisup.Peppers) *operator.Operator {
+	return operator.New(dynamo.New(dynamo.Config{Client: dynamodb.NewFromConfig(s.config), Tables: dynamo.Local()}), p)
+}
+
+func (s *system) wiped(id string) bool {
+	s.t.Helper()
+	var out strings.Builder
+	return s.operator(nil).Run(s.t.Context(), []string{"wiped", string(s.made.Customer), id}, &out) == nil
+}

@@ -1,0 +1,226 @@
+package deploytest
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"whatisup/local/gateway/template"
+	"whatisup/sessionhost/fleet"
+)
+
+// unused are permissions that a recorded run can't show the use of, with the
+// reason for giving them all the same.
+var unused = map[string]map[string]string{
+	"sessionhost": {
+		"dynamodb:GetItem on table/whatisup-fleet":                           "a lease is read when another connection took a link, and before one of its own name is taken over",
+		"sqs:ChangeMessageVisibility on queue/whatisup-commands-test-*.fifo": "only a message that is held when a host drains is given back, or one that takes long",
+	},
+	"integration": {
+		"sqs:GetQueueAttributes on queue/whatisup-integration-commands": "Lambda looks at the queue with the function's role",
+	},
+}
+
+// grant is a statement of a policy: what it allows, in the recorder's words.
+// Resources may hold stars.
+type grant struct {
+	actions, resources []string
+}
+
+func (g grant) allows(c call) bool {
+	return slices.Contains(g.actions, c.action) && slices.ContainsFunc(g.resources, func(pattern string) bool {
+		ok, err := path.Match(pattern, c.resource)
+		// A star in IAM also crosses slashes, but none of ours has to.
+		return err == nil && ok
+	})
+}
+
+// checkPermissions holds what each program did against what its role allows:
+// everything that it did is allowed, and everything that is allowed was done.
+func checkPermissions(t *testing.T, s *system) {
+	roles := make(map[string][]grant)
+	for _, f := range functions(t, s.template) {
+		roles[f.Name] = policies(t, s, s.template.Resources[f.Resource].Properties["Policies"], "")
+	}
+	roles["sessionhost"] = append(policies(t, s, s.template.Resources["SandboxHostRole"].Properties["Policies"], "PolicyDocument"), keyGrants(t, s, "SandboxHostRole")...)
+	for program, grants := range roles {
+		did := s.recorder.of(program)
+		if len(did) == 0 {
+			t.Errorf("%s did nothing", program)
+		}
+		for _, c := range did {
+			if !slices.ContainsFunc(grants, func(g grant) bool { return g.allows(c) }) {
+				t.Errorf("%s does %s, and may not", program, c)
+			}
+		}
+		for _, g := range grants {
+			for _, action := range g.actions {
+				for _, resource := range g.resources {
+					one := grant{[]string{action}, []string{resource}}
+					_, excused := unused[program][call{action, resource}.String()]
+					used := slices.ContainsFunc(did, one.allows)
+					if !used && !excused {
+						t.Errorf("%s may do %s, and never does", program, call{action, resource})
+					}
+					if used && excused {
+						t.Errorf("%s does %s, so it needs no excuse", program, call{action, resource})
+					}
+				}
+			}
+		}
+	}
+}
+
+// policies reads inline policies; document names the member that holds the
+// document, empty if each policy is one.
+func policies(t *testing.T, s *system, written any, document string) []grant {
+	t.Helper()
+	var grants []grant
+	for _, p := range resolve(t, s.template, written, s.known).([]any) {
+		policy := p.(map[string]any)
+		if document != "" {
+			policy = policy[document].(map[string]any)
+		}
+		for _, statement := range policy["Statement"].([]any) {
+			st := statement.(map[string]any)
+			if st["Effect"] != "Allow" {
+				t.Errorf("a statement that does not allow: %v", st)
+			}
+			g := grant{actions: texts(st["Action"])}
+			for _, arn := range texts(st["Resource"]) {
+				g.resources = append(g.resources, resourceOf(t, arn))
+			}
+			grants = append(grants, g)
+		}
+	}
+	return grants
+}
+
+func texts(v any) []string {
+	if list, ok := v.([]any); ok {
+		var all []string
+		for _, e := range list {
+			all = append(all, fmt.Sprint(e))
+		}
+		return all
+	}
+	return []string{fmt.Sprint(v)}
+}
+
+func resourceOf(t *testing.T, arn string) string {
+	t.Helper()
+	parts := strings.SplitN(arn, ":", 6)
+	if len(parts) != 6 || parts[4] != "123456789012" {
+		t.Fatalf("%q allows more than this account's own", arn)
+	}
+	switch parts[2] {
+	case "dynamodb":
+		return parts[5]
+	case "sqs":
+		return "queue/" + parts[5]
+	}
+	t.Fatalf("no resource known as %q", arn)
+	return ""
+}
+
+// keyGrants are what the auth key's own policy allows a role. No other policy
+// names that key.
+func keyGrants(t *testing.T, s *system, role string) []grant {
+	t.Helper()
+	var grants []grant
+	p := resolve(t, s.template, s.template.Resources["AuthKey"].Properties["KeyPolicy"], s.known).(map[string]any)
+	for _, statement := range p["Statement"].([]any) {
+		st := statement.(map[string]any)
+		principals := texts(st["Principal"].(map[string]any)["AWS"])
+		actions := texts(st["Action"])
+		if slices.Contains(principals, fmt.Sprint(s.known[role+".Arn"])) {
+			grants = append(grants, grant{actions, []string{"key"}})
+			continue
+		}
+		for _, a := range actions {
+			if a == "kms:*" || strings.HasPrefix(a, "kms:Decrypt") || strings.HasPrefix(a, "kms:GenerateDataKey") || strings.HasPrefix(a, "kms:ReEncrypt") {
+				t.Errorf("%v may use the auth key: %s", principals, a)
+			}
+		}
+	}
+	return grants
+}
+
+// TestHostRoles holds that the hosts of both modes may do the same, each on the
+// queues of its own mode.
+func TestHostRoles(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	known := values(t, d, nil)
+	role := func(name string) string {
+		return fmt.Sprint(resolve(t, d, d.Resources[name].Properties["Policies"], known))
+	}
+	live, sandbox := role("LiveHostRole"), role("SandboxHostRole")
+	if got := strings.ReplaceAll(sandbox, "-commands-test-", "-commands-live-"); got != live || sandbox == live {
+		t.Errorf("the roles differ in more than the mode:\n%s\n%s", live, sandbox)
+	}
+}
+
+// TestAuthKey holds that data keys are only to be had with the names of whom
+// they are for.
+func TestAuthKey(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	p := resolve(t, d, d.Resources["AuthKey"].Properties["KeyPolicy"], values(t, d, nil)).(map[string]any)
+	for _, statement := range p["Statement"].([]any) {
+		st := statement.(map[string]any)
+		if st["Sid"] != "SessionHosts" {
+			continue
+		}
+		null := st["Condition"].(map[string]any)["Null"].(map[string]any)
+		for _, name := range []string{"customer_id", "instance_id"} {
+			if null["kms:EncryptionContext:"+name] != "false" {
+				t.Errorf("the key works without %s", name)
+			}
+		}
+		return
+	}
+	t.Error("nobody may use the auth key")
+}
+
+// TestStopTimeout holds that ECS waits longer than a drain lasts.
+func TestStopTimeout(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	known := values(t, d, map[string]any{"HostImageUri": "image", "Sandbox": "true"})
+	for _, task := range []string{"LiveHostTask", "SandboxHostTask"} {
+		for _, c := range hostContainers(t, d, task, known) {
+			checkStop(t, task, c)
+		}
+	}
+}
+
+func hostContainers(t *testing.T, d *template.Template, task string, known template.Values) []map[string]any {
+	t.Helper()
+	var found []map[string]any
+	for _, c := range resolve(t, d, d.Resources[task].Properties["ContainerDefinitions"], known).([]any) {
+		if c := c.(map[string]any); c["Name"] == "sessionhost" {
+			found = append(found, c)
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("%s has %d session hosts, want 1", task, len(found))
+	}
+	return found
+}
+
+func checkStop(t *testing.T, task string, c map[string]any) {
+	t.Helper()
+	// What can't be interrupted is waited for after the drain, not for long.
+	const after = 30 * time.Second
+	stop := time.Duration(c["StopTimeout"].(int)) * time.Second
+	if drain := fleet.Default().Drain; stop < drain+after {
+		t.Errorf("%s: killed after %v, a drain takes %v and up to %v more", task, stop, drain, after)
+	}
+	if stop > 120*time.Second {
+		t.Errorf("%s: ECS takes no StopTimeout over 120 s", task)
+	}
+}

@@ -238,11 +238,17 @@ func (f *fixture) create(key, name string) (path string, id whatisup.InstanceID)
 
 // start2 is another function over the same tables.
 func start2(f *fixture, p whatisup.Peppers, l ...whatisup.RateLimit) string {
+	return startWith(f, func(c *httpapi.Config) {
+		c.Peppers = p
+		if len(l) > 0 {
+			c.Limits = l[0]
+		}
+	})
+}
+
+func startWith(f *fixture, change func(*httpapi.Config)) string {
 	c := f.api.Config
-	c.Peppers = p
-	if len(l) > 0 {
-		c.Limits = l[0]
-	}
+	change(&c)
 	server := httptest.NewServer(httpapi.New(c).Handler())
 	f.t.Cleanup(server.Close)
 	return server.URL

@@ -95,13 +95,15 @@ type runningHost struct {
 
 func (w *world) host(id string) *runningHost { return w.hostWith(w.config(id)) }
 
-func (w *world) hostWith(cfg Config) *runningHost {
+func (w *world) hostWith(cfg Config) *runningHost { return w.hostOn(cfg, w.aws.Config) }
+
+func (w *world) hostOn(cfg Config, conf aws.Config) *runningHost {
 	w.t.Helper()
 	var out io.Writer = io.Discard
 	if os.Getenv("HOST_TEST_LOG") != "" {
 		out = os.Stderr
 	}
-	h, err := New(cfg, w.aws.Config, slog.New(slog.NewTextHandler(out, nil)))
+	h, err := New(cfg, conf, slog.New(slog.NewTextHandler(out, nil)))
 	if err != nil {
 		w.t.Fatal(err)
 	}

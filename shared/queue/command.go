@@ -71,7 +71,7 @@ func (c *Commands) Poll(ctx context.Context, m whatisup.Mode, s whatisup.Shard, 
 	out, err := c.client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 		QueueUrl:            c.url(m, s),
 		MaxNumberOfMessages: 10,
-		WaitTimeSeconds:     int32(wait / time.Second),
+		WaitTimeSeconds:     max(int32(wait/time.Second), 1), // 0 would mean the queue's own
 		VisibilityTimeout:   int32(Visibility / time.Second),
 		MessageSystemAttributeNames: []types.MessageSystemAttributeName{
 			types.MessageSystemAttributeNameSentTimestamp, types.MessageSystemAttributeNameApproximateReceiveCount,

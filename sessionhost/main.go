@@ -21,6 +21,7 @@ import (
 	"syscall"
 
 	"github.com/aws/aws-sdk-go-v2/config"
+	_ "golang.org/x/crypto/x509roots/fallback" // the image has no certificate files
 
 	"whatisup/sessionhost/host"
 )

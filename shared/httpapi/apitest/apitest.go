@@ -67,7 +67,7 @@ type transport struct {
 }
 
 // refused are the statuses that say that the request itself was wrong.
-var refused = []int{400, 401, 404, 405, 413, 415}
+var refused = []int{400, 401, 403, 404, 405, 413, 415, 429}
 
 func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	var sent []byte
@@ -92,7 +92,7 @@ func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if problems := Check(r, sent, resp, got); len(problems) > 0 {
-		tr.t.Errorf("%s %s answered %d, which openapi.json doesn't allow:\n%s\nbody: %.2000s",
+		tr.t.Errorf("%s %s answered %d, which openapi.json doesn't allow:\n%s\nbody: %.500s",
 			r.Method, r.URL, resp.StatusCode, strings.Join(problems, "\n"), got)
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(got))

@@ -1,10 +1,13 @@
 package whatsapp
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/cipher"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strconv"
 	"sync"
@@ -31,8 +34,7 @@ type Connection struct {
 	JID      types.JID // empty before login
 }
 
-// conn is one WebSocket. Its reading side is the goroutine of the HTTP handler;
-// its writing side is a goroutine that exists only while there is something to
+// conn is one WebSocket. Its reading side is one goroutine; its writing side is a goroutine that exists only while there is something to
 // write, so that an idle connection has one goroutine.
 type conn struct {
 	s        *Server
@@ -109,7 +111,7 @@ func (s *Server) serveChat(w http.ResponseWriter, r *http.Request) {
 		refuseConnection(w)
 		return
 	}
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+	ws, err := websocket.Accept(smallBuffers{w}, r, &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // the origin is WhatsApp's, whatever our name is
 		CompressionMode:    websocket.CompressionDisabled,
 	})
@@ -123,9 +125,33 @@ func (s *Server) serveChat(w http.ResponseWriter, r *http.Request) {
 		_ = ws.CloseNow()
 		return
 	}
-	defer s.leave(c)
-	err = c.serve()
-	c.close(reasonOf(err))
+	if err = c.open(); err != nil {
+		c.close(reasonOf(err))
+		s.leave(c)
+		return
+	}
+	// From here on the connection needs a small stack and nothing of the request.
+	go func() {
+		defer s.leave(c)
+		c.close(reasonOf(c.listen()))
+	}()
+}
+
+// smallBuffers takes the HTTP server's buffers from a connection and gives it
+// small ones: there are thousands, and they are idle.
+type smallBuffers struct{ http.ResponseWriter }
+
+const connBuffer = 512
+
+func (w smallBuffers) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	raw, buffers, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	early, _ := buffers.Reader.Peek(buffers.Reader.Buffered())
+	reader := bufio.NewReaderSize(bytes.NewReader(bytes.Clone(early)), max(connBuffer, len(early)))
+	_, _ = reader.Peek(len(early)) // so that it is found where it was: buffered
+	return raw, bufio.NewReadWriter(reader, bufio.NewWriterSize(raw, connBuffer)), nil
 }
 
 // refuseConnection ends a connection before the upgrade as a network would,
@@ -188,13 +214,16 @@ func (c *conn) close(why string) {
 	})
 }
 
+var errEnded = errors.New("ended")
+
 var errTransport = errors.New("a frame cannot be decrypted")
 
-func (c *conn) serve() error {
+// open shakes hands and admits the client.
+func (c *conn) open() error {
 	s := c.s
 	if d, ok := s.take(kindSlowHandshake, c); ok {
 		if !c.pause(time.Duration(d.Millis) * time.Millisecond) {
-			return nil
+			return errEnded
 		}
 	}
 	if s.meets(kindSilent, c) != nil {
@@ -222,9 +251,12 @@ func (c *conn) serve() error {
 	deadline.Stop()
 	c.in.limit = maxFrame
 	c.read, c.out.aead = shaken.read, shaken.write
-	if err = c.admit(shaken); err != nil {
-		return err
-	}
+	return c.admit(shaken)
+}
+
+// listen takes the client's stanzas until the connection ends.
+func (c *conn) listen() error {
+	s := c.s
 	for {
 		node, err := c.readStanza()
 		if err != nil {

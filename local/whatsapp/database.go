@@ -26,7 +26,7 @@ var (
 	bucketMeta     = []byte("meta")
 	bucketNumbers  = []byte("numbers")  // world, number -> numberRecord
 	bucketDevices  = []byte("devices")  // world, device -> deviceRecord
-	bucketPreKeys  = []byte("prekeys")  // world, device, id -> public key
+	bucketPreKeys  = []byte("prekeys")  // world, device, row -> one-time keys
 	bucketSessions = []byte("sessions") // world, device, number of the phone -> Signal session
 	bucketQueue    = []byte("queue")    // world, device, position -> queued
 )

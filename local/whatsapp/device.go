@@ -145,9 +145,11 @@ func (s *Server) loadDevices() error {
 			if _, err := getJSON(devices, key, &d.deviceRecord); err != nil {
 				return fmt.Errorf("read a linked device: %w", err)
 			}
-			if err := under(tx.Bucket(bucketPreKeys), d.name().key(), func(_, _ []byte) error { d.preKeys++; return nil }); err != nil {
+			keys, err := storedPreKeys(tx.Bucket(bucketPreKeys), d.name().key())
+			if err != nil {
 				return err
 			}
+			d.preKeys = len(keys)
 			if err := d.loadQueue(tx); err != nil {
 				return err
 			}

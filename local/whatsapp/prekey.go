@@ -5,6 +5,7 @@ import (
 	"crypto/sha1"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strconv"
 
 	"go.etcd.io/bbolt"
@@ -21,7 +22,45 @@ const (
 
 var errBadKeys = errors.New("malformed keys")
 
-func preKeyID(id []byte) string { return string(id) } // three bytes, at the end of a database key
+// preKey is the public half of a one-time key. They are stored in the order
+// they came in, a number of them to a row, and used up in that order.
+type preKey struct {
+	id     [3]byte
+	public [32]byte
+}
+
+const (
+	preKeySize    = 3 + 32
+	preKeysPerRow = 50
+)
+
+func storedPreKeys(bucket *bbolt.Bucket, prefix []byte) (out []preKey, err error) {
+	err = under(bucket, prefix, func(_, row []byte) error {
+		for ; len(row) >= preKeySize; row = row[preKeySize:] {
+			out = append(out, preKey{[3]byte(row[:3]), [32]byte(row[3:preKeySize])})
+		}
+		return nil
+	})
+	return out, err
+}
+
+func storePreKeys(bucket *bbolt.Bucket, prefix []byte, keys []preKey) error {
+	if err := deleteUnder(bucket, prefix); err != nil {
+		return err
+	}
+	row := uint64(0)
+	for chunk := range slices.Chunk(keys, preKeysPerRow) {
+		value := make([]byte, 0, len(chunk)*preKeySize)
+		for _, key := range chunk {
+			value = append(append(value, key.id[:]...), key.public[:]...)
+		}
+		if err := bucket.Put(append(bytes.Clone(prefix), order64(row)...), value); err != nil {
+			return err
+		}
+		row++
+	}
+	return nil
+}
 
 func (s *Server) preKeyCount(d *device) Node {
 	s.mu.Lock()
@@ -40,29 +79,40 @@ func (s *Server) uploadPreKeys(d *device, q *Node) Node {
 		return iqError(q, 406, "not-acceptable")
 	}
 	skey, _ := child(q, "skey")
-	added := 0
+	count := 0
 	err := s.db.bolt.Update(func(tx *bbolt.Tx) error {
-		added = 0
 		if skey != nil {
 			if err := s.putSignedKey(tx, d, skey); err != nil {
 				return err
 			}
 		}
-		bucket := tx.Bucket(bucketPreKeys)
+		bucket, prefix := tx.Bucket(bucketPreKeys), d.name().key()
+		stored, err := storedPreKeys(bucket, prefix)
+		if err != nil {
+			return err
+		}
+		at := make(map[[3]byte]int, len(stored)+len(keys))
+		for i, key := range stored {
+			at[key.id] = i
+		}
 		for i := range keys {
 			id, value := content(&keys[i], "id"), content(&keys[i], "value")
 			if keys[i].Tag != "key" || len(id) != 3 || len(value) != 32 {
 				return errBadKeys
 			}
-			key := append(d.name().key(), preKeyID(id)...)
-			if bucket.Get(key) == nil {
-				added++
+			key := preKey{[3]byte(id), [32]byte(value)}
+			if known, ok := at[key.id]; ok {
+				stored[known] = key // sent again, because our answer was lost
+				continue
 			}
-			if err := bucket.Put(key, value); err != nil {
-				return err
-			}
+			at[key.id] = len(stored)
+			stored = append(stored, key)
 		}
-		return nil
+		if len(stored) > maxPreKeys {
+			return errBadKeys
+		}
+		count = len(stored)
+		return storePreKeys(bucket, prefix, stored)
 	})
 	switch {
 	case errors.Is(err, errBadKeys):
@@ -72,7 +122,7 @@ func (s *Server) uploadPreKeys(d *device, q *Node) Node {
 		return iqError(q, 500, "internal-server-error")
 	}
 	s.mu.Lock()
-	d.preKeys += added
+	d.preKeys = count
 	s.mu.Unlock()
 	return result(q)
 }
@@ -84,7 +134,7 @@ func (s *Server) putSignedKey(tx *bbolt.Tx, d *device, skey *Node) error {
 	}
 	s.mu.Lock()
 	d.SignedKeyID = binary.BigEndian.Uint32(append([]byte{0}, id...))
-	d.SignedKey, d.SignedKeySig = value, signature
+	d.SignedKey, d.SignedKeySig = bytes.Clone(value), bytes.Clone(signature) // not the whole stanza
 	record := d.deviceRecord
 	s.mu.Unlock()
 	return putJSON(tx.Bucket(bucketDevices), record.name().key(), record)
@@ -117,12 +167,12 @@ func (s *Server) preKeyDigest(d *device, q *Node) Node {
 	s.mu.Unlock()
 	var ids []Node
 	err := s.db.bolt.View(func(tx *bbolt.Tx) error {
-		prefix := d.name().key()
-		return under(tx.Bucket(bucketPreKeys), prefix, func(key, value []byte) error {
-			ids = append(ids, Node{Tag: "id", Content: append([]byte(nil), key[len(prefix):]...)})
-			hash.Write(value)
-			return nil
-		})
+		stored, err := storedPreKeys(tx.Bucket(bucketPreKeys), d.name().key())
+		for _, key := range stored {
+			ids = append(ids, Node{Tag: "id", Content: bytes.Clone(key.id[:])})
+			hash.Write(key.public[:])
+		}
+		return err
 	})
 	if err != nil {
 		return iqError(q, 500, "internal-server-error")
@@ -160,14 +210,17 @@ func (s *Server) takePreKey(name deviceName) (d *device, id uint32, public []byt
 	}
 	err = s.db.bolt.Update(func(tx *bbolt.Tx) error {
 		bucket, prefix := tx.Bucket(bucketPreKeys), name.key()
-		cursor := bucket.Cursor()
-		key, value := cursor.Seek(prefix)
-		if key == nil || !bytes.HasPrefix(key, prefix) {
+		row, keys := bucket.Cursor().Seek(prefix)
+		if row == nil || !bytes.HasPrefix(row, prefix) || len(keys) < preKeySize {
 			return nil
 		}
-		id = binary.BigEndian.Uint32(append([]byte{0}, key[len(prefix):]...))
-		public = bytes.Clone(value)
-		return cursor.Delete()
+		id = binary.BigEndian.Uint32(append([]byte{0}, keys[:3]...))
+		public = bytes.Clone(keys[3:preKeySize])
+		row, rest := bytes.Clone(row), bytes.Clone(keys[preKeySize:])
+		if len(rest) == 0 {
+			return bucket.Delete(row)
+		}
+		return bucket.Put(row, rest)
 	})
 	if err != nil || public == nil {
 		return d, 0, nil, err

@@ -1,5 +1,5 @@
 // Dialogs: the browser's own, which keep the focus inside and give it back.
-import { act, h, set, uniqueId } from "/dashboard/dom.js";
+import { act, alert, button, field, h, set, uniqueId } from "/dashboard/dom.js";
 import { explain, t } from "/dashboard/strings.js";
 
 // openDialog shows a dialog and resolves when it is closed. Actions are
@@ -8,9 +8,9 @@ import { explain, t } from "/dashboard/strings.js";
 // nothing.
 export function openDialog({ title, body, actions, focus }) {
   const titleId = uniqueId("dialog");
-  const problem = h("p", { class: "problem", role: "alert" });
+  const problem = alert();
   return new Promise((resolve) => {
-    const cancel = h("button", { type: "button", class: "quiet", click: () => dialog.close() }, t("dialog.cancel"));
+    const cancel = button("quiet", t("dialog.cancel"), () => dialog.close());
     const buttons = actions.map(({ label, kind, run }, n) => h("button", {
       type: n === 0 && focus ? "submit" : "button", class: kind,
       click: (e) => {
@@ -36,4 +36,10 @@ export function openDialog({ title, body, actions, focus }) {
     dialog.showModal();
     (focus ?? cancel).focus();
   });
+}
+
+// nameField is the field for an instance's name.
+export function nameField(value = "") {
+  const input = h("input", { id: uniqueId("name"), required: "", maxlength: "200", autocomplete: "off", value });
+  return { input, element: field(t("create.name"), input, h("p", { class: "hint" }, t("create.hint"))) };
 }

@@ -18,6 +18,20 @@ export function h(tag, props, ...children) {
   return element;
 }
 
+// button, field and alert are the parts that every form has: a button of a kind,
+// an input under its label, and where it says what went wrong.
+export function button(kind, label, click) {
+  return h("button", { type: "button", class: kind, click }, label);
+}
+
+export function field(label, input, ...more) {
+  return h("div", { class: "field" }, h("label", { htmlFor: input.id }, label), input, ...more);
+}
+
+export function alert(text = "") {
+  return h("p", { class: "problem", role: "alert" }, text);
+}
+
 const svgNamespace = "http://www.w3.org/2000/svg";
 
 // icon draws one of the page's few line icons; it says nothing to a reader of

@@ -1,6 +1,6 @@
 // One instance: what it is, what can be done about it.
-import { act, h, icon, icons, set, uniqueId } from "/dashboard/dom.js";
-import { openDialog } from "/dashboard/dialog.js";
+import { act, alert, button, h, icon, icons, set, uniqueId } from "/dashboard/dom.js";
+import { nameField, openDialog } from "/dashboard/dialog.js";
 import { badge } from "/dashboard/list.js";
 import { Log } from "/dashboard/log.js";
 import { hasNoLink, Pairing } from "/dashboard/pairing.js";
@@ -17,32 +17,29 @@ export class Detail {
     this.#store = store;
     this.#id = id;
     const title = uniqueId("detail");
-    const button = (label, kind, click) => h("button", { type: "button", class: kind, click }, label);
 
     this.heading = h("h2", { id: title, tabindex: "-1" });
-    this.rename = button(t("detail.rename"), "quiet", () => this.#rename());
+    this.rename = button("quiet", t("detail.rename"), () => this.#rename());
     this.badge = badge();
     this.since = h("span", { class: "since" });
     this.sentence = h("p", { class: "sentence" });
-    this.problem = h("p", { class: "problem", role: "alert" });
+    this.problem = alert();
 
-    this.connect = button(t("detail.connect"), "primary", (e) => this.#do(e.currentTarget, "connect"));
-    this.disconnect = button(t("detail.disconnect"), "", (e) => this.#do(e.currentTarget, "disconnect"));
-    this.logout = button(t("detail.logout"), "", () => this.#logout());
-    this.delete = button(t("detail.delete"), "danger", () => this.#delete());
+    this.connect = button("primary", t("detail.connect"), (e) => this.#do(e.currentTarget, "connect"));
+    this.disconnect = button("", t("detail.disconnect"), (e) => this.#do(e.currentTarget, "disconnect"));
+    this.logout = button("", t("detail.logout"), () => this.#logout());
+    this.delete = button("danger", t("detail.delete"), () => this.#delete());
 
-    this.number = h("bdi");
+    this.number = h("bdi", { class: "number" });
     this.seen = h("span");
-    this.retry = h("span");
+    this.retry = h("p", { class: "hint" });
     this.copied = h("span", { class: "hint", role: "status" });
-    this.retryFact = h("div", null, h("dt", null, t("detail.retry")), h("dd", null, this.retry));
-    const copy = h("button", { type: "button", class: "icon-only", "aria-label": t("detail.copy"), title: t("detail.copy"), click: () => this.#copy() }, icon(icons.copy));
-    const facts = h("dl", { class: "facts" },
-      h("div", null, h("dt", null, t("detail.phone")), h("dd", null, this.number)),
+    const copy = button("icon-only", icon(icons.copy), () => this.#copy());
+    copy.setAttribute("aria-label", t("detail.copy"));
+    const facts = h("dl", { class: "card facts" },
       h("div", null, h("dt", null, t("detail.seen")), h("dd", null, this.seen)),
-      this.retryFact,
       h("div", null, h("dt", null, t("detail.created")), h("dd", null, dateTime(this.#instance.created_at))),
-      h("div", { class: "id" }, h("dt", null, t("detail.id")), h("dd", null, h("code", null, id), navigator.clipboard && copy, this.copied)));
+      h("div", null, h("dt", null, t("detail.id")), h("dd", null, h("code", null, id), navigator.clipboard && copy, this.copied)));
 
     this.pairing = new Pairing({ api, store, id, live });
     this.pairing.onDone = () => this.heading.focus();
@@ -54,11 +51,11 @@ export class Detail {
       h("a", { class: "back", href: "#/" }, icon(icons.back), t("detail.back")),
       h("div", { class: "card head" },
         h("div", { class: "title" }, this.heading, this.rename),
-        h("div", { class: "state" }, this.badge.element, this.since),
-        this.sentence,
+        h("div", { class: "state" }, this.badge.element, this.since, this.number),
+        this.sentence, this.retry,
         h("div", { class: "actions" }, this.connect, this.disconnect, this.logout, this.delete),
-        this.problem, facts),
-      this.pairing.element, this.phone?.element ?? "", this.log.element);
+        this.problem),
+      this.pairing.element, this.phone?.element ?? "", facts, this.log.element);
     this.update();
     this.log.read();
     if (this.#instance.status === "qr" && !store.codes.has(id)) this.pairing.fetch();
@@ -102,10 +99,10 @@ export class Detail {
     set(this.since, t("detail.for", { duration: duration(now - Date.parse(since)) }));
     const seen = i.status === "connected" ? t("detail.now") : i.last_seen_at ? dateTime(i.last_seen_at) : t("detail.never");
     set(this.seen, seen);
-    this.retryFact.hidden = !retry;
+    this.retry.hidden = !retry;
     if (retry) {
       const left = Date.parse(retry) - now;
-      set(this.retry, left > 0 ? `${dateTime(retry)} (${duration(left)})` : t("detail.now"));
+      set(this.retry, `${t("detail.retry")}: ${left > 0 ? `${dateTime(retry)} (${duration(left)})` : t("detail.now")}`);
     }
     this.pairing.tick();
   }
@@ -122,15 +119,15 @@ export class Detail {
   }
 
   async #rename() {
-    const name = h("input", { id: uniqueId("name"), required: "", maxlength: "200", autocomplete: "off", value: this.#instance.name });
+    const name = nameField(this.#instance.name);
     await openDialog({
       title: t("detail.rename"),
-      body: [h("div", { class: "field" }, h("label", { htmlFor: name.id }, t("create.name")), name, h("p", { class: "hint" }, t("create.hint")))],
+      body: [name.element],
       actions: [{
         label: t("detail.save"), kind: "primary",
-        run: async () => this.#store.take(await this.#api.patch(this.#path, { name: name.value.trim() })),
+        run: async () => this.#store.take(await this.#api.patch(this.#path, { name: name.input.value.trim() })),
       }],
-      focus: name,
+      focus: name.input,
     });
   }
 

@@ -1,6 +1,6 @@
 // The list of instances.
-import { act, h, icon, icons, set, uniqueId } from "/dashboard/dom.js";
-import { openDialog } from "/dashboard/dialog.js";
+import { act, alert, button, h, icon, icons, set, uniqueId } from "/dashboard/dom.js";
+import { nameField, openDialog } from "/dashboard/dialog.js";
 import { duration, explain, meaning, phone, t } from "/dashboard/strings.js";
 
 export const statuses = ["pending", "qr", "connecting", "connected", "disconnected", "failed"];
@@ -30,17 +30,20 @@ export class List {
     this.#store = store;
     this.open = open;
     const title = uniqueId("list");
+    const create = button("primary", icon(icons.plus), () => this.#create());
+    create.append(t("list.new"));
     this.search = h("input", { type: "search", placeholder: t("list.search"), "aria-label": t("list.search"), input: () => this.render() });
     this.status = h("select", { "aria-label": t("list.status"), change: () => this.#filter() },
       h("option", { value: "" }, t("list.all")), ...statuses.map((s) => h("option", { value: s }, t(`status.${s}`))));
     this.rows = h("ul", { class: "rows", "aria-labelledby": title });
     this.note = h("p", { class: "note" }, t("list.loading"));
-    this.problem = h("p", { class: "problem", role: "alert" });
-    this.more = h("button", { type: "button", class: "quiet wide", hidden: true, click: () => this.#more() }, t("list.more"));
+    this.problem = alert();
+    this.more = button("quiet wide", t("list.more"), () => this.#more());
+    this.more.hidden = true;
     this.element = h("section", { class: "list", "aria-labelledby": title },
       h("header", null,
         h("h2", { id: title }, t("list.title")),
-        !store.only && h("button", { type: "button", class: "primary", click: () => this.#create() }, icon(icons.plus), t("list.new"))),
+        !store.only && create),
       h("div", { class: "filters", hidden: Boolean(store.only) }, this.search, this.status),
       this.problem, this.rows, this.note, this.more);
   }
@@ -134,21 +137,21 @@ export class List {
   }
 
   async #create() {
-    const name = h("input", { id: uniqueId("name"), required: "", maxlength: "200", autocomplete: "off" });
+    const name = nameField();
     const create = async () => {
-      const instance = await this.#api.post("/v1/instances", { name: name.value.trim() });
+      const instance = await this.#api.post("/v1/instances", { name: name.input.value.trim() });
       this.#store.take(instance);
       return instance;
     };
     let pair = false;
     const instance = await openDialog({
       title: t("create.title"),
-      body: [h("div", { class: "field" }, h("label", { htmlFor: name.id }, t("create.name")), name, h("p", { class: "hint" }, t("create.hint")))],
+      body: [name.element],
       actions: [
         { label: t("create.pair"), kind: "primary", run: () => { pair = true; return create(); } },
         { label: t("create.only"), kind: "", run: () => { pair = false; return create(); } },
       ],
-      focus: name,
+      focus: name.input,
     });
     if (instance) this.open(instance.id, pair);
   }

@@ -1,5 +1,5 @@
 // The event log: what there was, and what comes.
-import { act, h, set, uniqueId } from "/dashboard/dom.js";
+import { act, alert, button, h, set, uniqueId } from "/dashboard/dom.js";
 import { clock, dateTime, explain, has, meaning, phone, t } from "/dashboard/strings.js";
 
 const pageSize = 50;
@@ -47,8 +47,9 @@ export class Log {
     const title = uniqueId("log");
     this.items = h("ol", { class: "events", "aria-labelledby": title });
     this.note = h("p", { class: "note", hidden: true }, t("log.empty"));
-    this.problem = h("p", { class: "problem", role: "alert" });
-    this.older = h("button", { type: "button", class: "quiet wide", hidden: true, click: () => this.read() }, t("log.more"));
+    this.problem = alert();
+    this.older = button("quiet wide", t("log.more"), () => this.read());
+    this.older.hidden = true;
     this.element = h("section", { class: "card log", "aria-labelledby": title },
       h("h3", { id: title }, t(id ? "log.title" : "log.all")), this.problem, this.items, this.note, this.older);
   }
@@ -75,9 +76,7 @@ export class Log {
   add(event) {
     if (this.#id && event.instance_id !== this.#id) return;
     if (!this.#once(event)) return;
-    const item = this.#item(event);
-    item.classList.add("fresh");
-    this.items.prepend(item);
+    this.items.prepend(this.#item(event));
     this.#settle();
   }
 
@@ -94,7 +93,7 @@ export class Log {
   }
 
   #item(event) {
-    const name = this.#id ? null : this.#store.instances.get(event.instance_id)?.name ?? event.data?.name ?? null;
+    const name = this.#id ? null : this.#store.nameOf(event);
     const json = h("pre", { tabindex: "0", role: "region", "aria-label": t("log.details") });
     const details = h("details", { toggle: () => { if (details.open) set(json, JSON.stringify(event, short, 2)); } },
       h("summary", null,

@@ -1,5 +1,5 @@
 // The page: who is signed in, what is open, and what the stream says.
-import { announce, h, set } from "/dashboard/dom.js";
+import { announce, button, h, set } from "/dashboard/dom.js";
 import { Detail } from "/dashboard/instance.js";
 import { List } from "/dashboard/list.js";
 import { Log } from "/dashboard/log.js";
@@ -59,7 +59,7 @@ class Session {
   build() {
     const { api, store } = this;
     this.state = h("span", { class: "stream" });
-    this.retry = h("button", { type: "button", class: "quiet", hidden: true, click: () => this.#stream.hurry() }, t("stream.retry"));
+    this.retry = button("quiet", t("stream.retry"), () => this.#stream.hurry());
     this.banner = h("p", { class: "banner", hidden: !this.#gone }, this.#gone);
     this.list = new List({ api, store, open: (id, pair) => this.#open(id, pair) });
     this.right = h("div", { class: "right" });
@@ -71,7 +71,7 @@ class Session {
         h("span", { class: "grow" }),
         this.state, this.retry,
         languageChoice(() => this.build()),
-        h("button", { type: "button", class: "quiet", click: () => this.leave(null) }, t("app.signout"))),
+        button("quiet", t("app.signout"), () => this.leave(null))),
       this.banner, this.columns, footer());
     if (this.#synced) this.list.render();
     this.detail = this.overview = null;
@@ -187,8 +187,9 @@ class Session {
   }
 
   // say tells something that has no other place, for all to see and hear.
-  #say(text) {
+  #say(text, kind = "") {
     this.#gone = text;
+    this.banner.dataset.kind = kind;
     set(this.banner, text);
     this.banner.hidden = !text;
     if (text) announce(text);
@@ -200,16 +201,15 @@ class Session {
     if (state === "connecting" && was === "waiting") return;
     this.#state = { state, failure, retryAt };
     this.state.dataset.state = state;
+    if (state === "live" && document.activeElement === this.retry) (this.detail?.heading ?? this.list.search).focus();
     this.retry.hidden = state !== "waiting";
     if (state === "live") {
-      this.columns.classList.remove("stale");
       this.list.fail(null);
       if (was === "waiting") this.#say(t("stream.back"));
       if (was !== "live" || !this.#synced) this.#sync();
       setTimeout(() => { if (this.#gone === t("stream.back")) this.#say(""); }, 4000);
     } else if (state === "waiting") {
-      this.columns.classList.add("stale");
-      if (was !== "waiting") this.#say(`${t("stream.lost")} ${explain(failure)}`);
+      if (was !== "waiting") this.#say(`${t("stream.lost")} ${explain(failure)}`, "warning");
       if (!this.#synced) this.#sync();
     }
     this.#tick();

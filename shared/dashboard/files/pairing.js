@@ -1,5 +1,5 @@
 // Linking a phone: the code, its countdown, and what becomes of it.
-import { act, announce, h, icon, icons, set, uniqueId } from "/dashboard/dom.js";
+import { act, alert, announce, button, field, h, icon, icons, set, uniqueId } from "/dashboard/dom.js";
 import { duration, explain, phone, t } from "/dashboard/strings.js";
 
 // hasNoLink says whether an instance in this state can be paired. What can't be
@@ -39,13 +39,14 @@ export class Pairing {
     this.#id = id;
     this.live = live; // says whether the stream is
     const title = uniqueId("pair");
-    this.image = h("img", { class: "code", alt: t("pair.alt"), width: "264", height: "264", hidden: true });
-    this.fetchButton = h("button", { type: "button", class: "primary", click: () => this.fetch() }, t("pair.fetch"));
-    this.waiting = h("p", { class: "waiting", hidden: true }, h("span", { class: "spinner", "aria-hidden": "true" }), h("span"));
+    this.image = h("img", { class: "code", alt: t("pair.alt"), hidden: true });
+    this.fetchButton = button("primary", t("pair.fetch"), () => this.fetch());
+    const spinner = (text) => h("p", { class: "waiting" }, h("span", { class: "spinner", "aria-hidden": "true" }), h("span", null, text));
+    this.waiting = spinner("");
     this.frame = h("div", { class: "frame" }, this.image, this.fetchButton, this.waiting);
     this.bar = h("progress", { max: "1", "aria-hidden": "true", hidden: true });
     this.countdown = h("p", { class: "countdown", role: "timer" });
-    this.problem = h("p", { class: "problem", role: "alert" });
+    this.problem = alert();
 
     const number = h("input", { id: uniqueId("number"), type: "tel", inputmode: "tel", autocomplete: "off", required: "", placeholder: "+55 11 91234 5678" });
     this.number = number;
@@ -53,11 +54,11 @@ export class Pairing {
     this.codeText = h("output", { class: "pair-code", for: number.id });
     this.codeNote = h("p", { class: "countdown", role: "timer" });
     this.codeHelp = h("p", { hidden: true }, t("pair.code.text"));
-    this.codeProblem = h("p", { class: "problem", role: "alert" });
+    this.codeProblem = alert();
     this.byCode = h("details", { class: "by-code" },
       h("summary", null, t("pair.code")),
       h("form", { submit: (e) => { e.preventDefault(); this.fetchPairCode(); } },
-        h("div", { class: "field" }, h("label", { htmlFor: number.id }, t("pair.code.number")), h("div", { class: "joined" }, number, this.getCode)),
+        field(t("pair.code.number"), number), this.getCode,
         this.codeProblem, this.codeHelp, this.codeText, this.codeNote));
 
     this.pairing = h("div", { class: "pairing" },
@@ -66,9 +67,9 @@ export class Pairing {
         h("ol", null, h("li", null, t("pair.step1")), h("li", null, t("pair.step2")), h("li", null, t("pair.step3"))),
         this.problem, this.byCode,
         api.mode === "live" && h("p", { class: "hint" }, t("pair.risk"))));
-    this.linking = h("p", { class: "waiting" }, h("span", { class: "spinner", "aria-hidden": "true" }), h("span", null, t("pair.scanned")));
+    this.linking = spinner(t("pair.scanned"));
     this.doneText = h("p");
-    this.ok = h("button", { type: "button", click: () => { this.#watched = false; this.update(); this.onDone?.(); } }, t("pair.done.ok"));
+    this.ok = button("", t("pair.done.ok"), () => { this.#watched = false; this.update(); this.onDone?.(); });
     this.done = h("div", { class: "done" }, h("span", { class: "tick" }, icon(icons.check)), h("div", null, h("strong", null, t("pair.done")), this.doneText), this.ok);
     this.title = h("h3", { id: title, tabindex: "-1" }, t("pair.title"));
     this.element = h("section", { class: "card", "aria-labelledby": title }, this.title, this.pairing, this.linking, this.done);
@@ -145,6 +146,7 @@ export class Pairing {
     this.done.hidden = !linked;
     if (linked) set(this.doneText, t("pair.done.text", { phone: phone(i.phone_number) }));
     if (!open) {
+      this.#shown = false;
       this.#pairCode = null;
       this.number.value = "";
       set(this.codeText, "");

@@ -1,5 +1,5 @@
 // The simulated phone, for instances of the sandbox.
-import { act, h, set, uniqueId } from "/dashboard/dom.js";
+import { act, alert, button, field, h, set, uniqueId } from "/dashboard/dom.js";
 import { hasNoLink } from "/dashboard/pairing.js";
 import { explain, t } from "/dashboard/strings.js";
 
@@ -15,9 +15,8 @@ export class Phone {
     this.#store = store;
     this.#id = id;
     const title = uniqueId("phone");
-    const field = (label, input) => h("div", { class: "field" }, h("label", { htmlFor: input.id }, label), input);
     const input = (props) => h("input", { id: uniqueId("phone"), autocomplete: "off", ...props });
-    this.problem = h("p", { class: "problem", role: "alert" });
+    this.problem = alert();
     this.result = h("p", { class: "result", role: "status" });
     const number = this.number = input({ type: "tel", inputmode: "tel" });
     this.code = input({ placeholder: "XXXX-XXXX", maxlength: "9", spellcheck: "false" });
@@ -44,20 +43,17 @@ export class Phone {
   }
 
   #button(label, call, body) {
-    const button = h("button", {
-      type: "button",
-      click: () => act(button, async () => {
-        set(this.problem, "");
-        set(this.result, "");
-        try {
-          await this.#api.post(`/v1/sandbox/instances/${this.#id}/${call}`, body());
-          set(this.result, t("phone.done"));
-        } catch (failure) {
-          set(this.problem, explain(failure));
-        }
-      }),
-    }, label);
-    return button;
+    const made = button("", label, () => act(made, async () => {
+      set(this.problem, "");
+      set(this.result, "");
+      try {
+        await this.#api.post(`/v1/sandbox/instances/${this.#id}/${call}`, body());
+        set(this.result, t("phone.done"));
+      } catch (failure) {
+        set(this.problem, explain(failure));
+      }
+    }));
+    return made;
   }
 
   // offer puts a pair code where the phone types it.

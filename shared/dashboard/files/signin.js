@@ -1,6 +1,6 @@
 // The first thing seen: where the key goes.
 import { API } from "/dashboard/api.js";
-import { act, h, set } from "/dashboard/dom.js";
+import { act, alert, field, h, set } from "/dashboard/dom.js";
 import { explain, t } from "/dashboard/strings.js";
 
 const kept = "whatisup.key";
@@ -47,15 +47,14 @@ export async function enter(key, askInstance) {
 export function signIn(page, { problem: first = "" } = {}) {
   return new Promise((resolve) => {
     const key = h("input", {
-      id: "key", name: "key", type: "password", required: "", autocomplete: "off", autocapitalize: "off",
+      id: "key", name: "key", type: "password", required: "", autocomplete: "off",
       spellcheck: "false", "aria-describedby": "key-hint",
     });
-    const show = h("input", { id: "show", type: "checkbox", change: () => { key.type = show.checked ? "text" : "password"; } });
-    const remember = h("input", { id: "remember", type: "checkbox", "aria-describedby": "remember-hint" });
+    const remember = h("input", { id: "remember", type: "checkbox" });
     const instance = h("input", { id: "bound", autocomplete: "off", spellcheck: "false" });
-    const bound = h("div", { class: "field", hidden: true },
-      h("label", { htmlFor: "bound" }, t("signin.instance")), h("p", { class: "hint" }, t("signin.bound")), instance);
-    const problem = h("p", { class: "problem", role: "alert" }, first);
+    const bound = field(t("signin.instance"), instance, h("p", { class: "hint" }, t("signin.bound")));
+    bound.hidden = true;
+    const problem = alert(first);
     const open = h("button", { type: "submit", class: "primary" }, t("signin.open"));
 
     const submit = (e) => {
@@ -91,10 +90,8 @@ export function signIn(page, { problem: first = "" } = {}) {
         h("img", { class: "mark", src: "/dashboard/icon.svg", alt: "" }),
         h("h1", null, t("signin.title")),
         h("p", { id: "key-hint" }, t("signin.text")),
-        h("div", { class: "field" }, h("label", { htmlFor: "key" }, t("signin.key")), key),
-        h("div", { class: "check" }, show, h("label", { htmlFor: "show" }, t("signin.show"))),
+        field(t("signin.key"), key),
         h("div", { class: "check" }, remember, h("label", { htmlFor: "remember" }, t("signin.keep"))),
-        h("p", { id: "remember-hint", class: "hint" }, t("signin.keep.hint")),
         bound, problem, open,
         local && h("p", { class: "hint" }, t("signin.local")))));
     key.focus();

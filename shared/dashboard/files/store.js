@@ -21,6 +21,7 @@ export class Store extends EventTarget {
     this.codes = new Map(); // id: {qr, expiresAt}
     this.cursor = null; // of the next page
     this.filter = ""; // a status, or empty
+    this.names = new Map(); // of instances there are or were
     this.only = null; // the one instance that the key is bound to
   }
 
@@ -159,8 +160,16 @@ export class Store extends EventTarget {
   #put(instance) {
     const known = this.instances.get(instance.id);
     this.instances.set(instance.id, instance);
+    this.names.set(instance.id, instance.name);
     if (!mayShowCode(instance, known)) this.codes.delete(instance.id);
     this.#tell("change", instance.id, { known, instance });
+  }
+
+  // nameOf is the name of an event's instance, also of one that is gone if an
+  // event told it.
+  nameOf({ instance_id: id, data }) {
+    if (typeof data?.name === "string" && !this.names.has(id)) this.names.set(id, data.name);
+    return this.names.get(id) ?? null;
   }
 
   // forget takes an instance that is deleted out.

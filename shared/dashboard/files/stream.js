@@ -9,7 +9,6 @@ const frameLimit = 1 << 20;
 // Parser takes a stream of Server-Sent Events apart, as the HTML standard says.
 export class Parser {
   #rest = "";
-  #first = true;
   #data = [];
   #event = "";
   lastId = "";
@@ -18,10 +17,6 @@ export class Parser {
   // push takes the next piece and returns the frames that are complete:
   // {id, event, data}.
   push(text) {
-    if (this.#first && text) {
-      this.#first = false;
-      if (text.startsWith("\uFEFF")) text = text.slice(1);
-    }
     this.#rest += text;
     if (this.#rest.length > frameLimit) throw new RangeError("a frame is too long");
     const frames = [];

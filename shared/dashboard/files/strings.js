@@ -83,7 +83,7 @@ export function duration(ms) {
 }
 
 export function dateTime(text) {
-  return new Date(text).toLocaleString(language, { dateStyle: "medium", timeStyle: "medium" });
+  return new Date(text).toLocaleString(language, { dateStyle: "medium", timeStyle: "short" });
 }
 
 // clock is the time of day, with the date in front unless it is today.

@@ -289,7 +289,7 @@ func isConditionFailed(err error) bool {
 // from now instead.
 func (db *DB) Take(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, l whatisup.RateLimit) (whatisup.Bucket, error) {
 	token := micros(1 / l.PerSecond)
-	for range 4 {
+	for range takeTries {
 		now := db.now()
 		at := now.UnixMicro()
 		most := at + token*int64(l.Burst-1)
@@ -328,8 +328,16 @@ func (db *DB) Take(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, 
 		}
 		// Another call set it from its own now: add to that.
 	}
+	if token < int64(10*time.Millisecond/time.Microsecond) {
+		// It fills faster than calls can agree on how full it is: it is full.
+		return bucket(db.now().UnixMicro()+token, l, db.now()), nil
+	}
 	return whatisup.Bucket{}, whatisup.ErrUnavailable
 }
+
+// takeTries is how often a call that takes from a full bucket, at the moment at
+// which others do, begins anew.
+const takeTries = 8
 
 // Bucket says how a customer's bucket stands, and takes nothing from it.
 func (db *DB) Bucket(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, l whatisup.RateLimit) (whatisup.Bucket, error) {

@@ -144,7 +144,14 @@ func start(t testing.TB, change ...func(*httpapi.Config)) *fixture {
 	}
 	f.api = httpapi.New(c)
 	server := httptest.NewServer(f.api.Handler())
-	t.Cleanup(server.Close)
+	t.Cleanup(func() {
+		server.Close()
+		for line := range strings.Lines(f.logs.String()) {
+			if t.Failed() && strings.Contains(line, `"level":"ERROR"`) {
+				t.Logf("%.1000s", line)
+			}
+		}
+	})
 	f.url = server.URL
 	f.operator = operator.New(f.db, peppers)
 	f.a, f.b = f.customer("a"), f.customer("b")

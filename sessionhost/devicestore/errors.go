@@ -39,8 +39,10 @@ var (
 	// older copy. The ciphertext must not leave; encrypting anew is right.
 	ErrStale = errors.New("devicestore: session changed meanwhile")
 
-	// ErrUnavailable: the table or KMS could not be reached in time.
-	ErrUnavailable = fmt.Errorf("devicestore: %w", whatisup.ErrUnavailable)
+	// ErrUnavailable: the table or KMS could not be reached in time. It is not
+	// whatisup's word, which means "try the same call again": mostly the handle
+	// has failed with it.
+	ErrUnavailable = errors.New("devicestore: unavailable")
 
 	// ErrCorrupt: a stored value does not open or has an impossible form.
 	ErrCorrupt = errors.New("devicestore: corrupt value")

@@ -70,6 +70,12 @@ func (h *Handle) PrepareKey(ctx context.Context) error {
 // KMS call. The handle's previous device, if any, refuses everything from now
 // on.
 func (h *Handle) Load(ctx context.Context) (*Device, error) {
+	h.mu.Lock()
+	old := h.link
+	h.mu.Unlock()
+	if old != nil {
+		old.drain(ErrClosed)
+	}
 	row, found, err := h.readHead(ctx)
 	if err != nil {
 		return nil, err
@@ -167,12 +173,10 @@ func (h *Handle) current() (*link, error) {
 // on a handle whose device was not loaded; after a failure, on a new one.
 func (h *Handle) Wipe(ctx context.Context, number whatisup.Link) error {
 	h.mu.Lock()
-	if h.link != nil && h.link.number == number {
-		l := h.link
-		h.mu.Unlock()
-		l.retire(store.ErrDeviceDeleted)
-	} else {
-		h.mu.Unlock()
+	l := h.link
+	h.mu.Unlock()
+	if l != nil && l.number == number {
+		l.drain(store.ErrDeviceDeleted)
 	}
 	_, err := retry(h, ctx, h.store.commitTimeout, func(ctx context.Context) (*dynamodb.UpdateItemOutput, error) {
 		return h.store.db.UpdateItem(ctx, &dynamodb.UpdateItemInput{
@@ -264,7 +268,7 @@ func (h *Handle) Close(ctx context.Context) error {
 	var err error
 	if l != nil && h.usable() == nil {
 		err = l.flush(ctx)
-		l.retire(ErrClosed)
+		l.drain(ErrClosed)
 	}
 	h.cancel(ErrClosed)
 	h.store.forget(h)

@@ -167,6 +167,14 @@ func (l *link) retire(err error) {
 	}
 }
 
+// drain retires the link and waits for the commit that is under way, if any, so
+// that what is read or written next comes after it.
+func (l *link) drain(err error) {
+	l.retire(err)
+	l.commitMu.Lock()
+	defer l.commitMu.Unlock()
+}
+
 // usable says why nothing can be done, or nil.
 func (l *link) usable() error {
 	if err := l.h.usable(); err != nil {
@@ -476,7 +484,7 @@ func (l *link) stage(ctx context.Context, rows map[string]*write, edits ...func(
 	}
 	for _, w := range rows {
 		if len(w.value) > stagedBytes {
-			return l.commit(ctx, &change{rows: rows, hot: edits}, nil)
+			return l.commitRows(ctx, rows, edits...)
 		}
 	}
 	l.mu.Lock()
@@ -494,6 +502,14 @@ func (l *link) stage(ctx context.Context, rows map[string]*write, edits ...func(
 		return l.flush(ctx)
 	}
 	return nil
+}
+
+// commitRows writes rows at once.
+func (l *link) commitRows(ctx context.Context, rows map[string]*write, edits ...func(*hot)) error {
+	if t := l.txnOf(ctx); t != nil {
+		return l.stage(ctx, rows, edits...)
+	}
+	return l.commit(ctx, &change{rows: rows, hot: edits}, nil)
 }
 
 // More rows, or a larger one, are not worth waiting with.

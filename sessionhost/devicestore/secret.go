@@ -30,7 +30,7 @@ func (l *link) PutMessageSecrets(ctx context.Context, inserts []store.MessageSec
 	if err := l.usable(); err != nil {
 		return err
 	}
-	for batch := range slices.Chunk(inserts, stagedRows) {
+	for batch := range slices.Chunk(inserts, maxItems-spare) {
 		rows := make(map[string]*write, len(batch))
 		for _, in := range batch {
 			sk := l.secretRow(in.Chat, in.Sender, in.ID)
@@ -43,7 +43,11 @@ func (l *link) PutMessageSecrets(ctx context.Context, inserts []store.MessageSec
 			value := appendBytes(nil, []byte(in.Sender.ToNonAD().String()))
 			rows[sk] = &write{value: appendBytes(value, in.Secret), expires: time.Now().Add(secretLife)}
 		}
-		if err := l.stage(ctx, rows); err != nil {
+		write := l.stage
+		if len(inserts) > stagedRows { // history, which nothing waits for
+			write = l.commitRows
+		}
+		if err := write(ctx, rows); err != nil {
 			return err
 		}
 	}

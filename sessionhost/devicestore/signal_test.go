@@ -383,7 +383,10 @@ var errDead = errors.New("the process has died")
 // those is not made, or is made and its answer never seen.
 func dieAt(n int, behind bool) (before func(string) error, after func(string, error) error) {
 	dead := &deniedError{errDead}
+	var mu sync.Mutex
 	before = func(string) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if n < 0 || n == 0 && !behind {
 			n = -1
 			return dead
@@ -392,6 +395,8 @@ func dieAt(n int, behind bool) (before func(string) error, after func(string, er
 		return nil
 	}
 	after = func(_ string, err error) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if n < 0 {
 			return dead
 		}

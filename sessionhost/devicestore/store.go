@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"golang.org/x/sync/errgroup"
 
 	"whatisup/shared/seal"
 	"whatisup/shared/whatisup"
@@ -43,6 +44,7 @@ const (
 	idleAfter      = 2 * time.Minute
 	idleCacheBytes = 8 << 10
 	tick           = time.Second
+	flushers       = 8
 )
 
 // Store is a host's access to the devices table. One serves all instances.
@@ -147,9 +149,12 @@ func (s *Store) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case now := <-ticker.C:
+			var some errgroup.Group
+			some.SetLimit(flushers)
 			for _, h := range s.open() {
-				h.maintain(ctx, now)
+				some.Go(func() error { h.maintain(ctx, now); return nil })
 			}
+			_ = some.Wait() // nothing fails but by log
 		}
 	}
 }

@@ -40,7 +40,7 @@ const (
 // The child dies with the parent, and gets the same name in the fleet each time,
 // so that it takes over its leases at once.
 func Watch(ctx context.Context, log *slog.Logger) error {
-	program, err := os.Executable()
+	program, err := self()
 	if err != nil {
 		return err
 	}
@@ -75,6 +75,16 @@ func Watch(ctx context.Context, log *slog.Logger) error {
 	}
 }
 
+// self is this program's file. Without /proc, as in a bare file system, it is
+// the name that it was started by.
+func self() (string, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return exec.LookPath(os.Args[0])
+	}
+	return program, nil
+}
+
 // godebug adds the setting that prints the labels of a crashing goroutine.
 func godebug(present string) string {
 	const labels = "tracebacklabels=1"
@@ -91,6 +101,7 @@ func godebug(present string) string {
 func runChild(ctx context.Context, program string, env []string) (*crash, error) {
 	cmd := exec.Command(program, os.Args[1:]...)
 	cmd.Env = env
+	cmd.Stdin = os.Stdin // none of its own: that would take a /dev/null
 	cmd.Stdout = os.Stdout
 	cmd.SysProcAttr = childAttributes()
 	stderr, err := cmd.StderrPipe()

@@ -99,20 +99,24 @@ func (s *system) until(run func(context.Context) error) {
 	s.t.Cleanup(func() { cancel(); running.Wait() })
 }
 
-// build makes the programs as they are deployed, but for this machine and with
-// what the compiler has cached already.
+// build makes all programs.
 func (s *system) build() {
 	s.t.Helper()
 	targets := []string{"./sessionhost"}
 	for _, f := range functions(s.t, s.template) {
 		targets = append(targets, "./functions/"+f.Name)
 	}
-	args := append([]string{"build", "-tags", "lambda.norpc", "-o", s.binaries + "/"}, targets...)
-	cmd := exec.CommandContext(s.t.Context(), "go", args...)
+	build(s.t, s.binaries+"/", targets...)
+}
+
+// build builds programs for this machine, static like those that are deployed.
+func build(t *testing.T, to string, programs ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"build", "-tags", "lambda.norpc", "-o", to}, programs...)...)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		s.t.Fatalf("build: %v\n%s", err, out)
+		t.Fatalf("build %v: %v\n%s", programs, err, out)
 	}
 }
 

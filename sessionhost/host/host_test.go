@@ -43,15 +43,19 @@ type world struct {
 	timing   session.Timing
 	fleet    fleet.Timing
 	shards   int
+	told     map[whatisup.EventID]int // what came off the events queue
 }
 
 const patience = 30 * time.Second
 
-func newWorld(t testing.TB, shards int) *world {
+func newWorld(t testing.TB, shards int) *world { return newWorldWith(t, shards, whatsapp.Config{}) }
+
+func newWorldWith(t testing.TB, shards int, cfg whatsapp.Config) *world {
 	t.Helper()
 	w := &world{
 		t: t, aws: awstest.Start(t), customer: whatisup.NewCustomerID(), shards: shards,
-		sim: whatsapptest.Start(t, whatsapp.Config{}),
+		told: make(map[whatisup.EventID]int),
+		sim:  whatsapptest.Start(t, whatsapp.Config{}),
 	}
 	ctx := t.Context()
 	client := dynamodb.NewFromConfig(w.aws.Config)

@@ -1,0 +1,319 @@
+package host
+
+import (
+	"bufio"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"whatisup/local/aws/awstest"
+	"whatisup/local/whatsapp"
+	"whatisup/shared/dynamo"
+	"whatisup/shared/whatisup"
+)
+
+// program is the real session host, built once.
+var program = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "sessionhost")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "sessionhost")
+	out, err := exec.Command("go", "build", "-o", path, "whatisup/sessionhost").CombinedOutput()
+	if err != nil {
+		return "", &exec.Error{Name: string(out), Err: err}
+	}
+	return path, nil
+})
+
+// process is a host in a process of its own.
+type process struct {
+	*exec.Cmd
+	lines chan string // of its log
+	done  chan error
+}
+
+// spawn starts the program on the world; as a child of nobody, or as the parent
+// that watches one.
+func (w *world) spawn(id string, watched bool) *process {
+	w.t.Helper()
+	path, err := program()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	root := w.sim.Root()
+	tables := dynamo.Local()
+	cmd := exec.Command(path)
+	cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + w.t.TempDir(),
+		"AWS_ENDPOINT_URL=" + w.aws.Endpoint, "AWS_REGION=" + awstest.Region, "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
+		"INSTANCES_TABLE=" + tables.Instances, "PAIRINGS_TABLE=" + tables.Pairings, "EVENTS_TABLE=" + tables.Events,
+		"FLEET_TABLE=" + tables.Fleet, "DEVICES_TABLE=" + tables.Devices,
+		"COMMAND_QUEUE_PREFIX=" + w.urls.CommandPrefix, "EVENT_QUEUE_URLS=" + w.urls.Events, "AUTH_KEY_ID=" + w.keyID,
+		"SHARD_COUNT=" + strconv.Itoa(w.shards), "WHATSAPP=sandbox", "WHATSAPP_ENDPOINT=http://" + w.sim.Address,
+		"WHATSAPP_NOISE_ROOT=" + hex.EncodeToString(root[:]), "HOST_ID=" + id, "HEALTH_ADDR=127.0.0.1:0",
+	}
+	if !watched {
+		cmd.Env = append(cmd.Env, ChildVariable+"=1")
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cmd.Stderr = io.Discard
+	if os.Getenv("HOST_TEST_LOG") != "" {
+		cmd.Stderr = os.Stderr
+	}
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	p := &process{Cmd: cmd, lines: make(chan string, 10_000), done: make(chan error, 1)}
+	go func() { // ends with the process
+		in := bufio.NewScanner(out)
+		in.Buffer(nil, 1<<20)
+		for in.Scan() {
+			if os.Getenv("HOST_TEST_LOG") != "" {
+				os.Stderr.WriteString(in.Text() + "\n")
+			}
+			select {
+			case p.lines <- in.Text():
+			default:
+			}
+		}
+		p.done <- cmd.Wait()
+	}()
+	w.t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGCONT)
+		_ = cmd.Process.Kill()
+		<-p.done
+	})
+	return p
+}
+
+// line waits for a log line with the text.
+func (p *process) line(t testing.TB, text string) string {
+	t.Helper()
+	late := time.After(patience)
+	for {
+		select {
+		case l := <-p.lines:
+			if strings.Contains(l, text) {
+				return l
+			}
+		case <-late:
+			t.Fatalf("no line with %q", text)
+		}
+	}
+}
+
+// A panic in a goroutine of the library kills the process, and every session
+// with it. The parent starts it again at once, and keeps the instance out that
+// did it three times.
+func TestCrashIsBlamed(t *testing.T) {
+	t.Parallel()
+	var poisoned atomic.Pointer[string]
+	w := newWorldWith(t, 1, whatsapp.Config{Hooks: whatsapp.Hooks{
+		IQ: func(from whatsapp.Connection, query *whatsapp.Node) (*whatsapp.Node, bool) {
+			id := poisoned.Load()
+			if id == nil || from.Instance != *id || query.Attrs["xmlns"] != "passive" {
+				return nil, false
+			}
+			// The library takes the id of a pair-success for granted.
+			return &whatsapp.Node{Tag: "iq", Attrs: whatsapp.Attrs{"from": query.Attrs["to"], "type": "set"}, Content: []whatsapp.Node{{Tag: "pair-success"}}}, true
+		},
+	}})
+	p := w.spawn("one", true)
+	good, bad := w.create(), w.create()
+	w.link(good, "491900000001")
+	w.link(bad, "491900000002")
+	id := string(bad)
+	poisoned.Store(&id)
+	w.fault(bad, whatsapp.Fault{Kind: "drop"})
+	for range 3 {
+		l := p.line(t, "the child crashed")
+		var line struct {
+			Instance whatisup.InstanceID `json:"instance_id"`
+			Cause    string              `json:"cause"`
+		}
+		if err := json.Unmarshal([]byte(l), &line); err != nil {
+			t.Fatal(err)
+		}
+		if line.Instance != bad || line.Cause != "panic" {
+			t.Fatalf("the crash is blamed on %q: %s", line.Instance, l)
+		}
+	}
+	w.status(bad, whatisup.Failed, whatisup.Internal)
+	w.await("the other one's connection", func() bool { d, _ := w.device(good); return d.Connected })
+	mid := w.send("491900000001", "491900000009", "still here?")
+	w.await("a message", func() bool { return w.received(good)[mid] == 1 })
+	// SIGTERM reaches the child, which drains.
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-p.done:
+		p.done <- err
+		if err != nil {
+			t.Errorf("the parent ended with %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("the parent did not end")
+	}
+	w.await("a released shard", func() bool {
+		l, err := w.db.Lease(t.Context(), whatisup.Test, 0)
+		return err == nil && l.Owner == ""
+	})
+}
+
+// A process that sleeps over its lease and wakes up says nothing more: its
+// sessions are another host's.
+func TestSleepsOverItsLease(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a real lease to run out")
+	}
+	t.Parallel()
+	w := newWorld(t, 1)
+	one := w.spawn("one", false)
+	id := w.create()
+	const number = "491900000010"
+	w.link(id, number)
+	before, _ := w.device(id)
+	two := w.spawn("two", false)
+	two.line(t, "session host runs")
+	if err := one.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	mid := w.send(number, "491900000011", "while it sleeps")
+	w.awaitFor(time.Minute, "a login of the other host", func() bool { d, _ := w.device(id); return d.Logins == before.Logins+1 && d.Connected })
+	w.await("the message", func() bool { return w.received(id)[mid] == 1 })
+	i := w.get(id)
+	awake := uint64(0)
+	if all := w.sim.Journal(whatsapp.JournalFilter{Target: whatsapp.Target{Instance: string(id)}, Limit: 10_000}); len(all) > 0 {
+		awake = all[len(all)-1].Position
+	}
+	if err := one.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	one.line(t, "shard lost")
+	// It stays with the other host: no further login, and nothing from an older
+	// connection.
+	second := w.send(number, "491900000011", "after it woke")
+	w.await("the second message", func() bool { return w.received(id)[second] == 1 })
+	entries := w.sim.Journal(whatsapp.JournalFilter{Target: whatsapp.Target{Instance: string(id)}, After: awake, Limit: 10_000})
+	connections := make(map[uint64]bool)
+	for _, e := range entries {
+		connections[e.Connection] = true
+	}
+	if len(connections) != 1 {
+		t.Errorf("%d connections spoke after the process woke", len(connections))
+	}
+	if d, _ := w.device(id); d.Logins != before.Logins+1 {
+		t.Errorf("%d logins, not %d", d.Logins, before.Logins+1)
+	}
+	if after := w.get(id); after.Observed.Epoch != i.Observed.Epoch || after.Rev != i.Rev {
+		t.Errorf("the row was written meanwhile: epoch %d to %d, rev %d to %d", i.Observed.Epoch, after.Observed.Epoch, i.Rev, after.Rev)
+	}
+	w.everyEventIsTold(id)
+}
+
+// The health page tells how it is, and -healthcheck reads it.
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	h := w.host("one")
+	id := w.create()
+	w.link(id, "491900000020")
+	if err := Check(t.Context(), h.Address()); err != nil {
+		t.Error(err)
+	}
+	get := func(path string) (int, string) {
+		r, err := http.Get("http://" + h.Address() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.StatusCode, string(b)
+	}
+	w.await("readiness", func() bool { code, _ := get("/readyz"); return code == http.StatusOK })
+	var s state
+	_, body := get("/readyz")
+	if err := json.Unmarshal([]byte(body), &s); err != nil {
+		t.Fatal(err)
+	}
+	if s.Sessions[whatisup.Connected] != 1 || len(s.Shards) != 2 || s.Host != "one" {
+		t.Errorf("%s", body)
+	}
+	_, page := get("/metrics")
+	for _, line := range []string{
+		`whatisup_sessions{status="connected"} 1`, "whatisup_shards 2", `whatisup_connects_total{budget="interactive",outcome="ok"} 1`,
+		"whatisup_first_code_seconds_count 1", "whatisup_event_lag_seconds_count", "whatisup_wake_up_age_seconds_count", "whatisup_lease_age_seconds",
+	} {
+		if !strings.Contains(page, line) {
+			t.Errorf("the metrics lack %s", line)
+		}
+	}
+	if strings.Contains(page, string(id)) || strings.Contains(page, string(w.customer)) {
+		t.Error("the metrics name an instance or a customer")
+	}
+	line, err := h.emf(time.Now())
+	if err != nil || !strings.Contains(string(line), `"ConnectedSessions":1`) {
+		t.Errorf("%s, %v", line, err)
+	}
+	h.stop()
+	if err := Check(context.Background(), h.Address()); err == nil {
+		t.Error("a host that has ended is healthy")
+	}
+}
+
+func TestCrashReader(t *testing.T) {
+	t.Parallel()
+	id := "0197f0a0-1234-7abc-8def-0123456789ab"
+	trace := "some line\npanic: runtime error: index out of range [recovered]\n\ngoroutine 77 gp=0xc000 m=5 mp=0xc1 [running] {instance: " + id + "}:\nmain.f()\n\n" +
+		"goroutine 1 [running] {instance: 0197f0a0-0000-7abc-8def-0123456789ab}:\n"
+	var r crashReader
+	var copied strings.Builder
+	r.copy(&copied, strings.NewReader(trace))
+	if string(r.crash.instance) != id || r.crash.cause != "panic" || copied.String() != trace {
+		t.Errorf("%+v, %q", r.crash, copied.String())
+	}
+	var none crashReader
+	none.copy(io.Discard, strings.NewReader("panic: x\n\ngoroutine 7 [running]:\n\ngoroutine 9 [running] {instance: "+id+"}:\n"))
+	if none.crash.instance != "" {
+		t.Errorf("blamed %s", none.crash.instance)
+	}
+}
+
+func TestCrashLog(t *testing.T) {
+	t.Parallel()
+	var c crashLog
+	now := time.Now()
+	c.add(now, "a")
+	c.add(now, "")
+	c.add(now.Add(time.Minute), "a")
+	if b := c.blamed(now.Add(time.Minute)); len(b) != 0 {
+		t.Errorf("blamed %v after two crashes", b)
+	}
+	c.add(now.Add(2*time.Minute), "a")
+	if b := c.blamed(now.Add(2 * time.Minute)); len(b) != 1 || b[0] != "a" {
+		t.Errorf("blamed %v after three", b)
+	}
+	if b := c.blamed(now.Add(11 * time.Minute)); len(b) != 0 {
+		t.Errorf("blamed %v when the first is forgotten", b)
+	}
+}

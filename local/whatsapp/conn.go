@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -125,7 +126,7 @@ func (s *Server) serveChat(w http.ResponseWriter, r *http.Request) {
 		_ = ws.CloseNow()
 		return
 	}
-	if err = c.open(); err != nil {
+	if err = c.contained(c.open); err != nil {
 		c.close(reasonOf(err))
 		s.leave(c)
 		return
@@ -133,8 +134,21 @@ func (s *Server) serveChat(w http.ResponseWriter, r *http.Request) {
 	// From here on the connection needs a small stack and nothing of the request.
 	go func() {
 		defer s.leave(c)
-		c.close(reasonOf(c.listen()))
+		c.close(reasonOf(c.contained(c.listen)))
 	}()
+}
+
+var errPanic = errors.New("internal error")
+
+// contained lets a panic end one connection and nothing else.
+func (c *conn) contained(work func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			c.s.log.Error("a connection panicked", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			err = errPanic
+		}
+	}()
+	return work()
 }
 
 // smallBuffers takes the HTTP server's buffers from a connection and gives it
@@ -198,7 +212,7 @@ func reasonOf(err error) string {
 	switch {
 	case err == nil:
 		return "closed"
-	case errors.Is(err, errHandshake), errors.Is(err, errStanza), errors.Is(err, errFrameTooLarge), errors.Is(err, errHeader), errors.Is(err, errTransport):
+	case errors.Is(err, errHandshake), errors.Is(err, errStanza), errors.Is(err, errFrameTooLarge), errors.Is(err, errHeader), errors.Is(err, errTransport), errors.Is(err, errPanic), errors.Is(err, errEnded):
 		return err.Error()
 	default:
 		return "closed by the client"

@@ -64,17 +64,25 @@ events: ## Writes events/ filled for the running stack, and an env.json, to DATA
 test: ## All tests. Fetches the modules if they are not there yet
 	go vet ./...
 	go test ./...
+	$(cfn-lint)
 
 .PHONY: race
 race: ## All tests under the race detector
 	go test -race ./...
 
+# What is not installed, or not reachable, is said and not passed over.
+cfn-lint = @if command -v cfn-lint >/dev/null; then echo cfn-lint template.yaml; cfn-lint template.yaml; \
+	else echo 'cfn-lint is not installed: template.yaml was not linted'; fi
+
 .PHONY: lint
-lint: ## Format, vet, module sums, licences, known vulnerabilities, and cfn-lint where it is installed
+lint: ## Format, vet, module sums, licences, reproducible builds, cfn-lint and known vulnerabilities, where reachable
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$bad" ]; then echo "not formatted:"; echo "$$bad"; exit 1; fi
 	go vet ./...
 	go mod verify
-	@if command -v cfn-lint >/dev/null; then echo cfn-lint template.yaml; cfn-lint template.yaml; else echo 'cfn-lint is not installed: template.yaml was not linted'; fi
+	DEPLOY_LONG=1 go test -count=1 -run 'TestLicences|TestReproducible' ./local/deploytest
+	$(cfn-lint)
+	@echo govulncheck ./...; said=$$(go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./... 2>&1) && echo "$$said" || \
+	case "$$said" in *vuln.go.dev*) echo 'the vulnerability database is not reachable: nothing was looked up';; *) echo "$$said"; exit 1;; esac
 
 .PHONY: fuzz
 fuzz: ## Every fuzz target, FUZZTIME (20s) each
@@ -84,12 +92,13 @@ fuzz: ## Every fuzz target, FUZZTIME (20s) each
 	  done; done
 
 .PHONY: conformance
-conformance: ## Stores and stand-ins against their oracles, the long versions
-	CONFORMANCE=1 go test -count=1 -timeout 30m ./local/aws/... ./sessionhost/devicestore/... ./shared/dynamo/...
+conformance: ## The stand-ins and stores against their oracles, at length. CONFORMANCE_TIME (10m)
+	CONFORMANCE=long CRASH_ROUNDS=100 go test -count=1 -timeout 2h ./local/aws/...
+	DEVICESTORE_STEPS=10000 DEVICESTORE_MESSAGES=2000 go test -count=1 -timeout 2h ./sessionhost/devicestore/...
 
 .PHONY: soak
-soak: ## Hours of use in minutes. SOAK=10m
-	SOAK=$${SOAK:-10m} go test -count=1 -timeout 2h -run Soak ./...
+soak: ## Crashes at every write of a session's life, and long conversations
+	SOAK=1 DEVICESTORE_MESSAGES=10000 go test -count=1 -timeout 6h ./sessionhost/...
 
 .PHONY: bench
 bench: ## Measures the whole system, prints a table, writes bench.json
@@ -98,7 +107,9 @@ bench: ## Measures the whole system, prints a table, writes bench.json
 ##@ Deployment
 
 .PHONY: build
-build: $(FUNCTIONS:%=.build/%/bootstrap) ## The Lambda binaries, in .build/<function>/bootstrap. GOARCH (arm64)
+build: $(FUNCTIONS:%=.build/%/bootstrap) ## The Lambda binaries, in .build/<function>/bootstrap, and .build/sbom.json. GOARCH (arm64)
+	@GOOS= GOARCH= go build -o .build/local/sbom ./local/image/cmd/sbom
+	@.build/local/sbom $^ > .build/sbom.json
 
 .PHONY: FORCE
 .build/%/bootstrap: FORCE
@@ -111,6 +122,8 @@ image: ## The session host's image, as an OCI archive that needs no Docker. PUSH
 	@mkdir -p .build/image/data
 	@GOOS= GOARCH= go build -o .build/local/image ./local/image/cmd/image
 	@.build/local/image -arch $(GOARCH) -o .build/sessionhost.tar $(if $(PUSH),-push '$(PUSH)') .build/image/sessionhost .build/image/simulator
+	@GOOS= GOARCH= go build -o .build/local/sbom ./local/image/cmd/sbom
+	@.build/local/sbom .build/image/sessionhost .build/image/simulator > .build/sbom-image.json
 
 .PHONY: deploy
 deploy: build ## Deploys template.yaml. HOST_IMAGE=… starts the session hosts; SET='Sandbox=true …' sets parameters. STACK=whatisup

@@ -1,9 +1,13 @@
 package devicestore
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"maps"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,8 +22,8 @@ import (
 var errDenied = &smithy.GenericAPIError{Code: "AccessDeniedException", Message: "no", Fault: smithy.FaultClient}
 
 // An error that can't be mended closes the connection once, is returned as one
-// that whatsmeow doesn't acknowledge on, leaves nothing behind in memory, and
-// ends the handle. With a new handle everything goes on.
+// that whatsmeow doesn't acknowledge on and that tells no secret, leaves nothing
+// behind in memory, and ends the handle. With a new handle everything goes on.
 func TestFailStop(t *testing.T) {
 	t.Parallel()
 	all := newBench(t)
@@ -33,11 +37,12 @@ func TestFailStop(t *testing.T) {
 			h = b.reopen(1)
 			device = h.load(t)
 		}
+		var logs bytes.Buffer
+		h.Handle.store.log = slog.New(slog.NewJSONHandler(&logs, nil))
 		before := b.snapshot()
-		closedBefore := false
 		h.rec.hook(func(op string) error { return errDenied }, nil)
 		err := m.do(t.Context(), h, device)
-		closedBefore = h.failed.Load() == 1
+		closedBefore := h.failed.Load() == 1
 		switch {
 		case err == nil:
 			t.Fatal("no error")
@@ -50,6 +55,13 @@ func TestFailStop(t *testing.T) {
 		}
 		if h.Err() == nil {
 			t.Error("the handle has not failed")
+		}
+		h.maintain(t.Context(), time.Now().Add(time.Hour))
+		text := fmt.Sprintf("%v %+v %#v %+v %+v", err, err, err, h.Handle, h.store) + logs.String()
+		for _, secret := range []string{ann.User, annL.User, "unhandled text", "session of ann", "Ann", device.ID.User} {
+			if strings.Contains(text, secret) {
+				t.Errorf("%q stands in an error or a log: %s", secret, text)
+			}
 		}
 		if !maps.Equal(before, b.snapshot()) {
 			t.Error("the table changed")
@@ -82,45 +94,48 @@ func TestFailStop(t *testing.T) {
 // what was asked for happens exactly once.
 func TestMended(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []local.FaultKind{local.Throttle, local.Conflict, local.Internal, local.Lost} {
-		t.Run(string(kind), func(t *testing.T) {
-			t.Parallel()
-			all := newBench(t)
-			for _, m := range writers {
-				if m.name == "DeleteDevice" {
-					continue
-				}
-				b := all.another(t)
-				h := b.open(1)
-				device := h.pair(t, 1)
-				fill(t, h, device)
-				n := h.link.commits
-				for _, op := range []string{"TransactWriteItems", "GetItem", "Query", "BatchGetItem"} {
-					if kind == local.Conflict && op != "TransactWriteItems" {
-						continue
-					}
-					if err := b.cloud.Inject(local.Fault{Kind: kind, Service: "dynamodb", Operation: op, Times: 2}); err != nil {
-						t.Fatal(err)
-					}
-				}
-				if err := m.do(t.Context(), h, device); err != nil {
-					t.Errorf("%s: %v", m.name, err)
-				}
-				if got := h.link.commits; got < n+1 || m.name == "PutSession" && got != n+1 {
-					t.Errorf("%s: %d commits", m.name, got-n)
-				}
-				b.cloud.ClearFaults()
-				if row, _ := numberAttr(b.head(), attrCommits); row != h.link.commits {
-					t.Fatalf("%s: the row has commit %d, the handle %d", m.name, row, h.link.commits)
-				}
-				if n := h.failed.Load(); n != 0 {
-					t.Errorf("%s: the connection was closed %d times", m.name, n)
-				}
-				if err := device.Delete(t.Context()); err != nil {
-					t.Errorf("%s: delete: %v", m.name, err)
-				}
+	kinds := []local.FaultKind{local.Throttle, local.Conflict, local.Internal, local.Lost}
+	all := newBench(t)
+	try := func(m method, kind local.FaultKind) {
+		t.Helper()
+		b := all.another(t)
+		h := b.open(1)
+		device := h.pair(t, 1)
+		fill(t, h, device)
+		n := h.link.commits
+		for _, op := range []string{"TransactWriteItems", "UpdateItem", "GetItem", "Query", "BatchGetItem"} {
+			if kind == local.Conflict && !isWrite(op) {
+				continue
 			}
-		})
+			if err := b.cloud.Inject(local.Fault{Kind: kind, Service: "dynamodb", Operation: op, Times: 2}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := m.do(t.Context(), h, device)
+		b.cloud.ClearFaults()
+		if err != nil {
+			t.Errorf("%s, %s: %v", m.name, kind, err)
+		}
+		if n := h.failed.Load(); n != 0 {
+			t.Errorf("%s, %s: the connection was closed %d times", m.name, kind, n)
+		}
+		if m.name == "DeleteDevice" {
+			return
+		}
+		if got := h.link.commits; got < n+1 || m.name == "PutSession" && got != n+1 {
+			t.Errorf("%s, %s: %d commits", m.name, kind, got-n)
+		}
+		if row, _ := numberAttr(b.head(), attrCommits); row != h.link.commits {
+			t.Errorf("%s, %s: the row has commit %d, the handle %d", m.name, kind, row, h.link.commits)
+		}
+	}
+	for i, m := range writers {
+		try(m, kinds[i%len(kinds)])
+		if m.name == "PutSession" || m.name == "DoDecryptionTxn" || m.name == "DeleteDevice" {
+			for _, kind := range kinds {
+				try(m, kind)
+			}
+		}
 	}
 }
 

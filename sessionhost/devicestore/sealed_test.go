@@ -6,11 +6,8 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -82,30 +79,6 @@ func TestNothingInClear(t *testing.T) {
 	}
 	if rows < 15 {
 		t.Errorf("only %d rows were looked at", rows)
-	}
-}
-
-// No error and no log line tells what it is about.
-func TestErrorsTellNothing(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	var logs bytes.Buffer
-	for _, m := range append(append([]method{}, writers...), readers...) {
-		c := b.another(t)
-		h := c.open(1)
-		h.Handle.store.log = slog.New(slog.NewJSONHandler(&logs, nil))
-		device := h.pair(t, 1)
-		fill(t, h, device)
-		h.link.cache.trim(0)
-		h.rec.hook(func(string) error { return errDenied }, nil)
-		err := m.do(t.Context(), h, device)
-		text := fmt.Sprintf("%v %+v %#v %+v %+v", err, err, err, h.Handle, h.store)
-		h.maintain(t.Context(), time.Now().Add(time.Hour))
-		for _, secret := range []string{ann.User, annL.User, "unhandled text", "session of ann", "Ann", device.ID.User} {
-			if strings.Contains(text, secret) || strings.Contains(logs.String(), secret) {
-				t.Errorf("%s: %q stands in %s or in %s", m.name, secret, text, logs.String())
-			}
-		}
 	}
 }
 

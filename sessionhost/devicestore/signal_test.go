@@ -291,7 +291,7 @@ func TestKilledAroundEveryWrite(t *testing.T) {
 
 	var want []string
 	sent := make(map[string]string) // text → event id as it went to the queue
-	n, kills := messages(100), 0
+	n, kills := messages(60), 0
 	for i := range n {
 		p := peers[r.IntN(len(peers))]
 		text := fmt.Sprintf("message %d", i)
@@ -447,7 +447,7 @@ func TestBothDirections(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	n := messages(300) / 2
+	n := messages(240) / 2
 	var stale int
 	var mu sync.Mutex
 	transmit := func(kind string, encrypt func(context.Context, *store.Device, *protocol.SignalAddress, string) ([]byte, error)) {

@@ -323,8 +323,8 @@ var createTableShape = input(
 var describeTableShape = input(wire.Member{Name: "TableName", Shape: oldTableName()})
 
 var listTablesShape = input(
-	wire.Member{Name: "ExclusiveStartTableName", Shape: name()},
 	wire.Member{Name: "Limit", Shape: number(wire.TInteger, 1, 100)},
+	wire.Member{Name: "ExclusiveStartTableName", Shape: name()},
 )
 
 var updateTimeToLiveShape = input(

@@ -1,0 +1,68 @@
+package aws_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	local "whatisup/local/aws"
+)
+
+// fuzzRequests feeds bodies to the operations of a service: each gets an
+// answer in the service's form, and none is an internal error.
+func fuzzRequests(f *testing.F, prefix string, setup [][2]string, operations []string, seeds ...string) {
+	server, err := local.Open(local.Config{Path: filepath.Join(f.TempDir(), "aws.db")})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { server.Close() })
+	send := func(t testing.TB, operation, body string) *httptest.ResponseRecorder {
+		req := newRequest(t, "http://aws.test/", prefix+operation, body)
+		w := httptest.NewRecorder()
+		server.ServeHTTP(w, req)
+		return w
+	}
+	for _, s := range setup {
+		if w := send(f, s[0], s[1]); w.Code != http.StatusOK {
+			f.Fatalf("%s: %d %s", s[0], w.Code, w.Body)
+		}
+	}
+	for i := range operations {
+		for _, seed := range seeds {
+			f.Add(uint8(i), seed)
+		}
+	}
+	f.Fuzz(func(t *testing.T, which uint8, body string) {
+		operation := operations[int(which)%len(operations)]
+		w := send(t, operation, body)
+		switch {
+		case w.Code == http.StatusOK:
+		case w.Code != http.StatusBadRequest || !strings.HasPrefix(w.Body.String(), `{"__type":"`):
+			t.Fatalf("%s %q: %d %s", operation, body, w.Code, w.Body)
+		}
+	})
+}
+
+func FuzzDynamoDB(f *testing.F) {
+	fuzzRequests(f, "DynamoDB_20120810.", [][2]string{{"CreateTable", `{"TableName":"tab","BillingMode":"PAY_PER_REQUEST","KeySchema":[{"AttributeName":"h","KeyType":"HASH"}],
+		"AttributeDefinitions":[{"AttributeName":"h","AttributeType":"S"},{"AttributeName":"g","AttributeType":"N"}],
+		"GlobalSecondaryIndexes":[{"IndexName":"idx","KeySchema":[{"AttributeName":"g","KeyType":"HASH"}],"Projection":{"ProjectionType":"ALL"}}]}`}},
+		[]string{"PutItem", "GetItem", "UpdateItem", "DeleteItem", "Query", "Scan", "BatchGetItem", "BatchWriteItem", "TransactWriteItems", "TransactGetItems", "CreateTable", "UpdateTimeToLive", "DescribeTable", "ListTables"},
+		`{"TableName":"tab","Item":{"h":{"S":"a"},"g":{"N":"1"},"l":{"L":[{"M":{"x":{"BS":["AA=="]}}}]}},"ConditionExpression":"attribute_not_exists(h)","ReturnValues":"ALL_OLD"}`,
+		`{"TableName":"tab","Key":{"h":{"S":"a"}},"UpdateExpression":"SET l[0] = :v, g = :n REMOVE x ADD c :n","ExpressionAttributeValues":{":v":{"S":"x"},":n":{"N":"1"}},"ReturnValues":"UPDATED_NEW","ReturnConsumedCapacity":"INDEXES"}`,
+		`{"TableName":"tab","IndexName":"idx","KeyConditionExpression":"g = :n","ExpressionAttributeValues":{":n":{"N":"1"}},"Limit":1,"ExclusiveStartKey":{"h":{"S":"a"},"g":{"N":"1"}}}`,
+		`{"RequestItems":{"tab":[{"PutRequest":{"Item":{"h":{"S":"a"}}}}]}}`, `{"RequestItems":{"tab":{"Keys":[{"h":{"S":"a"}}]}}}`,
+		`{"TransactItems":[{"Put":{"TableName":"tab","Item":{"h":{"S":"a"}}}},{"ConditionCheck":{"TableName":"tab","Key":{"h":{"S":"b"}},"ConditionExpression":"attribute_exists(h)"}}],"ClientRequestToken":"x"}`,
+		`{"TransactItems":[{"Get":{"TableName":"tab","Key":{"h":{"S":"a"}}}}]}`, `{"TableName":"tab","Segment":1,"TotalSegments":4,"Select":"COUNT"}`, `{}`, `[]`, `{"TableName":`)
+}
+
+func FuzzSQS(f *testing.F) {
+	fuzzRequests(f, "AmazonSQS.", [][2]string{{"CreateQueue", `{"QueueName":"q"}`}, {"CreateQueue", `{"QueueName":"q.fifo","Attributes":{"FifoQueue":"true","ContentBasedDeduplication":"true"}}`}},
+		[]string{"SendMessage", "SendMessageBatch", "DeleteMessage", "DeleteMessageBatch", "ChangeMessageVisibility", "ChangeMessageVisibilityBatch", "CreateQueue", "SetQueueAttributes", "GetQueueAttributes", "GetQueueUrl", "ListQueues"},
+		`{"QueueUrl":"http://aws.test/000000000000/q","MessageBody":"x","DelaySeconds":1,"MessageAttributes":{"a":{"DataType":"String","StringValue":"v"},"b":{"DataType":"Binary","BinaryValue":"AA=="}}}`,
+		`{"QueueUrl":"q.fifo","Entries":[{"Id":"a","MessageBody":"x","MessageGroupId":"g"},{"Id":"b","ReceiptHandle":"AAAA","VisibilityTimeout":1}]}`,
+		`{"QueueUrl":"q","ReceiptHandle":"AAAA","VisibilityTimeout":1}`, `{"QueueName":"r","Attributes":{"RedrivePolicy":"{\"deadLetterTargetArn\":\"arn:aws:sqs:us-east-1:000000000000:q\",\"maxReceiveCount\":\"3\"}"}}`,
+		`{"QueueUrl":"q","AttributeNames":["All"]}`, `{}`, `[]`)
+}

@@ -189,8 +189,11 @@ func (s *Server) enter(c *conn) bool {
 	return true
 }
 
-// leave takes a connection out of every register.
+// leave takes a connection out of every register. No writer starts after it.
 func (s *Server) leave(c *conn) {
+	c.out.Lock()
+	c.out.closing = true
+	c.out.Unlock()
 	s.mu.Lock()
 	delete(s.conns, c)
 	if d := c.device; d != nil && d.conn == c {

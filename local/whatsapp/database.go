@@ -20,6 +20,7 @@ import (
 type database struct {
 	bolt      *bbolt.DB
 	temporary string
+	synced    int64 // writes that were on the disk at the last sync
 }
 
 var (
@@ -82,6 +83,20 @@ func (d *database) close() error {
 	}
 	d.removeTemporary()
 	return err
+}
+
+// sync brings what was written since the last time to the disk.
+func (d *database) sync() error {
+	stats := d.bolt.Stats()
+	written := stats.TxStats.GetWrite()
+	if written == d.synced {
+		return nil
+	}
+	if err := d.bolt.Sync(); err != nil {
+		return err
+	}
+	d.synced = written
+	return nil
 }
 
 // loadSeed returns the seed of the data directory and makes it at first.

@@ -190,7 +190,7 @@ func (s *Server) Run(ctx context.Context) error {
 		select {
 		case <-tick.C:
 			s.sweep()
-			if err := s.db.bolt.Sync(); err != nil {
+			if err := s.db.sync(); err != nil {
 				s.log.Error("cannot sync the simulator's database", "error", err)
 			}
 		case <-ctx.Done():

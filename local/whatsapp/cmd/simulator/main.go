@@ -40,9 +40,10 @@ func configFrom(getenv func(string) string) (config, error) {
 	port := cmp.Or(getenv("WHATSAPP_PORT"), "8090")
 	bind := cmp.Or(getenv("BIND"), "127.0.0.1")
 	var problems []error
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		problems = append(problems, fmt.Errorf("WHATSAPP_PORT must be a port number, not %q", port))
-	} else if port = strconv.FormatUint(n, 10); net.ParseIP(bind) == nil && bind != "localhost" {
+	}
+	if net.ParseIP(bind) == nil && bind != "localhost" {
 		problems = append(problems, fmt.Errorf("BIND must be an IP address, not %q", bind))
 	}
 	return config{

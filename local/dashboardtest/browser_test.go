@@ -24,7 +24,7 @@ import (
 
 // patience is how long anything may take that should happen at once; the
 // machine may be busy.
-const patience = 20 * time.Second
+const patience = 30 * time.Second
 
 //go:embed helpers.js
 var helpers string
@@ -220,7 +220,7 @@ func (p *tab) focus() focused {
 func (p *tab) reach(name string) {
 	p.Helper()
 	var seen []string
-	for range 150 {
+	for range 300 {
 		f := p.focus()
 		if prefix, ok := strings.CutSuffix(name, "…"); f.Name == name || ok && strings.HasPrefix(f.Name, prefix) {
 			if !f.Ring {

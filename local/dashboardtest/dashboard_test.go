@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"fmt"
 	"image/png"
+	"net/http"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -34,15 +38,23 @@ func TestDashboard(t *testing.T) {
 		{"Foreign", foreign},
 		{"Languages", languages},
 		{"Reader", reader},
+		{"Many", many},
+		{"Crowded", crowded},
+		{"LiveKey", liveKey},
+		{"Elsewhere", elsewhere},
+		{"Pictures", pictures},
 	}
-	t.Run("flows", func(t *testing.T) { // so that all end before the stack does
-		for _, f := range flows {
-			t.Run(f.name, func(t *testing.T) {
-				t.Parallel()
-				f.run(t, b, s)
-			})
-		}
-	})
+	// They mostly wait, so more of them run at a time than there are processors.
+	places := make(chan struct{}, 4)
+	var all sync.WaitGroup
+	for _, f := range flows {
+		places <- struct{}{}
+		all.Go(func() {
+			defer func() { <-places }()
+			t.Run(f.name, func(t *testing.T) { f.run(t, b, s) })
+		})
+	}
+	all.Wait()
 }
 
 // enter opens the page and signs in.
@@ -268,7 +280,7 @@ func life(t *testing.T, b context.Context, s *local.Stack) {
 	p.press("Log out")
 	p.status("Not linked")
 	p.awaitText(".detail .sentence", "logged out on request")
-	p.awaitText(".state .number", "No number")
+	p.await("no number", `tester.text(".state .number") === ""`)
 
 	p.press("Delete")
 	p.await("the focus on the harmless button", `tester.focus().name === "Cancel"`)
@@ -443,4 +455,155 @@ func reader(t *testing.T, b context.Context, s *local.Stack) {
 			t.Errorf("try %d waits %v to %v ms", n, w[0], w[1])
 		}
 	}
+}
+
+// many: a list longer than a page.
+func many(t *testing.T, b context.Context, s *local.Stack) {
+	key := customer(t, s)
+	a := api{t, s.API, key}
+	var creating sync.WaitGroup
+	for range 8 {
+		creating.Go(func() {
+			for range 12 {
+				if err := a.try("POST", "/v1/instances", map[string]any{"name": "Line"}, nil); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	creating.Wait()
+	for n := 96; n < 104; n++ {
+		a.create(fmt.Sprintf("Line %03d", n))
+	}
+	p := enter(t, b, s.API, key)
+	p.await("a page", `document.querySelectorAll(".rows li").length === 100`)
+	p.awaitText(".rows strong", "Line 103") // newest first
+	p.press("Show more")
+	p.await("all", `document.querySelectorAll(".rows li").length === 104 && !tester.text(".list .wide")`)
+	a.create("Line 104")
+	p.awaitText(".rows strong", "Line 104")
+	p.await("all and one", `document.querySelectorAll(".rows li").length === 105`)
+}
+
+// crowded: as many streams as a customer may have are open already. The page
+// says so, works without, and listens when there is room.
+func crowded(t *testing.T, b context.Context, s *local.Stack) {
+	key := customer(t, s)
+	a := api{t, s.API, key}
+	id := a.create("Front desk")
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var others []*http.Response
+	for range 10 {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.API+"/v1/events", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+key)
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil || answer.StatusCode != http.StatusOK {
+			t.Fatalf("a stream: %v, %v", answer, err)
+		}
+		others = append(others, answer)
+	}
+	p := open(t, b, s.API+"/#/instances/"+id)
+	p.await("the form", `document.activeElement.id === "key"`)
+	p.do(chromedp.KeyEvent(key + kb.Enter))
+	p.awaitText(".banner", "listening for events as it may")
+	p.status("Not linked")
+	p.press("Fetch the QR code")
+	p.await("a code", `tester.shown(document.querySelector("img.code"))`)
+	p.status("Scan the code")
+	p.audit("crowded")
+	cancel()
+	for _, o := range others {
+		o.Body.Close()
+	}
+	p.reach("Try now")
+	p.await("room for a stream", `tester.text(".stream") === "Live" || (document.activeElement.click(), false)`)
+	a.sandbox(id, "scan", map[string]any{})
+	p.status("Connected")
+}
+
+// liveKey: a key for real phones, on a stack that has none.
+func liveKey(t *testing.T, b context.Context, s *local.Stack) {
+	p := enter(t, b, s.API, s.Keys[whatisup.Live])
+	p.awaitText(".mode", "Real WhatsApp")
+	p.press("New instance")
+	p.do(chromedp.KeyEvent("Reception" + kb.Enter))
+	p.awaitText(".detail .hint", "Unofficial clients are against WhatsApp's terms")
+	p.awaitText(".pairing .problem", "No session host is running for this instance")
+	p.awaitText(".pairing .problem", "Try again in 10 s. Request id: req_")
+	p.reach("Fetch the QR code")
+	if p.text(".phone") != "" {
+		t.Error("a simulated phone for a real instance")
+	}
+	p.audit("live")
+}
+
+// elsewhere: on AWS the stream has an origin of its own. Here it is the same
+// stack under its other name; the page's policy and the stream's answers to the
+// browser must allow it, and the policy nothing else.
+func elsewhere(t *testing.T, b context.Context, s *local.Stack) {
+	key := customer(t, s)
+	p := open(t, b, strings.Replace(s.API, "127.0.0.1", "localhost", 1))
+	p.await("the form", `document.activeElement.id === "key"`)
+	listen := func(url string) string {
+		return eval[string](p, `(async () => {
+			const { API } = await import("/dashboard/api.js");
+			const api = new API(`+quote(key)+`), end = new AbortController();
+			api.eventsURL = new URL(`+quote(url)+`);
+			try {
+				const response = await api.stream("", end.signal);
+				const { value } = await response.body.pipeThrough(new TextDecoderStream()).getReader().read();
+				return value;
+			} catch (failure) {
+				return failure.code;
+			} finally {
+				end.abort();
+			}
+		})()`)
+	}
+	if got := listen(s.API + "/v1/events"); !strings.HasPrefix(got, "retry:") {
+		t.Errorf("the stream under its own origin says %q", got)
+	}
+	if got := listen("http://127.0.0.2:9/v1/events"); got != "offline" {
+		t.Errorf("another host says %q", got)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.complains) == 0 || !strings.Contains(p.complains[0], "Content Security Policy") {
+		t.Errorf("the policy did not stop it: %q", p.complains)
+	}
+	p.complains = nil
+}
+
+// pictures makes those of the README, if pictures are asked for.
+func pictures(t *testing.T, b context.Context, s *local.Stack) {
+	if os.Getenv("SCREENSHOTS") == "" {
+		t.Skip("no pictures asked for: SCREENSHOTS is not set")
+	}
+	key := customer(t, s)
+	a := api{t, s.API, key}
+	a.create("Warehouse")
+	clinic := a.create("Clinic reminders")
+	a.link(clinic, "34612345678")
+	a.call("POST", "/v1/instances/"+clinic+"/disconnect", nil, nil)
+	sales := a.create("Sales Lisbon")
+	a.link(sales, "351912345678")
+	a.sandbox(sales, "unlink", map[string]any{})
+	a.link(a.create("Deliveries"), "5511912345678")
+	p := enter(t, b, s.API, key)
+	p.size(1280, 800)
+	p.press("New instance")
+	p.do(chromedp.KeyEvent("Support line" + kb.Enter))
+	p.await("a code", `tester.shown(document.querySelector("img.code"))`)
+	p.awaitText(".rows li:nth-child(3) .badge", "Disconnected")
+	p.await("the countdown", `Number(/\d+/.exec(tester.text(".countdown"))) <= 57`)
+	p.picture("readme-pairing")
+	p.enter("Number of the phone (optional)", "5511987654321")
+	p.press("Scan the code")
+	p.awaitText(".done", "is linked")
+	p.scheme("dark")
+	p.picture("readme-connected")
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"testing"
@@ -80,18 +82,23 @@ type api struct {
 
 func (a api) call(method, path string, body, into any) {
 	a.Helper()
-	b, err := json.Marshal(body)
-	if err != nil {
+	if err := a.try(method, path, body, into); err != nil {
 		a.Fatal(err)
 	}
-	if body == nil {
-		b = nil
+}
+
+func (a api) try(method, path string, body, into any) error {
+	var text bytes.Buffer
+	if body != nil {
+		if err := json.NewEncoder(&text).Encode(body); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, method, a.url+path, bytes.NewReader(b))
+	r, err := http.NewRequestWithContext(ctx, method, a.url+path, &text)
 	if err != nil {
-		a.Fatal(err)
+		return err
 	}
 	r.Header.Set("Authorization", "Bearer "+a.key)
 	if body != nil {
@@ -99,19 +106,17 @@ func (a api) call(method, path string, body, into any) {
 	}
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
-		a.Fatal(err)
+		return err
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode >= 300 {
-		var text bytes.Buffer
-		text.ReadFrom(answer.Body)
-		a.Fatalf("%s %s: %d %s", method, path, answer.StatusCode, text.String())
+		b, _ := io.ReadAll(answer.Body)
+		return fmt.Errorf("%s %s: %d %s", method, path, answer.StatusCode, b)
 	}
-	if into != nil {
-		if err := json.NewDecoder(answer.Body).Decode(into); err != nil {
-			a.Fatal(err)
-		}
+	if into == nil {
+		return nil
 	}
+	return json.NewDecoder(answer.Body).Decode(into)
 }
 
 type instance struct {

@@ -76,7 +76,7 @@ export class Detail {
     set(this.heading, i.name);
     this.badge.show(i.status);
     set(this.sentence, meaning(i.status, reason));
-    set(this.number, phone(i.phone_number));
+    set(this.number, i.phone_number ? phone(i.phone_number) : "");
     const noLink = hasNoLink(i);
     const attempt = i.status === "qr" || (i.status === "pending" && reason === "starting");
     const focused = document.activeElement;

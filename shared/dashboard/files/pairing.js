@@ -171,7 +171,8 @@ export class Pairing {
     this.image.hidden = !code;
     set(this.fetchButton, t(this.#shown && !under ? "pair.again" : "pair.fetch"));
     if (code) this.#shown = true;
-    this.#wait(code ? "" : this.#fetching || under ? t("pair.waiting") : "");
+    const waits = this.#fetching || (under && !this.problem.textContent);
+    this.#wait(!code && waits ? t("pair.waiting") : "");
     this.tick();
   }
 

@@ -63,6 +63,7 @@ export function explain(failure) {
     if (has(`error.resolve.${details.resolve}`)) parts.push(t(`error.resolve.${details.resolve}`));
   }
   if (Array.isArray(details.fields)) parts.push(...details.fields.map((f) => `(${f.field} ${f.problem})`));
+  // What comes with a time says with it what to do.
   if (failure.retryAfter > 0) parts.push(t("error.retry", { seconds: failure.retryAfter }));
   if (failure.status >= 500 && failure.requestId) parts.push(t("error.request", { id: failure.requestId }));
   return parts.join(" ");

@@ -119,11 +119,12 @@ build: $(FUNCTIONS:%=.build/%/bootstrap) ## The Lambda binaries, in .build/<func
 image: ## The session host's image, as an OCI archive that needs no Docker. PUSH=repository:tag sends it there
 	$(RELEASE) -o .build/image/sessionhost ./sessionhost
 	$(RELEASE) -o .build/image/simulator ./local/whatsapp/cmd/simulator
+	$(RELEASE) -o .build/image/withroot ./local/image/cmd/withroot
 	@mkdir -p .build/image/data
 	@GOOS= GOARCH= go build -o .build/local/image ./local/image/cmd/image
-	@.build/local/image -arch $(GOARCH) -o .build/sessionhost.tar $(if $(PUSH),-push '$(PUSH)') .build/image/sessionhost .build/image/simulator
+	@.build/local/image -arch $(GOARCH) -o .build/sessionhost.tar $(if $(PUSH),-push '$(PUSH)') .build/image/sessionhost .build/image/simulator .build/image/withroot
 	@GOOS= GOARCH= go build -o .build/local/sbom ./local/image/cmd/sbom
-	@.build/local/sbom .build/image/sessionhost .build/image/simulator > .build/sbom-image.json
+	@.build/local/sbom .build/image/sessionhost .build/image/simulator .build/image/withroot > .build/sbom-image.json
 
 .PHONY: deploy
 deploy: build ## Deploys template.yaml. HOST_IMAGE=… starts the session hosts; SET='Sandbox=true …' sets parameters. STACK=whatisup

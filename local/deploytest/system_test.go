@@ -102,7 +102,7 @@ func (s *system) until(run func(context.Context) error) {
 // build makes all programs.
 func (s *system) build() {
 	s.t.Helper()
-	targets := []string{"./sessionhost"}
+	targets := []string{"./sessionhost", "./local/image/cmd/withroot"}
 	for _, f := range functions(s.t, s.template) {
 		targets = append(targets, "./functions/"+f.Name)
 	}
@@ -270,18 +270,18 @@ func (s *system) startTrigger(f template.Function, trigger template.Trigger, run
 // does: with a signal, and then by waiting.
 func (s *system) startHost() (stop func()) {
 	s.t.Helper()
+	container := hostContainers(s.t, s.template, "SandboxHostTask", s.known)[0]
 	written := make(map[string]any)
-	for _, c := range s.containers("SandboxHostTask") {
-		if c["Name"] == "sessionhost" {
-			for _, e := range c["Environment"].([]any) {
-				written[e.(map[string]any)["Name"].(string)] = e.(map[string]any)["Value"]
-			}
-		}
+	for _, e := range container["Environment"].([]any) {
+		written[e.(map[string]any)["Name"].(string)] = e.(map[string]any)["Value"]
 	}
-	hostRoot := s.whatsapp.Root()
-	cmd := exec.Command(filepath.Join(s.binaries, "sessionhost"))
-	cmd.Env = append(s.variables("sessionhost", written),
-		"WHATSAPP_ENDPOINT="+s.endpoint, fmt.Sprintf("WHATSAPP_NOISE_ROOT=%x", hostRoot[:]), "HEALTH_ADDR=127.0.0.1:0")
+	written["WHATSAPP_ENDPOINT"] = s.endpoint
+	var command []string
+	for _, word := range container["EntryPoint"].([]any) {
+		command = append(command, filepath.Join(s.binaries, fmt.Sprint(word)))
+	}
+	cmd := exec.Command(command[0], command[1:]...)
+	cmd.Env = append(s.variables("sessionhost", written), "HEALTH_ADDR=127.0.0.1:0")
 	cmd.Stdout, cmd.Stderr = s.output, s.output
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -306,16 +306,6 @@ func (s *system) startHost() (stop func()) {
 	}
 	s.t.Cleanup(stop)
 	return stop
-}
-
-func (s *system) containers(task string) []map[string]any {
-	s.t.Helper()
-	var all []map[string]any
-	p := resolve(s.t, s.template, s.template.Resources[task].Properties["ContainerDefinitions"], s.known)
-	for _, c := range p.([]any) {
-		all = append(all, c.(map[string]any))
-	}
-	return all
 }
 
 // answer is what a call to the API gave.

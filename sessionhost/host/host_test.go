@@ -55,7 +55,7 @@ func newWorldWith(t testing.TB, shards int, cfg whatsapp.Config) *world {
 	w := &world{
 		t: t, aws: awstest.Start(t), customer: whatisup.NewCustomerID(), shards: shards,
 		told: make(map[whatisup.EventID]int),
-		sim:  whatsapptest.Start(t, whatsapp.Config{}),
+		sim:  whatsapptest.Start(t, cfg),
 	}
 	ctx := t.Context()
 	client := dynamodb.NewFromConfig(w.aws.Config)

@@ -79,6 +79,9 @@ func (s *session) open(device *store.Device) *line {
 	cli.PrePairCallback = func(types.JID, string, string) bool {
 		wanted := s.stillWanted(l.ctx)
 		l.scanned.Store(wanted)
+		if wanted {
+			s.linking.Store(true)
+		}
 		return wanted
 	}
 	http := s.kit.Network.client(func(c net.Conn) (net.Conn, error) { return l.take(c, s.tenure.Trusted) })

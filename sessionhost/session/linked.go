@@ -272,10 +272,19 @@ func (s *session) loggedIn(ctx context.Context) error {
 		o.PhoneNumber = whatisup.PhoneNumber(id.User)
 	}
 	s.down, s.moved, s.refused = time.Time{}, time.Time{}, 0
+	defer s.linked()
 	if same(&o, &s.inst.Observed) {
 		return nil
 	}
 	return s.observe(ctx, o)
+}
+
+// linked: no scan is under way any more. A session that went on only for it
+// ends.
+func (s *session) linked() {
+	if s.linking.Swap(false) && s.owned.Err() != nil {
+		s.stop()
+	}
 }
 
 // ended decides what follows the end of a connection: whether to stay, and not
@@ -383,6 +392,7 @@ func (s *session) lost(ctx context.Context, why events.ConnectFailureReason) err
 		o.Status, o.Reason = whatisup.Disconnected, whatisup.SessionInvalidated
 	}
 	s.down, s.moved, s.tries = time.Time{}, time.Time{}, 0
+	defer s.linked()
 	return s.observeBy(ctx, by, o)
 }
 

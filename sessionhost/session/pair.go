@@ -108,6 +108,11 @@ func (s *session) dialForCode(ctx context.Context, g whatisup.Generation, dial i
 			return nil, nil
 		}
 	}
+	defer func() {
+		if s.device == nil { // no link came of it
+			s.linked()
+		}
+	}()
 	seated := true
 	leave := func() {
 		if seated {

@@ -25,7 +25,12 @@ type session struct {
 	log    *slog.Logger
 	wake   chan struct{}        // something wanted may have changed
 	line   atomic.Pointer[line] // the newest connection; also read by Fail
-	ctx    context.Context      // of everything the session does; ends with the tenure
+	ctx    context.Context      // of everything the session does
+	owned  context.Context      // ends when the shard is given up or lost
+	stop   context.CancelFunc   // ends ctx
+	// linking: a scan is under way, or its first login; also set by the library's
+	// goroutine.
+	linking atomic.Bool
 
 	inst   *whatisup.Instance
 	auth   Auth
@@ -47,6 +52,10 @@ type session struct {
 	sendFail int
 }
 
+// finishWithin is how long a session may go on, when its shard is given up, to
+// bring a scan to its first login.
+const finishWithin = 6 * time.Second
+
 // errAgain: the rows are not as they were read; look at them anew.
 var errAgain = errors.New("the instance changed meanwhile")
 
@@ -66,8 +75,21 @@ func (s *session) publish() {
 
 // run does what there is to do and returns when nothing is left, with what it
 // last saw, or when ctx ends.
-func (s *session) run(ctx context.Context) (rested rest) {
-	s.ctx = ctx
+//
+// When the shard is given up over a scan, the session goes on for a moment: the
+// phone has linked a device that no other host could finish.
+func (s *session) run(owned context.Context) (rested rest) {
+	ctx, stop := context.WithCancel(context.WithoutCancel(owned))
+	defer stop()
+	defer s.tenure.OnLost(stop)()
+	defer context.AfterFunc(owned, func() {
+		if s.linking.Load() {
+			time.AfterFunc(finishWithin, stop)
+		} else {
+			stop()
+		}
+	})()
+	s.ctx, s.owned, s.stop = ctx, owned, stop
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("session panicked", "panic", p, "stack", string(debug.Stack()))

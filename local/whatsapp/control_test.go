@@ -99,6 +99,7 @@ func TestControl(t *testing.T) {
 	}
 	polled := make(chan answer, 1)
 	go func() {
+		defer close(polled)
 		start := time.Now()
 		_, list := control[[]whatsapp.Message](t, sim, "GET", "messages?wait=20&world="+world+"&to="+friend, "")
 		polled <- answer{list, time.Since(start)}

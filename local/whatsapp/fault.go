@@ -217,8 +217,9 @@ func (s *Server) Inject(f Fault) (int, error) {
 	return len(met), nil
 }
 
-// ClearFaults ends the standing faults with exactly this target and, if it is
-// not empty, of this kind; with an empty target, of all.
+// ClearFaults ends the standing faults with exactly this target, or with an
+// empty target all of them; with a kind, only those of it. Connections that
+// a cleared fault made half-open are closed.
 func (s *Server) ClearFaults(t Target, kind string) int {
 	s.mu.Lock()
 	var ended []*conn
@@ -227,7 +228,7 @@ func (s *Server) ClearFaults(t Target, kind string) int {
 		return (t == Target{} || t == f.Target) && (kind == "" || kind == f.Kind)
 	})
 	for c := range s.conns {
-		if !c.deafUntil.IsZero() && t.matches(s, c) {
+		if (kind == "" || kind == kindSilent || kind == kindHalfOpen) && !c.deafUntil.IsZero() && t.matches(s, c) {
 			ended = append(ended, c)
 		}
 	}

@@ -206,6 +206,7 @@ type wireDevice struct {
 	signed          *keys.PreKey
 	adv             []byte
 	jid             types.JID
+	forge           *keys.KeyPair // signs in place of the identity
 }
 
 func newWireDevice() *wireDevice {
@@ -261,7 +262,11 @@ func (d *wireDevice) link(address, world, instance string, scan func(qr string) 
 		proto.Unmarshal(sealed.GetDetails(), &signed)); err != nil {
 		return err
 	}
-	signed.DeviceSignature = sign(d.identity, advDeviceSignature, signed.GetDetails(), d.identity.Pub[:], signed.GetAccountSignatureKey())
+	signer := d.identity
+	if d.forge != nil {
+		signer = d.forge
+	}
+	signed.DeviceSignature = sign(signer, advDeviceSignature, signed.GetDetails(), d.identity.Pub[:], signed.GetAccountSignatureKey())
 	signed.AccountSignatureKey = nil
 	answer, err := proto.Marshal(&signed)
 	if err != nil {

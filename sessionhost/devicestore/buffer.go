@@ -2,6 +2,7 @@ package devicestore
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -105,7 +106,29 @@ type Message struct {
 	Redelivered bool
 
 	hash [hashSize]byte
+	part bool // of a message that carries several
 	l    *link
+}
+
+// Part is for an event of another message that the one being handled carries:
+// the phone answers a request for messages that could not be read with several
+// of them in one (events.Message with an UnavailableRequestID). Each has an
+// event id of its own, made from the carrier's and the message's id, and
+// [Handle.Handled] logs each once. The carrier leaves the buffer when whatsmeow
+// is through with all of them.
+func (m Message) Part(id wa.MessageID) Message {
+	h := sha256.New()
+	h.Write(m.hash[:])
+	h.Write([]byte(id))
+	m.hash, m.part = [hashSize]byte(h.Sum(nil)), true
+	// Still a version 7 id: the carrier's time, and the hash for randomness.
+	if carrier, err := uuid.Parse(string(m.EventID)); err == nil {
+		version, variant := carrier[6]&0xf0, carrier[8]&0xc0
+		copy(carrier[6:], m.hash[:])
+		carrier[6], carrier[8] = version|carrier[6]&0x0f, variant|carrier[8]&0x3f
+		m.EventID = whatisup.EventID(carrier.String())
+	}
+	return m
 }
 
 // Handling returns the message that whatsmeow is handing to its event handlers
@@ -139,10 +162,10 @@ func (h *Handle) Handled(ctx context.Context, m Message, items ...types.Transact
 	err := m.l.atomically(ctx, func(_ context.Context, t *txn) error {
 		m.l.mu.Lock()
 		defer m.l.mu.Unlock()
-		if m.l.events.pending[m.hash] == nil {
-			if m.l.events.isDone(m.hash) {
-				return nil
-			}
+		if m.l.events.isDone(m.hash) {
+			return nil
+		}
+		if m.l.events.pending[m.hash] == nil && !m.part {
 			return errUnknownMessage
 		}
 		t.finish, t.extra = &m.hash, items

@@ -493,3 +493,7 @@ func TestBothDirections(t *testing.T) {
 	}
 	t.Logf("%d messages, %d encryptions repeated", 2*n, stale)
 }
+
+func putInput(item types.TransactWriteItem) *dynamodb.PutItemInput {
+	return &dynamodb.PutItemInput{TableName: item.Put.TableName, Item: item.Put.Item}
+}

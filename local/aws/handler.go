@@ -201,18 +201,21 @@ func readBody(r *http.Request) (string, error) {
 	if r.ContentLength > maxBody {
 		return "", tooLarge
 	}
-	var b strings.Builder
-	if r.ContentLength > 0 {
-		b.Grow(int(r.ContentLength))
+	if r.ContentLength >= 0 {
+		b := make([]byte, r.ContentLength)
+		if _, err := io.ReadFull(r.Body, b); err != nil {
+			return "", wire.Serialization("")
+		}
+		return string(b), nil
 	}
-	n, err := io.Copy(&b, io.LimitReader(r.Body, maxBody+1))
+	b, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	switch {
-	case n > maxBody:
+	case len(b) > maxBody:
 		return "", tooLarge
 	case err != nil:
 		return "", wire.Serialization("")
 	}
-	return b.String(), nil
+	return string(b), nil
 }
 
 // region reads the region out of a signature's scope:

@@ -55,7 +55,7 @@ func lengths(s *wire.Shape, min, max int) *wire.Shape {
 
 // value is an AttributeValue inside a list or a map.
 var value = func() *wire.Shape {
-	v := &wire.Shape{Type: wire.TStruct, Value: true, Class: namespace + "AttributeValue"}
+	v := &wire.Shape{Type: wire.TStruct, Value: true, Free: true, Class: namespace + "AttributeValue"}
 	v.Members = []wire.Member{
 		{Name: "S", Shape: str()},
 		{Name: "B", Shape: &wire.Shape{Type: wire.TBlob}},

@@ -56,6 +56,8 @@ type Shape struct {
 	Pattern  *regexp.Regexp // anchored
 	Regexp   string         // Pattern as AWS prints it
 	Enum     []string
+	// Free says that nothing below is constrained, so nobody needs to look.
+	Free bool
 	// Keys and Values constrain a map's keys and the lengths of its values.
 	Keys, Values *Shape
 }
@@ -95,7 +97,7 @@ func (s *Shape) Check(operation string, n *Node) error {
 		}
 	}
 	var faults []string
-	s.members(n, "", &faults)
+	s.members(n, nil, &faults)
 	switch len(faults) {
 	case 0:
 		return nil
@@ -240,13 +242,37 @@ func checkBase64(s string) error {
 }
 
 // members gathers the broken constraints below a struct, in the model's order.
-func (s *Shape) members(n *Node, at string, faults *[]string) {
-	for _, m := range s.Members {
-		m.constraints(n.Get(m.Name), dotted(at, lowerFirst(m.Name)), faults)
+func (s *Shape) members(n *Node, at *place, faults *[]string) {
+	for i := range s.Members {
+		m := &s.Members[i]
+		m.constraints(n.Get(m.Name), &place{above: at, name: m.Name}, faults)
 	}
 }
 
-func (s *Shape) constraints(n *Node, at string, faults *[]string) {
+// place is where a value stands in the input, spelt out only if something is
+// wrong with it.
+type place struct {
+	above   *place
+	name    string
+	index   int
+	element bool
+}
+
+func (p *place) String() string {
+	switch {
+	case p == nil:
+		return ""
+	case p.element && p.name != "":
+		return p.above.String() + "." + p.name + ".member"
+	case p.element:
+		return p.above.String() + "." + strconv.Itoa(p.index) + ".member"
+	case p.above == nil:
+		return lowerFirst(p.name)
+	}
+	return p.above.String() + "." + lowerFirst(p.name)
+}
+
+func (s *Shape) constraints(n *Node, at *place, faults *[]string) {
 	fail := func(format string, args ...any) {
 		if len(*faults) < 10 {
 			*faults = append(*faults, fmt.Sprintf("Value %s at '%s' failed to satisfy constraint: ", quoted(n), at)+fmt.Sprintf(format, args...))
@@ -297,14 +323,17 @@ func (s *Shape) constraints(n *Node, at string, faults *[]string) {
 		s.members(n, at, faults)
 	case TList:
 		for i := range n.List {
-			s.Elem.constraints(&n.List[i], at+"."+strconv.Itoa(i+1)+".member", faults)
+			if s.Elem.Free {
+				break
+			}
+			s.Elem.constraints(&n.List[i], &place{above: at, index: i + 1, element: true}, faults)
 		}
 	case TMap:
 		if s.Keys != nil {
 			for _, f := range n.Fields {
 				key := Node{Kind: String, Text: f.Name}
 				var broken []string
-				s.Keys.constraints(&key, "", &broken)
+				s.Keys.constraints(&key, nil, &broken)
 				if len(broken) > 0 {
 					fail("Map keys must satisfy constraint: [%s]", s.Keys.describe())
 				}
@@ -318,7 +347,10 @@ func (s *Shape) constraints(n *Node, at string, faults *[]string) {
 			}
 		}
 		for i := range n.Fields {
-			s.Elem.constraints(&n.Fields[i].Value, at+"."+n.Fields[i].Name+".member", faults)
+			if s.Elem.Free {
+				break
+			}
+			s.Elem.constraints(&n.Fields[i].Value, &place{above: at, name: n.Fields[i].Name, element: true}, faults)
 		}
 	}
 }
@@ -344,13 +376,6 @@ func contains(set []string, s string) bool {
 		}
 	}
 	return false
-}
-
-func dotted(at, name string) string {
-	if at == "" {
-		return name
-	}
-	return at + "." + name
 }
 
 func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }

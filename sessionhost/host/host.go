@@ -145,7 +145,7 @@ func (h *Host) Run(ctx context.Context) error {
 	wg.Go(func() { h.keepVersion(ctx) })
 	wg.Go(func() { h.emit(life) })
 
-	h.log.Info("session host runs", "mode", string(h.cfg.Mode), "shards", h.cfg.Shards)
+	h.log.Info("session host runs", "mode", string(h.cfg.Mode), "shards", h.cfg.Shards, "health", h.Address())
 	err = h.fleet.Run(ctx)
 
 	ended := make(chan struct{})

@@ -319,3 +319,67 @@ func TestCrashLog(t *testing.T) {
 		t.Errorf("blamed %v when the first is forgotten", b)
 	}
 }
+
+// An idle linked session costs at most six goroutines, the library's four
+// included, and a stopped one none.
+func TestIdleGoroutines(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	p := w.spawn("one", false)
+	var line struct{ Health string }
+	if err := json.Unmarshal([]byte(p.line(t, "session host runs")), &line); err != nil {
+		t.Fatal(err)
+	}
+	goroutines := func() int {
+		r, err := http.Get("http://" + line.Health + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(b), "\ngo_goroutines ")
+		text, _, _ := strings.Cut(rest, "\n")
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	const sessions = 10
+	ids := make([]whatisup.InstanceID, sessions)
+	for n := range ids {
+		ids[n] = w.create()
+		w.link(ids[n], "49190000010"+strconv.Itoa(n))
+	}
+	for _, id := range ids {
+		w.disconnect(id)
+	}
+	for _, id := range ids {
+		w.status(id, whatisup.Disconnected, whatisup.Stopped)
+	}
+	// What is left over from connecting (idle connections to AWS) is the same
+	// before and after.
+	least := func() int {
+		n := goroutines()
+		for range 40 {
+			time.Sleep(50 * time.Millisecond)
+			n = min(n, goroutines())
+		}
+		return n
+	}
+	stopped := least()
+	for _, id := range ids {
+		w.connect(id)
+	}
+	for _, id := range ids {
+		w.status(id, whatisup.Connected, "")
+	}
+	each := float64(least()-stopped) / sessions
+	t.Logf("%.1f goroutines a session, %d without", each, stopped)
+	if each > 6 {
+		t.Errorf("%.1f goroutines a session", each)
+	}
+}

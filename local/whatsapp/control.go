@@ -1,6 +1,7 @@
 package whatsapp
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -188,26 +189,22 @@ func number(r *http.Request, name string) (uint64, error) {
 	return n, nil
 }
 
-// longPoll reads wait, the seconds to wait for something to answer.
-func longPoll(r *http.Request) (time.Duration, error) {
-	seconds, err := number(r, "wait")
-	return min(time.Duration(min(seconds, 3600))*time.Second, maxControlWait), err
+// readPage reads what lists have in common: the position to go on after, how
+// many to answer, and how long to wait for the first one.
+func readPage(r *http.Request) (after uint64, limit int, wait time.Duration, err error) {
+	after, err1 := number(r, "after")
+	most, err2 := number(r, "limit")
+	seconds, err3 := number(r, "wait")
+	wait = min(time.Duration(min(seconds, 3600))*time.Second, maxControlWait)
+	return after, int(min(most, 10_000)), wait, cmp.Or(err1, err2, err3)
 }
 
 func (s *Server) controlJournal(r *http.Request) (any, error) {
-	after, err := number(r, "after")
+	after, limit, wait, err := readPage(r)
 	if err != nil {
 		return nil, err
 	}
-	limit, err := number(r, "limit")
-	if err != nil {
-		return nil, err
-	}
-	wait, err := longPoll(r)
-	if err != nil {
-		return nil, err
-	}
-	f := JournalFilter{Target: target(r), After: after, Tag: r.URL.Query().Get("tag"), Limit: int(min(limit, 10_000))}
+	f := JournalFilter{Target: target(r), After: after, Tag: r.URL.Query().Get("tag"), Limit: limit}
 	if device := r.URL.Query().Get("device"); device != "" {
 		f.JID = device
 	}
@@ -245,26 +242,18 @@ func (s *Server) controlRead(r *http.Request) (any, error) {
 }
 
 func (s *Server) controlMessages(r *http.Request) (any, error) {
-	after, err := number(r, "after")
-	if err != nil {
-		return nil, err
-	}
-	limit, err := number(r, "limit")
-	if err != nil {
-		return nil, err
-	}
-	wait, err := longPoll(r)
+	after, limit, wait, err := readPage(r)
 	if err != nil {
 		return nil, err
 	}
 	q := r.URL.Query()
-	f := MessageFilter{World: q.Get("world"), From: q.Get("from"), To: q.Get("to"), ID: q.Get("message_id"), After: after, Limit: int(min(limit, 10_000))}
+	f := MessageFilter{World: q.Get("world"), From: q.Get("from"), To: q.Get("to"), ID: q.Get("message_id"), After: after, Limit: limit}
 	if list := s.Messages(f); len(list) > 0 || wait == 0 {
 		return list, nil
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
 	defer cancel()
-	if _, err := s.AwaitMessage(ctx, f, nil); err == errStopped {
+	if _, err := s.AwaitMessage(ctx, f, nil); errors.Is(err, errStopped) {
 		return nil, err
 	}
 	return s.Messages(f), nil

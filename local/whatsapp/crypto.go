@@ -13,3 +13,5 @@ func hmacSHA256(key, data []byte) []byte {
 }
 
 func base64Of(data []byte) string { return base64.StdEncoding.EncodeToString(data) }
+
+func base64URL(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }

@@ -9,7 +9,6 @@ import (
 	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
 	"net/http"
 	"regexp"
 	"slices"
@@ -256,5 +255,3 @@ func (s *Server) expireCode(c *conn) {
 		c.registration.code.made = time.Time{}
 	}
 }
-
-func base64URL(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }

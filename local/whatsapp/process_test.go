@@ -70,7 +70,7 @@ func TestLinksOutliveAKilledProcess(t *testing.T) {
 		}
 		if i == 0 {
 			count, err := w.query("count", "encrypt", "get", Node{Tag: "count"})
-			if n, ok := child2(count, "count"); err != nil || !ok || str(n, "value") != "50" {
+			if err != nil || !strings.Contains(render(count), `value="50"`) {
 				t.Errorf("the keys were lost: %v %v", count, err)
 			}
 		}
@@ -81,13 +81,6 @@ func TestLinksOutliveAKilledProcess(t *testing.T) {
 	if _, err := thief.start(child.address, "w", "i"); err == nil {
 		t.Error("another key was let in")
 	}
-}
-
-func child2(n *Node, path ...string) (*Node, bool) {
-	if n == nil {
-		return nil, false
-	}
-	return child(n, path...)
 }
 
 // resident reads what memory a process holds.

@@ -247,6 +247,9 @@ func child(n *Node, path ...string) (*Node, bool) {
 	at := n
 next:
 	for _, tag := range path {
+		if at == nil {
+			break
+		}
 		children, _ := at.Content.([]Node)
 		for i := range children {
 			if children[i].Tag == tag {
@@ -256,7 +259,7 @@ next:
 		}
 		return nil, false
 	}
-	return at, true
+	return at, at != nil
 }
 
 // content returns the bytes of the node at the path, or nil.

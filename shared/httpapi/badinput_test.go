@@ -252,7 +252,9 @@ func TestBadInput(t *testing.T) {
 		}
 		details := into[struct {
 			Error struct {
-				Details struct{ Fields []struct{ Field, Problem string } }
+				Details struct {
+					Fields []struct{ Field, Problem string }
+				}
 			}
 		}](t, r).Error.Details.Fields
 		if len(details) == 0 || details[0].Problem == "" || c.field != "*" && details[0].Field != c.field {

@@ -446,4 +446,3 @@ func TestLog(t *testing.T) {
 		t.Error("what is over is shown while the broom has not come")
 	}
 }
-

@@ -232,9 +232,6 @@ func failed(status int, code, message string) events.APIGatewayV2HTTPResponse {
 	}}
 }
 
-// urlSuffix is in the domain of every function URL, and in no API's.
-const urlSuffix = ".lambda-url."
-
 // errNotURL is never seen: the events of both kinds are alike.
 var errNotURL = errors.New("the event is neither of a function URL nor of API Gateway")
 
@@ -254,7 +251,7 @@ func Stream(h http.Handler, log *slog.Logger) func(context.Context, json.RawMess
 		if err := json.Unmarshal(payload, &e); err != nil {
 			return nil, errors.Join(errNotURL, err)
 		}
-		if !strings.Contains(e.RequestContext.DomainName, urlSuffix) {
+		if strings.Contains(e.RouteKey, " ") { // of a route; a function URL has none
 			ctx, cancel := context.WithTimeout(ctx, apiWait)
 			defer cancel()
 			return buffered(ctx, e)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -145,21 +146,27 @@ func BenchmarkServer(b *testing.B) {
 	})
 }
 
-// TestIdleMemory holds the idle process to its limit: it reports what the
-// whole test process weighs, which is more.
-func residentKB(t testing.TB) int {
-	b, err := os.ReadFile("/proc/self/status")
+// TestIdleMemory holds an idle server to its limit.
+func TestIdleMemory(t *testing.T) {
+	t.Parallel()
+	p := startProcess(t, filepath.Join(t.TempDir(), "aws.db"))
+	newTable(t, dynamodb.NewFromConfig(awstest.ConfigFor(p.endpoint)), "tab")
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		t.Skip("no /proc here")
 	}
-	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, _ := strconv.Atoi(strings.Fields(rest)[0])
-			return kb
+	for line := range strings.Lines(string(status)) {
+		rest, ok := strings.CutPrefix(line, "VmRSS:")
+		if !ok {
+			continue
+		}
+		kb, err := strconv.Atoi(strings.Fields(rest)[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%d KB resident", kb)
+		if kb > 60<<10 {
+			t.Errorf("an idle server takes %d KB", kb)
 		}
 	}
-	return 0
 }
-
-var _ = residentKB
-var _ = time.Second

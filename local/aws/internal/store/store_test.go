@@ -59,4 +59,75 @@ func BenchmarkUpdate(b *testing.B) {
 	b.ReportMetric(float64(8*per)/float64(commits), "op/commit")
 }
 
-var _ = errors.New
+// TestIsolation has good writes share commits with ones that fail and panic.
+func TestIsolation(t *testing.T) {
+	t.Parallel()
+	s := openTest(t)
+	refused := errors.New("refused")
+	var wg sync.WaitGroup
+	for i := range 60 {
+		wg.Go(func() {
+			key := fmt.Appendf(nil, "%d", i)
+			err := s.Update(func(tx *bbolt.Tx) error {
+				b := tx.Bucket([]byte("b"))
+				switch i % 3 {
+				case 1:
+					return refused
+				case 2:
+					Must(b.Put(key, key))
+					panic("half done")
+				}
+				return b.Put(key, key)
+			})
+			var p *panicked
+			switch i % 3 {
+			case 0:
+				if err != nil {
+					t.Error(err)
+				}
+			case 1:
+				if !errors.Is(err, refused) {
+					t.Errorf("a refusal became %v", err)
+				}
+			case 2:
+				if !errors.As(err, &p) {
+					t.Errorf("a panic became %v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	err := s.View(func(tx *bbolt.Tx) error {
+		for i := range 60 {
+			if got, want := tx.Bucket([]byte("b")).Get(fmt.Appendf(nil, "%d", i)) != nil, i%3 == 0; got != want {
+				t.Errorf("%d is there: %t", i, got)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestClosed(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "db")
+	s, err := Open(path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path, slog.New(slog.DiscardHandler)); !errors.Is(err, ErrInUse) {
+		t.Errorf("opened twice: %v", err)
+	}
+	if err := errors.Join(s.Close(), s.Close()); err != nil {
+		t.Error(err)
+	}
+	nothing := func(*bbolt.Tx) error { return nil }
+	if err := s.Update(nothing); !errors.Is(err, ErrClosed) {
+		t.Errorf("update: %v", err)
+	}
+	if err := s.View(nothing); !errors.Is(err, ErrClosed) {
+		t.Errorf("view: %v", err)
+	}
+}

@@ -85,6 +85,7 @@ func trySamples(t *testing.T, s *system) {
 	expect("revoke-api-key", 204)
 	expect("limits", 200)
 
+	s.awaitCode("GET", "/v1/instances/"+id+"/qr", "")
 	expect("qr", 200)
 	expect("sandbox-scan", 204)
 	s.reach(id, "connected")
@@ -98,6 +99,7 @@ func trySamples(t *testing.T, s *system) {
 	expect("sandbox-unlink", 204)
 	s.reach(id, "disconnected")
 
+	s.awaitCode("POST", "/v1/instances/"+id+"/pair-code", `{"phone_number":"+15550100001"}`)
 	var paired struct{ Code string }
 	if err := json.Unmarshal([]byte(expect("pair-code", 200)), &paired); err != nil {
 		t.Fatal(err)

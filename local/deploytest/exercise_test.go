@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +49,7 @@ func exercise(t *testing.T, s *system) {
 
 	// Pairing, with a stream open beside it, and messages.
 	stop := s.stream()
+	s.awaitCode("GET", "/v1/instances/"+id+"/qr", "")
 	s.must(200, "GET", "/v1/instances/"+id+"/qr", "", "Accept", "image/png")
 	s.must(204, "POST", "/v1/sandbox/instances/"+id+"/scan", "", "Idempotency-Key", "exercise-5")
 	s.reach(id, "connected")
@@ -60,6 +63,7 @@ func exercise(t *testing.T, s *system) {
 	s.must(409, "GET", "/v1/instances/"+id+"/qr", "")
 	s.must(409, "POST", "/v1/instances/"+id+"/pair-code", `{"phone_number":"15550100009"}`, "Idempotency-Key", "exercise-6")
 	s.must(202, "POST", "/v1/instances/"+id+"/logout", "", "Idempotency-Key", "exercise-7")
+	s.awaitCode("POST", "/v1/instances/"+id+"/pair-code", `{"phone_number":"15550100009"}`)
 	s.must(200, "POST", "/v1/instances/"+id+"/pair-code", `{"phone_number":"15550100009"}`, "Idempotency-Key", "exercise-8")
 	s.must(202, "POST", "/v1/instances/"+id+"/logout", "")
 	s.must(202, "POST", "/v1/instances/"+id+"/connect", "", "Idempotency-Key", "exercise-9")
@@ -73,6 +77,7 @@ func exercise(t *testing.T, s *system) {
 	})
 	second := s.create()
 	s.connect(second)
+	s.mayNotDestroy()
 	s.command("disconnect", second)
 	s.reach(second, "disconnected")
 	s.command("connect", second)
@@ -92,6 +97,17 @@ func exercise(t *testing.T, s *system) {
 	s.must(204, "DELETE", "/v1/instances/"+id, "", "Idempotency-Key", "ignored")
 	s.must(404, "DELETE", "/v1/api-keys/"+bound, "")
 	s.eventually("nothing left of what was deleted", func() bool { return s.wiped(id) && s.wiped(second) })
+}
+
+// mayNotDestroy runs what `make destroy` runs first, while something is linked.
+func (s *system) mayNotDestroy() {
+	s.t.Helper()
+	cmd := exec.CommandContext(s.t.Context(), filepath.Join(s.binaries, "linked"))
+	cmd.Env = []string{"AWS_ENDPOINT_URL=" + s.aws, "AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b"}
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.HasPrefix(string(out), "1 instances are linked") {
+		s.t.Errorf("with a linked instance, `make destroy` begins: %v\n%s", err, out)
+	}
 }
 
 // stream opens the event stream and reads until something has come.

@@ -102,7 +102,7 @@ func (s *system) until(run func(context.Context) error) {
 // build makes all programs.
 func (s *system) build() {
 	s.t.Helper()
-	targets := []string{"./sessionhost", "./local/image/cmd/withroot"}
+	targets := []string{"./sessionhost", "./local/image/cmd/withroot", "./local/stack/cmd/linked"}
 	for _, f := range functions(s.t, s.template) {
 		targets = append(targets, "./functions/"+f.Name)
 	}
@@ -375,10 +375,23 @@ func (s *system) create() string {
 	return s.must(201, "POST", "/v1/instances", `{"name":"one"}`).body["id"].(string)
 }
 
+// awaitCode makes a call that waits for a code, again if the machine was too
+// busy for it to come in time.
+func (s *system) awaitCode(method, path, body string) {
+	s.t.Helper()
+	s.eventually("a code", func() bool {
+		a := s.call(method, path, body)
+		if a.status != 200 && a.status != 503 {
+			s.t.Fatalf("%s %s: %d %s", method, path, a.status, a.text)
+		}
+		return a.status == 200
+	})
+}
+
 // connect pairs an instance with a simulated phone.
 func (s *system) connect(id string) {
 	s.t.Helper()
-	s.must(200, "GET", "/v1/instances/"+id+"/qr", "")
+	s.awaitCode("GET", "/v1/instances/"+id+"/qr", "")
 	s.must(204, "POST", "/v1/sandbox/instances/"+id+"/scan", "")
 	s.reach(id, "connected")
 }

@@ -1,0 +1,119 @@
+package deploytest
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// TestAlarms holds that each alarm goes to the topic, and that OPERATIONS.md
+// says what it means.
+func TestAlarms(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	known := values(t, d, map[string]any{"HostImageUri": "image", "Sandbox": "true"})
+	text := read(t, "OPERATIONS.md")
+	_, alarms, ok := strings.Cut(text, "\n## Alarms\n")
+	if !ok {
+		t.Fatal("OPERATIONS.md has no part about alarms")
+	}
+	explained := make(map[string]bool)
+	for line := range strings.Lines(alarms) {
+		if names, _, ok := strings.Cut(strings.TrimPrefix(line, "| "), " | "); ok {
+			for name := range strings.SplitSeq(names, ", ") {
+				explained[name] = true
+			}
+		}
+	}
+	for _, a := range d.OfType("AWS::CloudWatch::Alarm") {
+		p := resolve(t, d, a.Properties, known).(map[string]any)
+		name := strings.TrimPrefix(fmt.Sprint(p["AlarmName"]), stack+" ")
+		if !explained[name] {
+			t.Errorf("OPERATIONS.md does not say what %q means", name)
+		}
+		for _, what := range []string{"AlarmActions", "OKActions"} {
+			if fmt.Sprint(p[what]) != "[AlarmTopic]" {
+				t.Errorf("%s: %s are %v", name, what, p[what])
+			}
+		}
+		if p["TreatMissingData"] == nil {
+			t.Errorf("%s: what if there is no data?", name)
+		}
+	}
+}
+
+var message = regexp.MustCompile(`\$\.msg = "([^"*]*)`)
+
+// TestLogFilters holds that what alarms look for in the logs is what the code
+// logs.
+func TestLogFilters(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	var code strings.Builder
+	err := fs.WalkDir(os.DirFS(filepath.Join(root, "sessionhost")), ".", func(path string, _ fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+			code.WriteString(read(t, filepath.Join("sessionhost", path)))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, f := range d.OfType("AWS::Logs::MetricFilter") {
+		if m := message.FindStringSubmatch(fmt.Sprint(f.Properties["FilterPattern"])); m != nil {
+			found++
+			if !strings.Contains(code.String(), `"`+m[1]) {
+				t.Errorf("%s looks for %q, which nothing logs", f.Name, m[1])
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no filter looks for a message")
+	}
+	// The figures of the hosts' own metrics.
+	for _, a := range d.OfType("AWS::CloudWatch::Alarm") {
+		text := fmt.Sprint(a.Properties)
+		if !strings.Contains(text, "Namespace:WhatIsUp") {
+			continue
+		}
+		for _, m := range regexp.MustCompile(`MetricName:(\w+)`).FindAllStringSubmatch(text, -1) {
+			if !strings.Contains(code.String(), `"`+m[1]+`"`) {
+				t.Errorf("%s looks at %s, which no host measures", a.Name, m[1])
+			}
+		}
+	}
+}
+
+// TestCommands holds that every command that the documents name is in the
+// Makefile, with a line for `make help`.
+func TestCommands(t *testing.T) {
+	t.Parallel()
+	makefile := read(t, "Makefile")
+	command := regexp.MustCompile("(?m)(?:`|^)make ([a-z]+)")
+	found := 0
+	for _, document := range []string{"README.md", "OPERATIONS.md", "ARCHITECTURE.md"} {
+		for _, m := range command.FindAllStringSubmatch(read(t, document), -1) {
+			found++
+			if !regexp.MustCompile(`(?m)^` + m[1] + `:.*## `).MatchString(makefile) {
+				t.Errorf("%s names `make %s`, which the Makefile has not, or says nothing about", document, m[1])
+			}
+		}
+	}
+	if found < 10 {
+		t.Errorf("only %d commands found", found)
+	}
+}

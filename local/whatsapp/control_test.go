@@ -175,7 +175,7 @@ func TestControlIsNotForOtherPages(t *testing.T) {
 
 func TestTheJournalForgets(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{JournalBytes: 8 << 10})
+	sim := whatsapptest.Start(t, whatsapp.Config{JournalBytes: 16 << 10})
 	c := openClient(t, sim, "", world, "a")
 	c.pair(world, own)
 	for range 100 {
@@ -184,8 +184,11 @@ func TestTheJournalForgets(t *testing.T) {
 		}
 	}
 	entries := sim.Journal(whatsapp.JournalFilter{})
-	if len(entries) == 0 || len(entries) > 60 {
+	if len(entries) == 0 || len(entries) > 80 {
 		t.Errorf("%d entries are kept", len(entries))
+	}
+	if logins := sim.Journal(whatsapp.JournalFilter{Tag: "login"}); len(logins) != 1 || entries[0].Position > logins[0].Position {
+		t.Errorf("the login was forgotten: %+v", logins)
 	}
 	last := entries[len(entries)-1]
 	if later := sim.Journal(whatsapp.JournalFilter{After: last.Position - 1, Limit: 1}); len(later) != 1 || later[0].Position != last.Position {

@@ -29,14 +29,15 @@ type Entry struct {
 	Stanza     string    `json:"stanza"` // like XML, long content cut short
 }
 
-// journal keeps the latest entries within a budget of memory. With chatty
-// keepalives of 2,000 devices 16 MiB last about ten minutes; with a few
-// devices, hours.
+// journal keeps the latest entries within a budget of memory, and for longer
+// those that tell when a device came and went. With the keepalives of 2,000
+// devices 16 MiB last some minutes; with a few devices, hours.
 type journal struct {
 	mu     sync.Mutex
 	budget int
 	used   int
-	first  int // of entries that are still kept
+	comers []Entry // logins, registrations and ends of connections that have left the list
+	first  int     // of entries of the list that are still kept
 	list   []Entry
 	next   uint64
 	grown  chan struct{} // closed and replaced when an entry is added and somebody waits
@@ -61,13 +62,20 @@ func (j *journal) add(e Entry) Entry {
 	j.list = append(j.list, e)
 	j.used += e.size()
 	for j.used > j.budget && j.first < len(j.list)-1 {
-		j.used -= j.list[j.first].size()
+		old := &j.list[j.first]
+		j.used -= old.size()
+		if old.Tag == "login" || old.Tag == "registration" || old.Tag == "closed" {
+			j.comers = append(j.comers, *old)
+		}
 		j.list[j.first] = Entry{}
 		j.first++
 	}
 	if j.first > 1024 && j.first > len(j.list)/2 {
 		j.list = append([]Entry(nil), j.list[j.first:]...)
 		j.first = 0
+	}
+	if most := j.budget / 8 / (2 * entryOverhead); len(j.comers) > most {
+		j.comers = append([]Entry(nil), j.comers[len(j.comers)-most/2:]...)
 	}
 	if j.waits {
 		close(j.grown)
@@ -130,6 +138,11 @@ func (j *journal) read(f JournalFilter, wait bool) ([]Entry, <-chan struct{}) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	out := []Entry{}
+	for i := range j.comers {
+		if e := &j.comers[i]; e.Position > f.After && len(out) < f.Limit && f.matches(e) {
+			out = append(out, *e)
+		}
+	}
 	at := j.first
 	if oldest := j.next - uint64(len(j.list)-j.first); f.After >= oldest {
 		at += int(min(f.After-oldest+1, uint64(len(j.list)-j.first)))

@@ -3,6 +3,7 @@ package whatsapp
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -29,7 +30,7 @@ type Message struct {
 	Text      string    `json:"text"`
 	At        time.Time `json:"at"`
 	Retries   int       `json:"retries"`
-	Delivered time.Time `json:"delivered_at,omitzero"` // the first delivery receipt, but for phones at once
+	Delivered time.Time `json:"delivered_at,omitzero"` // the first receipt of a linked device; for what a device sent, when the phone read it
 	Read      time.Time `json:"read_at,omitzero"`
 
 	plain []byte // the encoded message, for a phone that is asked again
@@ -252,8 +253,8 @@ func (s *Server) SendText(ctx context.Context, t Text) (string, error) {
 	s.mu.Unlock()
 	err = s.withPhone(from, func(p *phone) error {
 		for _, d := range append(theirs, own...) {
-			if err := p.sendTo(ctx, d, *message, nil, 0); err != nil {
-				return err
+			if err := p.sendTo(ctx, d, *message, nil, 0); err != nil && !errors.Is(err, errNoDevice) {
+				return err // errNoDevice: unlinked in this moment
 			}
 		}
 		return nil

@@ -233,6 +233,7 @@ func TestTransactions(t *testing.T) {
 		t.Errorf("a token of a cancelled transaction: %s", r)
 	}
 
+	tt.wantError("TransactGetItems", `{"TransactItems":[{"Get":{"TableName":"tab","Key":{"pk":{"S":"there"},"sk":{"S":"-"}}}},{"Get":{"TableName":"tab","Key":{}}}]}`, "TransactionCanceledException", "[None, ValidationError]")
 	r = tt.raw("TransactGetItems", `{"TransactItems":[{"Get":{"TableName":"tab","Key":{"pk":{"S":"gone"},"sk":{"S":"-"}}}},{"Get":{"TableName":"tab","Key":{"pk":{"S":"there"},"sk":{"S":"-"}},"ProjectionExpression":"n"}}]}`)
 	if r.raw != `{"Responses":[{},{"Item":{"n":{"N":"4"}}}]}` {
 		t.Errorf("TransactGetItems: %s", r.raw)

@@ -1,6 +1,7 @@
 package dynamodb
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -238,16 +239,24 @@ func (s *Service) remember(tx *bbolt.Tx, token string, items *wire.Node, charged
 // Forget drops tokens whose time is over.
 func (s *Service) Forget() error {
 	now := s.Clock().UnixMilli()
-	return s.Store.Update(func(tx *bbolt.Tx) error {
-		b := tx.Bucket(tokensBucket)
-		var dead [][]byte
-		store.Must(b.ForEach(func(k, v []byte) error {
+	var dead [][]byte
+	err := s.Store.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(tokensBucket).ForEach(func(k, v []byte) error {
 			if int64(binary.BigEndian.Uint64(v)) < now {
-				dead = append(dead, k)
+				dead = append(dead, bytes.Clone(k))
 			}
 			return nil
-		}))
+		})
+	})
+	if err != nil || len(dead) == 0 {
+		return err
+	}
+	return s.Store.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(tokensBucket)
 		for _, k := range dead {
+			if v := b.Get(k); v == nil || int64(binary.BigEndian.Uint64(v)) >= now {
+				continue
+			}
 			store.Must(b.Delete(k))
 		}
 		return nil
@@ -257,7 +266,9 @@ func (s *Service) Forget() error {
 func (s *Service) transactGetItems(r *Request) ([]byte, error) {
 	items := r.Input.Get("TransactItems")
 	reads := make([]*read, len(items.List))
+	reasons := make([]error, len(items.List))
 	seen := map[string]bool{}
+	failed := false
 	for i := range items.List {
 		n := items.List[i].Get("Get")
 		p, err := parseProjection(n)
@@ -269,8 +280,15 @@ func (s *Service) transactGetItems(r *Request) ([]byte, error) {
 			return nil, err
 		}
 		rd, err := s.aimRead(n.Str("TableName"), key, p)
-		if err != nil {
+		if errors.Is(err, errNoTable) {
 			return nil, err
+		}
+		if empty := emptyKey(err); empty != nil {
+			return nil, empty
+		}
+		if err != nil {
+			reasons[i], failed = err, true
+			continue
 		}
 		id := rd.table.ID + string(rd.place)
 		if seen[id] {
@@ -278,6 +296,9 @@ func (s *Service) transactGetItems(r *Request) ([]byte, error) {
 		}
 		seen[id] = true
 		reads[i] = rd
+	}
+	if failed {
+		return nil, cancelled(nil, reasons)
 	}
 	var out []byte
 	err := s.Store.View(func(tx *bbolt.Tx) error {

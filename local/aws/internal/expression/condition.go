@@ -274,6 +274,10 @@ func (p *parser) functionFault(format string, args ...any) {
 	}
 }
 
+func (p *parser) operandTypeFault(op string, t attribute.Type) {
+	p.functionFault("Incorrect operand type for operator or function; operator or function: %s, operand type: %s", op, t)
+}
+
 // misused complains of any function but size where a value must stand.
 func (p *parser) misused(n *node) {
 	if n.isFunction() && n.op != "size" {
@@ -305,7 +309,7 @@ func (p *parser) checkComparison(n *node) {
 	case "<", "<=", ">", ">=":
 		for _, a := range n.args {
 			if t := a.immediate(); t != attribute.None && t != attribute.S && t != attribute.N && t != attribute.B {
-				p.functionFault("Incorrect operand type for operator or function; operator: %s, operand type: %s", n.op, t)
+				p.operandTypeFault(n.op, t)
 			}
 		}
 		p.endLeaf()
@@ -350,7 +354,7 @@ func (p *parser) checkFunction(n *node) {
 	case "begins_with":
 		for _, a := range n.args {
 			if t := a.known(); t != attribute.None && t != attribute.S && t != attribute.B {
-				p.functionFault("Incorrect operand type for operator or function; operator or function: %s, operand type: %s", n.op, t)
+				p.operandTypeFault(n.op, t)
 			}
 		}
 	case "attribute_type":
@@ -369,7 +373,7 @@ func (p *parser) checkFunction(n *node) {
 	case "size":
 		switch t := n.args[0].known(); t {
 		case attribute.N, attribute.BOOL, attribute.NULL:
-			p.functionFault("Incorrect operand type for operator or function; operator or function: %s, operand type: %s", n.op, t)
+			p.operandTypeFault(n.op, t)
 		}
 	}
 }
@@ -377,6 +381,11 @@ func (p *parser) checkFunction(n *node) {
 // checkBounds holds the bounds of a BETWEEN to each other, if both are values.
 func (p *parser) checkBounds(low, high *node) {
 	a, b := low.immediate(), high.immediate()
+	for _, t := range []attribute.Type{a, b} {
+		if t != attribute.None && t != attribute.S && t != attribute.N && t != attribute.B {
+			p.operandTypeFault("BETWEEN", t)
+		}
+	}
 	if a == attribute.None || b == attribute.None {
 		return
 	}

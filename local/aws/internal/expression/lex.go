@@ -1,19 +1,17 @@
 package expression
 
-import (
-	"fmt"
-	"strings"
-)
+import "strings"
 
 type tokenKind uint8
 
 const (
-	tEnd    tokenKind = iota
-	tName             // attribute, function or keyword
-	tHash             // #name
-	tColon            // :value
-	tNumber           // 12
-	tPunct            // = <> < <= > >= ( ) [ ] . , + -
+	tEnd     tokenKind = iota
+	tName              // attribute, function or keyword
+	tHash              // #name
+	tColon             // :value
+	tNumber            // 12
+	tPunct             // = <> < <= > >= ( ) [ ] . , + -
+	tUnknown           // a character that nothing begins with
 )
 
 type token struct {
@@ -33,7 +31,7 @@ func isWord(c byte) bool { return isLetter(c) || isDigit(c) || c == '_' }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
-func lex(s string) ([]token, error) {
+func lex(s string) []token {
 	var out []token
 	for i := 0; i < len(s); {
 		start := i
@@ -57,7 +55,7 @@ func lex(s string) ([]token, error) {
 			}
 			word(i + 1)
 			if i == start+1 {
-				return nil, syntaxAt(s, start, i)
+				kind = tUnknown
 			}
 		case isDigit(c):
 			kind = tNumber
@@ -70,14 +68,9 @@ func lex(s string) ([]token, error) {
 		default:
 			for i++; i < len(s) && s[i]&0xC0 == 0x80; i++ { // a whole code point
 			}
-			return nil, syntaxAt(s, start, i)
+			kind = tUnknown
 		}
 		out = append(out, token{kind, s[start:i], start})
 	}
-	return append(out, token{kind: tEnd, text: "<EOF>", at: len(s)}), nil
-}
-
-// syntaxAt is the error for bytes that are no token.
-func syntaxAt(s string, from, to int) error {
-	return fmt.Errorf(`Syntax error; token: "%s", near: "%s"`, s[from:to], s[max(0, from-12):min(len(s), to+12)])
+	return append(out, token{kind: tEnd, text: "<EOF>", at: len(s)})
 }

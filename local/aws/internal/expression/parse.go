@@ -76,9 +76,7 @@ func (p *parser) parse(read func()) (err error) {
 	if len(p.text) > maxSize {
 		return fmt.Errorf("Expression size has exceeded the maximum allowed size; expression size: %d", len(p.text))
 	}
-	if p.tokens, err = lex(p.text); err != nil {
-		return err
-	}
+	p.tokens = lex(p.text)
 	read()
 	if p.peek().kind != tEnd {
 		p.syntax()

@@ -56,7 +56,7 @@
 // Values are sealed with the link's data key, bound to table, partition, kind
 // and key (package seal). From 256 bytes they are deflated first, with a
 // dictionary of the words of libsignal's records, which are JSON: a session of
-// 1.4 KB has 0.8 KB then, which is half the price. What is over 350 KB is cut
+// 1.7 KB has 0.7 KB then, which is half the price. What is over 350 KB is cut
 // into several rows of one transaction; what is over 3 MB is refused with
 // [ErrTooLarge], never truncated.
 //

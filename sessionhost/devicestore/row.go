@@ -41,7 +41,7 @@ const (
 )
 
 // dictionary is what deflate may refer back to: the words of libsignal's
-// records, which are JSON. With it a session of 1.4 KB fits a row of one. It is
+// records, which are JSON. With it a session of 1.7 KB fits a row of one. It is
 // part of the format and must not change; another one needs another number.
 const dictionary = `{"SenderKeyStates":[{"Keys":[{"Iteration":0,"Seed":"` +
 	`"}],"KeyID":0,"SenderChainKey":{"Iteration":0,"ChainKey":"` +

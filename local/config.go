@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	localaws "whatisup/local/aws"
 	"whatisup/shared/whatisup"
 )
 
@@ -34,6 +35,12 @@ type Config struct {
 	Host func(name string) string
 	// Limits are a customer's, where it has none of its own; zero: the API's.
 	Limits whatisup.RateLimit
+
+	// NoHost leaves the session host to other processes.
+	NoHost bool
+	// Front, if given, is put before the embedded AWS, for somebody who wants to
+	// count; functions and hosts know only the URL that it returns.
+	Front func(*localaws.Server) (url string, err error)
 
 	Log *slog.Logger
 }

@@ -132,8 +132,10 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 			delete(s.Env, k)
 		}
 	}
-	if err := c.startHost(s, start); err != nil {
-		return errors.Join(err, api.Close())
+	if !c.NoHost {
+		if err := c.startHost(s, start); err != nil {
+			return errors.Join(err, api.Close())
+		}
 	}
 	if err := c.startGateway(s, api, db, peppers, start); err != nil {
 		return errors.Join(err, api.Close())
@@ -167,6 +169,11 @@ func (c Config) startAWS(s *Stack, start starter) error {
 		return errors.Join(s.Server.Serve(ctx, l), s.Server.Close())
 	})
 	s.AWS = "http://" + l.Addr().String()
+	if c.Front != nil {
+		if s.AWS, err = c.Front(s.Server); err != nil {
+			return err
+		}
+	}
 	s.AWSConf = aws.Config{
 		Region: region, BaseEndpoint: aws.String(s.AWS),
 		Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),

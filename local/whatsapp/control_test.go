@@ -58,7 +58,7 @@ func marshal(t *testing.T, v any) string {
 
 func TestControl(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{})
+	sim := start(t, whatsapp.Config{})
 	_, root := control[map[string]string](t, sim, "GET", "root", "")
 	if want := sim.Root(); root["root"] != hex.EncodeToString(want[:]) || !strings.HasPrefix(root["ca"], "-----BEGIN CERTIFICATE") {
 		t.Errorf("root: %v", root)
@@ -157,7 +157,7 @@ func TestControl(t *testing.T) {
 
 func TestControlIsNotForOtherPages(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{})
+	sim := start(t, whatsapp.Config{})
 	request, err := http.NewRequestWithContext(t.Context(), "POST", sim.Endpoint()+"/control/faults", bytes.NewReader([]byte(`{"kind":"storm"}`)))
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +175,7 @@ func TestControlIsNotForOtherPages(t *testing.T) {
 
 func TestTheJournalForgets(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{JournalBytes: 16 << 10})
+	sim := start(t, whatsapp.Config{JournalBytes: 16 << 10})
 	c := openClient(t, sim, "", world, "a")
 	c.pair(world, own)
 	for range 100 {
@@ -219,7 +219,7 @@ func TestHooks(t *testing.T) {
 
 func TestPlainAndTLSOnOnePort(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{Revision: 42})
+	sim := start(t, whatsapp.Config{Revision: 42})
 	for _, url := range []string{"http://" + sim.Address, "https://web.whatsapp.com"} {
 		client := http.DefaultClient
 		if strings.HasPrefix(url, "https") {

@@ -29,7 +29,7 @@ var onlyA = whatsapp.Target{World: world, Instance: "a"}
 
 func TestFaultsOfALiveConnection(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{})
+	sim := start(t, whatsapp.Config{})
 	a := openClient(t, sim, "", world, "a")
 	a.pair(world, own)
 	b := openClient(t, sim, "", world, "b")
@@ -106,7 +106,7 @@ func TestFaultsOfALogin(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			sim := whatsapptest.Start(t, whatsapp.Config{})
+			sim := start(t, whatsapp.Config{})
 			c := openClient(t, sim, "", world, "a")
 			c.pair(world, own)
 			c.Disconnect()
@@ -135,7 +135,7 @@ func TestFaultsOfALogin(t *testing.T) {
 
 func TestFaultsBeforeTheLink(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{})
+	sim := start(t, whatsapp.Config{})
 	inject(t, sim, whatsapp.Fault{Kind: "refs", Count: 1, Target: onlyA})
 	c := openClient(t, sim, "", world, "a")
 	c.connect()
@@ -164,7 +164,7 @@ func TestFaultsBeforeTheLink(t *testing.T) {
 
 func TestCodesRunOut(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{RegistrationLife: time.Second})
+	sim := start(t, whatsapp.Config{RegistrationLife: time.Second})
 	c := openClient(t, sim, "", world, "a")
 	c.connect()
 	code := await[*events.QR](c).Codes[0]
@@ -176,7 +176,7 @@ func TestCodesRunOut(t *testing.T) {
 
 func TestSilence(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{})
+	sim := start(t, whatsapp.Config{})
 	c := openClient(t, sim, "", world, "a")
 	c.pair(world, own)
 	if n := inject(t, sim, whatsapp.Fault{Kind: "silent", Seconds: 600, Target: onlyA}); n != 1 {
@@ -214,7 +214,7 @@ func TestSilence(t *testing.T) {
 
 func TestLatencyAndSlowHandshake(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{})
+	sim := start(t, whatsapp.Config{})
 	c := openClient(t, sim, "", world, "a")
 	c.pair(world, own)
 	inject(t, sim, whatsapp.Fault{Kind: "latency", Millis: 200, Target: onlyA})
@@ -235,7 +235,7 @@ func TestLatencyAndSlowHandshake(t *testing.T) {
 
 func TestPairCode(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{})
+	sim := start(t, whatsapp.Config{})
 	c := openClient(t, sim, "", world, "a")
 	c.connect()
 	await[*events.QR](c)
@@ -274,7 +274,7 @@ func TestPairCode(t *testing.T) {
 
 func TestPasskey(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{})
+	sim := start(t, whatsapp.Config{})
 	inject(t, sim, whatsapp.Fault{Kind: "passkey", Target: onlyA})
 	c := openClient(t, sim, "", world, "a")
 	c.connect()

@@ -39,7 +39,7 @@ func delivered(m whatsapp.Message) bool { return !m.Delivered.IsZero() }
 
 func TestTextsBothWays(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{})
+	sim := start(t, whatsapp.Config{})
 	c := openClient(t, sim, "", world, "a")
 	c.pair(world, own)
 
@@ -100,7 +100,7 @@ func TestTextsBothWays(t *testing.T) {
 
 func TestTwoLinkedDevicesWriteToEachOther(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{})
+	sim := start(t, whatsapp.Config{})
 	a := openClient(t, sim, "", world, "a")
 	a.pair(world, own)
 	b := openClient(t, sim, "", world, "b")
@@ -144,7 +144,7 @@ func TestADamagedTextIsAskedForAgain(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			sim := whatsapptest.Start(t, whatsapp.Config{})
+			sim := start(t, whatsapp.Config{})
 			c := openClient(t, sim, "", world, "a")
 			c.pair(world, own)
 			if test.sessions {
@@ -182,7 +182,7 @@ func TestADamagedTextIsAskedForAgain(t *testing.T) {
 func TestTextsWaitForADevice(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	sim := whatsapptest.Start(t, whatsapp.Config{DataDir: dir})
+	sim := start(t, whatsapp.Config{DataDir: dir})
 	c := openClient(t, sim, "", world, "a")
 	c.pair(world, own)
 	path := c.path
@@ -190,7 +190,7 @@ func TestTextsWaitForADevice(t *testing.T) {
 	eventually(t, "it is gone", func() bool { return !sim.Devices("")[0].Connected })
 	ids := []string{write(t, sim, "one"), write(t, sim, "two")}
 	sim.Stop() // the queue and the sessions outlive the process
-	sim = whatsapptest.Start(t, whatsapp.Config{DataDir: dir})
+	sim = start(t, whatsapp.Config{DataDir: dir})
 	ids = append(ids, write(t, sim, "three"))
 
 	c = openClient(t, sim, path, world, "a")
@@ -208,7 +208,7 @@ func TestTextsWaitForADevice(t *testing.T) {
 
 func TestWhatIsNotAcknowledgedComesAgain(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{})
+	sim := start(t, whatsapp.Config{})
 	c := openClient(t, sim, "", world, "a")
 	c.pair(world, own)
 	c.EnableDecryptedEventBuffer = true
@@ -242,7 +242,7 @@ func TestWhatIsNotAcknowledgedComesAgain(t *testing.T) {
 
 func TestWorldsAreApart(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{})
+	sim := start(t, whatsapp.Config{})
 	a := openClient(t, sim, "", "world-a", "a")
 	a.pair("world-a", own)
 	b := openClient(t, sim, "", "world-b", "b")
@@ -269,7 +269,7 @@ func TestWorldsAreApart(t *testing.T) {
 
 func TestWhatAClientAsks(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{})
+	sim := start(t, whatsapp.Config{})
 	c := openClient(t, sim, "", world, "a")
 	c.pair(world, own)
 	here, err := c.IsOnWhatsApp(t.Context(), []string{"+" + friend, "+12"})

@@ -58,7 +58,7 @@ func TestLinksOutliveTheSimulator(t *testing.T) {
 
 func TestBothFormsOfTheCodeAreScanned(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{})
+	sim := start(t, whatsapp.Config{})
 	c := openClient(t, sim, "", world, "")
 	c.connect()
 	codes := await[*events.QR](c).Codes
@@ -80,7 +80,7 @@ func TestBothFormsOfTheCodeAreScanned(t *testing.T) {
 
 func TestDeviceRefusesAWrongSecret(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{})
+	sim := start(t, whatsapp.Config{})
 	c := openClient(t, sim, "", world, "")
 	c.connect()
 	code := await[*events.QR](c).Codes[0]
@@ -100,7 +100,7 @@ func TestDeviceRefusesAWrongSecret(t *testing.T) {
 
 func TestUnlinkFromEitherSide(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{})
+	sim := start(t, whatsapp.Config{})
 	c := openClient(t, sim, "", world, "a")
 	c.pair(world, "4915112345678")
 	if n, err := sim.Unlink(whatsapp.Target{World: world, PhoneNumber: "4915112345678"}); n != 1 || err != nil {
@@ -137,7 +137,7 @@ func TestUnlinkFromEitherSide(t *testing.T) {
 
 func TestALoginReplacesTheOneBefore(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{})
+	sim := start(t, whatsapp.Config{})
 	c := openClient(t, sim, "", world, "a")
 	c.pair(world, "4915112345678")
 	other := newClient(t, sim, c.Store, world, "a")
@@ -148,7 +148,7 @@ func TestALoginReplacesTheOneBefore(t *testing.T) {
 
 func TestALoginNeedsTheDevicesKey(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{})
+	sim := start(t, whatsapp.Config{})
 	c := openClient(t, sim, "", world, "a")
 	c.pair(world, "4915112345678")
 	thief := openClient(t, sim, "", world, "b")
@@ -165,7 +165,7 @@ func TestALoginNeedsTheDevicesKey(t *testing.T) {
 
 func TestLatestVersion(t *testing.T) {
 	t.Parallel()
-	sim := whatsapptest.Start(t, whatsapp.Config{Revision: 1040000000})
+	sim := start(t, whatsapp.Config{Revision: 1040000000})
 	version, err := whatsmeow.GetLatestVersion(t.Context(), sim.HTTPClient(t, "", ""))
 	if err != nil || version[2] != 1040000000 {
 		t.Errorf("version %v, error %v", version, err)

@@ -1,0 +1,136 @@
+package operator_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
+	"whatisup/local/aws/awstest"
+	"whatisup/shared/dynamo"
+	"whatisup/shared/operator"
+	"whatisup/shared/whatisup"
+)
+
+func TestCommands(t *testing.T) {
+	t.Parallel()
+	client := dynamodb.NewFromConfig(awstest.Start(t).Config)
+	if err := dynamo.Local().Create(t.Context(), client); err != nil {
+		t.Fatal(err)
+	}
+	db := dynamo.New(dynamo.Config{Client: client, Tables: dynamo.Local()})
+	o := operator.New(db, whatisup.Peppers{1: "0123456789abcdef"})
+	run := func(args ...string) []map[string]any {
+		t.Helper()
+		var out bytes.Buffer
+		if err := o.Run(t.Context(), args, &out); err != nil {
+			t.Fatalf("%v: %v", args, err)
+		}
+		var lines []map[string]any
+		for d := json.NewDecoder(&out); d.More(); {
+			var line map[string]any
+			if err := d.Decode(&line); err != nil {
+				t.Fatal(err)
+			}
+			lines = append(lines, line)
+		}
+		return lines
+	}
+	made := run("make", " acme ")[0]
+	id, _ := made["customer_id"].(string)
+	if len(made) != 3 || !strings.HasPrefix(made["live_key"].(string), "wiu_live_") || !strings.HasPrefix(made["test_key"].(string), "wiu_test_") {
+		t.Errorf("made %v", made)
+	}
+	run("make", "other")
+	list := run("list")
+	if len(list) != 2 || list[0]["name"] != "acme" || list[0]["customer_id"] != id {
+		t.Errorf("listed %v", list)
+	}
+	limited := run("limits", id, "-max-instances", "3", "-burst=5", "-per-second", "0.5")[0]
+	if limited["max_instances"] != 3.0 || limited["burst"] != 5.0 || limited["per_second"] != 0.5 {
+		t.Errorf("limited %v", limited)
+	}
+	keys := run("keys", id)
+	if len(keys) != 2 || keys[0]["secret"] != nil {
+		t.Errorf("keys %v", keys)
+	}
+	key := run("key", id, "-mode", "test", "-name", "ci")[0]
+	rotated := run("rotate", id, key["prefix"].(string))[0]
+	if rotated["name"] != "ci" || rotated["mode"] != "test" || rotated["secret"] == key["secret"] {
+		t.Errorf("rotated %v", rotated)
+	}
+	run("revoke", id, rotated["key_id"].(string))
+	if keys := run("keys", id); len(keys) != 2 {
+		t.Errorf("keys %v", keys)
+	}
+	if s := run("suspend", id)[0]; s["suspended"] != true || s["stopped"] != 0.0 {
+		t.Errorf("suspended %v", s)
+	}
+	if c := run("list")[0]; c["suspended"] != true {
+		t.Errorf("listed %v", c)
+	}
+	run("resume", id)
+	for _, args := range [][]string{nil, {"explode"}, {"make"}, {"make", "a", "b"}, {"suspend", "x"}, {"limits", id, "-burst", "x"},
+		{"limits", id, "-burst=-1"}, {"key", id, "-mode", "play"}, {"wiped", id, "x"}, {"list", "x"}} {
+		if err := o.Run(t.Context(), args, &bytes.Buffer{}); !errors.Is(err, operator.ErrUsage) {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+	unknown := string(whatisup.NewCustomerID())
+	for _, args := range [][]string{{"suspend", unknown}, {"limits", unknown}, {"key", unknown}, {"revoke", id, "x"}, {"make", "a\nb"}} {
+		if err := o.Run(t.Context(), args, &bytes.Buffer{}); err == nil || errors.Is(err, operator.ErrUsage) {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+}
+
+func TestWipeCheck(t *testing.T) {
+	t.Parallel()
+	client := dynamodb.NewFromConfig(awstest.Start(t).Config)
+	if err := dynamo.Local().Create(t.Context(), client); err != nil {
+		t.Fatal(err)
+	}
+	db := dynamo.New(dynamo.Config{Client: client, Tables: dynamo.Local()})
+	o := operator.New(db, whatisup.Peppers{1: "0123456789abcdef"})
+	customer := whatisup.NewCustomerID()
+	id := whatisup.NewInstanceID()
+	cfg := whatisup.Config{Customer: customer, Mode: whatisup.Live, ID: id, Name: "x", Version: 1, UpdatedAt: id.CreatedAt()}
+	e, err := whatisup.NewEvent(whatisup.InstanceCreated, customer, whatisup.Live, id, id.CreatedAt(), struct{}{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.CreateInstance(t.Context(), cfg, whatisup.Created{Event: e}); err != nil {
+		t.Fatal(err)
+	}
+	wiped := func() (bool, string) {
+		t.Helper()
+		var out bytes.Buffer
+		err := o.Run(t.Context(), []string{"wiped", string(customer), string(id)}, &out)
+		if err != nil && !errors.Is(err, operator.ErrLeft) {
+			t.Fatal(err)
+		}
+		return err == nil, out.String()
+	}
+	if ok, out := wiped(); ok || !strings.Contains(out, "whatisup-instances") {
+		t.Errorf("a live instance: %s", out)
+	}
+	i, err := db.Instance(t.Context(), customer, whatisup.Live, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.DeleteInstance(t.Context(), i, e, nil); err != nil {
+		t.Fatal(err)
+	}
+	if ok, out := wiped(); !ok {
+		t.Errorf("a deleted instance that was never linked: %s", out)
+	}
+	if err := db.PutPairing(t.Context(), whatisup.Pairing{Instance: id, Raw: "x", Attempt: whatisup.AttemptID{Generation: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if ok, out := wiped(); ok || !strings.Contains(out, "code row") {
+		t.Errorf("with a code row: %s", out)
+	}
+}

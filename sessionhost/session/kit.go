@@ -175,6 +175,9 @@ type Kit struct {
 
 	Timing Timing // zero: DefaultTiming
 
+	// dial stands in for the library in tests; nil: the library.
+	dial func(s *session, l *line, device *store.Device) client
+
 	// Background counts what may outlive its session for some seconds: the
 	// library's handshake can't be interrupted. Whoever ends the host waits.
 	Background sync.WaitGroup

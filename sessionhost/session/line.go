@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.mau.fi/whatsmeow"
+	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
@@ -42,7 +43,7 @@ type (
 
 // line is one connection with its client. It is used once.
 type line struct {
-	client *whatsmeow.Client
+	client client
 	auth   Auth
 	began  time.Time
 	log    *slog.Logger
@@ -62,11 +63,33 @@ type line struct {
 	handlers sync.WaitGroup
 }
 
+// client is what a session asks of a WhatsApp client; what it has to say comes
+// out of the line's happened.
+type client interface {
+	device() *store.Device
+	// pairPhone asks for the code that links the phone of this number.
+	pairPhone(ctx context.Context, number string) (string, error)
+	// unlink asks WhatsApp to remove the device.
+	unlink(ctx context.Context) error
+}
+
 // open begins to connect with a device. What becomes of it comes out of
 // happened; shut ends it.
 func (s *session) open(device *store.Device) *line {
 	l := &line{auth: s.auth, began: time.Now(), log: s.log, happened: make(chan any, 16)}
 	l.ctx, l.cancel = context.WithCancel(s.ctx)
+	s.line.Store(l)
+	l.forget = s.tenure.OnLost(l.shut)
+	if s.kit.dial != nil {
+		l.client = s.kit.dial(s, l, device)
+	} else {
+		l.client = s.dial(l, device)
+	}
+	return l
+}
+
+// dial connects with the library.
+func (s *session) dial(l *line, device *store.Device) client {
 	cli := whatsmeow.NewClient(device, libraryLog{log: s.log})
 	cli.EnableAutoReconnect = false
 	cli.DisableLoginAutoReconnect = true
@@ -76,14 +99,7 @@ func (s *session) open(device *store.Device) *line {
 	cli.BackgroundEventCtx = l.ctx
 	cli.UseRetryMessageStore = true
 	cli.SetMaxParallelRetryReceiptHandling(4)
-	cli.PrePairCallback = func(types.JID, string, string) bool {
-		wanted := s.stillWanted(l.ctx)
-		l.scanned.Store(wanted)
-		if wanted {
-			s.linking.Store(true)
-		}
-		return wanted
-	}
+	cli.PrePairCallback = func(types.JID, string, string) bool { return s.mayLink(l) }
 	http := s.kit.Network.client(func(c net.Conn) (net.Conn, error) { return l.take(c, s.tenure.Trusted) })
 	cli.SetPreLoginHTTPClient(http)
 	cli.SetWebsocketHTTPClient(http)
@@ -92,10 +108,7 @@ func (s *session) open(device *store.Device) *line {
 		cli.WebSocketHeaders.Set("X-WhatsApp-World", string(s.ref.Customer))
 		cli.WebSocketHeaders.Set("X-WhatsApp-Instance", string(s.ref.ID))
 	}
-	l.client = cli
 	cli.AddEventHandlerWithSuccessStatus(func(evt any) bool { return s.handle(l, evt) })
-	s.line.Store(l)
-	l.forget = s.tenure.OnLost(l.shut)
 	s.kit.Background.Go(func() {
 		err := s.kit.Network.payload(func() error { return cli.ConnectContext(l.ctx) })
 		if err != nil {
@@ -103,7 +116,47 @@ func (s *session) open(device *store.Device) *line {
 			l.shut()
 		}
 	})
-	return l
+	return library{cli}
+}
+
+// library is the real client.
+type library struct{ cli *whatsmeow.Client }
+
+func (c library) device() *store.Device { return c.cli.Store }
+
+// clientName is what WhatsApp shows for a link by code; it accepts only names of
+// common browsers and systems.
+const clientName = "Chrome (Linux)"
+
+func (c library) pairPhone(ctx context.Context, number string) (string, error) {
+	return c.cli.PairPhone(ctx, number, true, whatsmeow.PairClientChrome, clientName)
+}
+
+// unlink is the request alone: the library's own Logout would also wait for the
+// connection to close, and wipe.
+func (c library) unlink(ctx context.Context) error {
+	own := c.cli.Store.GetJID()
+	if own.IsEmpty() {
+		return nil
+	}
+	_, err := c.cli.DangerousInternals().SendIQ(ctx, whatsmeow.DangerousInfoQuery{
+		Namespace: "md", Type: "set", To: types.ServerJID, NoRetry: true,
+		Content: []waBinary.Node{{
+			Tag:   "remove-companion-device",
+			Attrs: waBinary.Attrs{"jid": own, "reason": "user_initiated"},
+		}},
+	})
+	return err
+}
+
+// mayLink is asked when the phone has scanned, before anything is stored.
+func (s *session) mayLink(l *line) bool {
+	wanted := s.stillWanted(l.ctx)
+	l.scanned.Store(wanted)
+	if wanted {
+		s.linking.Store(true)
+	}
+	return wanted
 }
 
 // take makes c the line's connection, unless the line was shut meanwhile.

@@ -208,7 +208,7 @@ func (s *session) dialForCode(ctx context.Context, g whatisup.Generation, dial i
 			sh.connected = false
 			s.seen.code.Store(nil)
 			s.withdraw(ctx, sh.row.Attempt)
-			return nil, s.paired(ctx, l, g, got)
+			return nil, s.paired(ctx, l, g, got, !outcomeBy.IsZero())
 		case *events.PairError:
 			return &outcome{whatisup.Pending, whatisup.PairingInterrupted, ""}, nil
 		case *events.PairPasskeyRequest, *events.PairPasskeyError:
@@ -295,6 +295,7 @@ func (s *session) show(ctx context.Context, sh *shown) error {
 	if err != nil {
 		return err
 	}
+	e.Command = s.inst.Wanted.Command(now)
 	o := s.inst.Observed
 	o.Status, o.Reason, o.QRExpiresAt = whatisup.QR, whatisup.NoReason, sh.row.ExpiresAt
 	return s.observe(ctx, o, e)
@@ -341,10 +342,6 @@ func (s *session) withdraw(ctx context.Context, a whatisup.AttemptID) {
 	}
 }
 
-// clientName is what WhatsApp shows for a link by code; it accepts only names of
-// common browsers and systems.
-const clientName = "Chrome (Linux)"
-
 // askCode asks WhatsApp for the pair code that is wanted, if it hasn't been
 // asked yet. The answer comes as a pairCode.
 func (s *session) askCode(l *line, sh *shown) {
@@ -357,7 +354,7 @@ func (s *session) askCode(l *line, sh *shown) {
 	s.kit.Background.Go(func() {
 		ctx, cancel := context.WithTimeout(l.ctx, 15*time.Second)
 		defer cancel()
-		code, err := l.client.PairPhone(ctx, string(phone), true, whatsmeow.PairClientChrome, clientName)
+		code, err := l.client.pairPhone(ctx, string(phone))
 		if l.ctx.Err() == nil {
 			l.tell(pairCode{serial: serial, phone: phone, code: code, err: err})
 		}
@@ -385,10 +382,11 @@ func redact(err error) string {
 	return "refused"
 }
 
-// paired stores that there is a link, and sees to the restart that WhatsApp asks
-// for. The library has stored the device before it told the phone.
-func (s *session) paired(ctx context.Context, l *line, g whatisup.Generation, e *events.PairSuccess) error {
-	s.device = l.client.Store
+// paired stores that there is a link, and waits for the restart that WhatsApp
+// asks for, unless it has come already. The library has stored the device before
+// it told the phone.
+func (s *session) paired(ctx context.Context, l *line, g whatisup.Generation, e *events.PairSuccess, restarted bool) error {
+	s.device = l.client.device()
 	s.previous = s.inst.Observed.PhoneNumber
 	o := s.inst.Observed
 	o.Status, o.Reason, o.FailedCause = whatisup.Connecting, whatisup.NoReason, ""
@@ -400,8 +398,9 @@ func (s *session) paired(ctx context.Context, l *line, g whatisup.Generation, e 
 		return err
 	}
 	s.down = time.Now()
+	s.fresh = true
 	until := s.down.Add(restartWithin)
-	for {
+	for !restarted {
 		got, err := s.wait(ctx, until, l, nil)
 		if err != nil {
 			return err
@@ -414,8 +413,8 @@ func (s *session) paired(ctx context.Context, l *line, g whatisup.Generation, e 
 		case storeFailed:
 			return errAgain
 		default: // the restart, its end, or no word of it
-			s.fresh = true
-			return nil
+			restarted = true
 		}
 	}
+	return nil
 }

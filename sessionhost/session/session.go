@@ -161,6 +161,9 @@ func (s *session) live(ctx context.Context) error {
 	}
 	s.inst = inst
 	s.publish()
+	if len(inst.Observed.Unsent)+len(inst.Unsent) > 0 {
+		s.sendAt = time.Now() // what a dead writer left; as soon as there is nothing more urgent
+	}
 	handle, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.auth = s.kit.Devices.Open(s.ref, Fence{
@@ -446,6 +449,7 @@ func (s *session) told(was, is *whatisup.Observed, by string, now time.Time) (wh
 		s.log.Error("no event", "error", err.Error())
 		return whatisup.Event{}, false
 	}
+	e.Command = s.inst.Wanted.Command(now)
 	return e, true
 }
 

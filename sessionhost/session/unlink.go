@@ -6,9 +6,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"go.mau.fi/whatsmeow"
-	waBinary "go.mau.fi/whatsmeow/binary"
-	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
 
 	"whatisup/shared/whatisup"
@@ -67,18 +64,7 @@ func (s *session) unlink(ctx context.Context, l *line, link whatisup.Link) error
 func remove(ctx context.Context, l *line) error {
 	ctx, cancel := context.WithTimeout(ctx, removeWithin)
 	defer cancel()
-	own := l.client.Store.GetJID()
-	if own.IsEmpty() {
-		return nil
-	}
-	_, err := l.client.DangerousInternals().SendIQ(ctx, whatsmeow.DangerousInfoQuery{
-		Namespace: "md", Type: "set", To: types.ServerJID, NoRetry: true,
-		Content: []waBinary.Node{{
-			Tag:   "remove-companion-device",
-			Attrs: waBinary.Attrs{"jid": own, "reason": "user_initiated"},
-		}},
-	})
-	return err
+	return l.client.unlink(ctx)
 }
 
 // unlinkAnew logs in to unlink, trying for a while. That it could not be done is

@@ -1,0 +1,779 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.mau.fi/whatsmeow/store"
+	"go.mau.fi/whatsmeow/types"
+	"go.mau.fi/whatsmeow/types/events"
+
+	"whatisup/shared/whatisup"
+)
+
+// world is everything around the sessions of one shard, in memory: the rows, the
+// auth state, the queues, WhatsApp and its phones. What it must promise to
+// sessions it does for real (epochs, conditions, one connection a device); the
+// rest is as simple as can be.
+type world struct {
+	t   *testing.T
+	rnd *rand.Rand
+
+	mu        sync.Mutex
+	epoch     whatisup.Epoch
+	live      map[whatisup.InstanceID]*whatisup.Instance
+	dead      map[whatisup.InstanceID]*whatisup.Instance
+	finished  map[whatisup.InstanceID]bool
+	auth      map[whatisup.InstanceID]*authRow
+	codes     map[whatisup.InstanceID]whatisup.Pairing
+	log       []whatisup.Event
+	told      map[whatisup.EventID]int
+	storeDown time.Time
+	queueDown time.Time
+	illegal   []string
+
+	// WhatsApp.
+	nextDevice  uint32
+	devices     map[uint32]phone // linked, by the number of the device
+	connections map[uint32]*line
+	showing     map[whatisup.InstanceID]*registration
+	faults      map[whatisup.InstanceID]fault
+	overlaps    int
+	suspect     map[whatisup.InstanceID]bool
+
+	// The owner of the shard.
+	host *owner
+}
+
+type authRow struct {
+	epoch     whatisup.Epoch
+	link      whatisup.Link
+	device    uint32
+	number    string
+	confirmed bool
+}
+
+type phone struct {
+	instance whatisup.InstanceID
+	number   string
+}
+
+type registration struct {
+	s      *session
+	l      *line
+	auth   *handle
+	device *store.Device
+}
+
+// fault is how WhatsApp answers an instance until a time.
+type fault struct {
+	kind  string
+	until time.Time
+}
+
+func newWorldOf(t *testing.T, seed uint64) *world {
+	return &world{
+		t: t, rnd: rand.New(rand.NewPCG(seed, 1)),
+		live: make(map[whatisup.InstanceID]*whatisup.Instance), dead: make(map[whatisup.InstanceID]*whatisup.Instance),
+		finished: make(map[whatisup.InstanceID]bool), auth: make(map[whatisup.InstanceID]*authRow),
+		codes: make(map[whatisup.InstanceID]whatisup.Pairing), told: make(map[whatisup.EventID]int),
+		devices: make(map[uint32]phone), connections: make(map[uint32]*line),
+		showing: make(map[whatisup.InstanceID]*registration), faults: make(map[whatisup.InstanceID]fault),
+	}
+}
+
+const customer = whatisup.CustomerID("0197f0a0-1234-7abc-8def-0123456789ab")
+
+func refTo(id whatisup.InstanceID) Ref { return Ref{customer, whatisup.Test, id} }
+
+// Rows.
+
+func clone(i *whatisup.Instance) *whatisup.Instance {
+	c := *i
+	c.Unsent, c.Observed.Unsent = slices.Clone(i.Unsent), slices.Clone(i.Observed.Unsent)
+	return &c
+}
+
+func (w *world) available() error {
+	if time.Now().Before(w.storeDown) {
+		return whatisup.ErrUnavailable
+	}
+	return nil
+}
+
+func (w *world) row(id whatisup.InstanceID) *whatisup.Instance {
+	if i := w.live[id]; i != nil {
+		return i
+	}
+	if w.finished[id] {
+		return nil
+	}
+	return w.dead[id]
+}
+
+func (w *world) Adopt(_ context.Context, r Ref, epoch whatisup.Epoch) (*whatisup.Instance, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.available(); err != nil {
+		return nil, err
+	}
+	if epoch != w.epoch {
+		return nil, whatisup.ErrFenced
+	}
+	i := w.row(r.ID)
+	if i == nil {
+		return nil, whatisup.ErrNotFound
+	}
+	i.Observed.Epoch = epoch
+	if w.auth[r.ID] == nil {
+		w.auth[r.ID] = &authRow{}
+	}
+	w.auth[r.ID].epoch = epoch
+	return clone(i), nil
+}
+
+func (w *world) Owned(_ context.Context, r Ref) (*whatisup.Instance, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.available(); err != nil {
+		return nil, err
+	}
+	i := w.row(r.ID)
+	if i == nil {
+		return nil, whatisup.ErrNotFound
+	}
+	return clone(i), nil
+}
+
+func (w *world) mine(i *whatisup.Instance) (*whatisup.Instance, error) {
+	if err := w.available(); err != nil {
+		return nil, err
+	}
+	row := w.live[i.Config.ID]
+	if !i.DeletedAt.IsZero() {
+		row = w.dead[i.Config.ID]
+		if w.finished[i.Config.ID] {
+			row = nil
+		}
+	}
+	switch {
+	case row == nil:
+		return nil, whatisup.ErrNotFound
+	case row.Observed.Epoch != i.Observed.Epoch:
+		return nil, whatisup.ErrFenced
+	}
+	return row, nil
+}
+
+func (w *world) Observe(_ context.Context, i *whatisup.Instance, o whatisup.Observed, events ...whatisup.Event) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	row, err := w.mine(i)
+	if err != nil {
+		return err
+	}
+	was := row.Observed
+	if (o.Status != was.Status || o.Reason != was.Reason) && !was.Status.MayBecome(o.Status, o.Reason) {
+		w.illegal = append(w.illegal, fmt.Sprintf("%s (%s) → %s (%s)", was.Status, was.Reason, o.Status, o.Reason))
+	}
+	now := time.Now()
+	o.Epoch, o.UpdatedAt = was.Epoch, was.UpdatedAt
+	if o.Status != was.Status {
+		o.Since, o.UpdatedAt = now, now
+	}
+	o.Unsent = append(slices.Clone(was.Unsent), events...)
+	w.log = append(w.log, events...)
+	row.Observed = o
+	i.Observed = clone(row).Observed
+	return nil
+}
+
+func (w *world) HostSent(_ context.Context, i *whatisup.Instance) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	row, err := w.mine(i)
+	if err != nil {
+		return err
+	}
+	row.Observed.Unsent, i.Observed.Unsent = nil, nil
+	return nil
+}
+
+func (w *world) Sent(_ context.Context, i *whatisup.Instance) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if row := w.row(i.Config.ID); row != nil && len(row.Unsent) == len(i.Unsent) {
+		row.Unsent = nil
+	}
+	return w.available()
+}
+
+func (w *world) FinishDeleted(_ context.Context, i *whatisup.Instance) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, err := w.mine(i); err != nil {
+		return err
+	}
+	if w.auth[i.Config.ID] != nil {
+		return whatisup.ErrConflict
+	}
+	w.finished[i.Config.ID] = true
+	return nil
+}
+
+func (w *world) ShardInstances(context.Context, whatisup.Mode, whatisup.Shard) ([]Hint, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.available(); err != nil {
+		return nil, err
+	}
+	var hints []Hint
+	for id := range w.live {
+		hints = append(hints, w.hint(id))
+	}
+	for id := range w.dead {
+		if !w.finished[id] {
+			hints = append(hints, w.hint(id))
+		}
+	}
+	return hints, nil
+}
+
+func (w *world) hint(id whatisup.InstanceID) Hint {
+	i := w.row(id)
+	h := Hint{
+		Ref: refTo(id), Deleted: !i.DeletedAt.IsZero(), Online: i.Wanted.Online, Generation: i.Wanted.Generation,
+		UnlinkThrough: i.Wanted.UnlinkThrough, Link: i.Observed.Link, Epoch: i.Observed.Epoch,
+		ObservedGeneration: i.Observed.ObservedGeneration, DoneGeneration: i.Observed.DoneGeneration,
+	}
+	if len(i.Unsent)+len(i.Observed.Unsent) > 0 {
+		h.UnsentAt = time.Now().Add(-time.Minute)
+	}
+	return h
+}
+
+func (w *world) PutPairing(_ context.Context, p whatisup.Pairing) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.available(); err != nil {
+		return err
+	}
+	if w.codes[p.Instance].Attempt.Compare(p.Attempt) > 0 {
+		return whatisup.ErrFenced
+	}
+	w.codes[p.Instance] = p
+	return nil
+}
+
+func (w *world) VouchPairing(_ context.Context, id whatisup.InstanceID, a whatisup.AttemptID, until time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.available(); err != nil {
+		return err
+	}
+	p := w.codes[id]
+	if p.Attempt != a {
+		return whatisup.ErrFenced
+	}
+	p.AliveUntil = until
+	w.codes[id] = p
+	return nil
+}
+
+func (w *world) PutResult(context.Context, whatisup.Result) error { return nil }
+
+func (w *world) Send(_ context.Context, events ...whatisup.Event) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if time.Now().Before(w.queueDown) {
+		return whatisup.ErrUnavailable
+	}
+	for _, e := range events {
+		w.told[e.ID]++
+	}
+	return nil
+}
+
+// Auth state.
+
+type handle struct {
+	w     *world
+	id    whatisup.InstanceID
+	fence Fence
+	made  *store.Device // of New
+	link  whatisup.Link
+
+	mu   sync.Mutex
+	err  error
+	shut bool
+}
+
+func (w *world) Open(r Ref, f Fence) Auth { return &handle{w: w, id: r.ID, fence: f} }
+
+func (h *handle) row() (*authRow, error) {
+	h.mu.Lock()
+	shut := h.shut
+	h.mu.Unlock()
+	if shut || h.fence.Context.Err() != nil {
+		return nil, context.Canceled
+	}
+	if err := h.w.available(); err != nil {
+		return nil, err
+	}
+	r := h.w.auth[h.id]
+	if r == nil || r.epoch != h.fence.Epoch {
+		return nil, whatisup.ErrFenced
+	}
+	return r, nil
+}
+
+func (h *handle) New(l whatisup.Link) *store.Device {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	h.w.nextDevice++
+	h.made, h.link = &store.Device{RegistrationID: h.w.nextDevice}, l
+	return h.made
+}
+
+func (h *handle) PrepareKey(context.Context) error { return nil }
+
+func (h *handle) Load(context.Context) (Device, error) {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	r, err := h.row()
+	if err != nil {
+		return Device{}, err
+	}
+	if r.link == 0 {
+		return Device{}, whatisup.ErrNotFound
+	}
+	jid := types.NewADJID(r.number, 0, 1)
+	return Device{Store: &store.Device{RegistrationID: r.device, ID: &jid}, Link: r.link, Confirmed: r.confirmed}, nil
+}
+
+// paired is what the library does with a link before it tells the phone.
+func (h *handle) paired(d *store.Device, number string) error {
+	r, err := h.row()
+	if err != nil {
+		return err
+	}
+	if r.link != 0 || d != h.made {
+		return errors.New("there is a link already")
+	}
+	r.link, r.device, r.number, r.confirmed = h.link, d.RegistrationID, number, false
+	return nil
+}
+
+func (h *handle) Confirm(context.Context) error {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	r, err := h.row()
+	if err == nil {
+		r.confirmed = true
+	}
+	return err
+}
+
+func (h *handle) Wipe(_ context.Context, l whatisup.Link) error {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	return h.wipe(l)
+}
+
+func (h *handle) wipe(l whatisup.Link) error {
+	r, err := h.row()
+	if err != nil {
+		return err
+	}
+	if r.link != 0 && r.link != l {
+		return whatisup.ErrConflict
+	}
+	*r = authRow{epoch: r.epoch}
+	return nil
+}
+
+func (h *handle) Remove(context.Context) error {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	r, err := h.row()
+	if err != nil {
+		if errors.Is(err, whatisup.ErrFenced) && h.w.auth[h.id] == nil {
+			return nil
+		}
+		return err
+	}
+	if r.link != 0 {
+		return whatisup.ErrConflict
+	}
+	delete(h.w.auth, h.id)
+	return nil
+}
+
+func (h *handle) Inbound() (Inbound, bool) { return Inbound{}, false }
+
+func (h *handle) Err() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.err
+}
+
+func (h *handle) Close(context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.shut = true
+	return nil
+}
+
+// WhatsApp.
+
+// fake is a client of it.
+type fake struct {
+	w *world
+	l *line
+	d *store.Device
+}
+
+func (c *fake) device() *store.Device { return c.d }
+
+func (c *fake) pairPhone(ctx context.Context, _ string) (string, error) {
+	time.Sleep(50 * time.Millisecond)
+	return "ABCD-EFGH", ctx.Err()
+}
+
+func (c *fake) unlink(ctx context.Context) error {
+	time.Sleep(20 * time.Millisecond)
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	if ctx.Err() != nil || c.w.connections[c.d.RegistrationID] != c.l {
+		return errors.New("no connection")
+	}
+	delete(c.w.devices, c.d.RegistrationID)
+	return nil
+}
+
+func (w *world) faultOf(id whatisup.InstanceID) string {
+	if f, ok := w.faults[id]; ok && time.Now().Before(f.until) {
+		return f.kind
+	}
+	return ""
+}
+
+// connect is a client's dial and everything up to the login or the first code.
+func (w *world) connect(s *session, l *line, d *store.Device) client {
+	auth := s.auth.(*handle)
+	id := s.ref.ID
+	s.kit.Background.Go(func() {
+		time.Sleep(5 * time.Millisecond)
+		if !s.tenure.Trusted() || l.ctx.Err() != nil {
+			l.tell(lineFailed{errFenced})
+			l.shut()
+			return
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		f := w.faults[id]
+		kind := w.faultOf(id)
+		end := func(what any) {
+			l.tell(what)
+			l.closed(errors.New("closed"))
+		}
+		switch kind {
+		case "unreachable":
+			l.tell(lineFailed{errors.New("refused")})
+			go l.shut()
+			return
+		case "silent":
+			return // until somebody gives up
+		case "outdated":
+			end(&events.ClientOutdated{})
+			return
+		}
+		if d.ID == nil {
+			w.showing[id] = &registration{s, l, auth, d}
+			l.tell(&events.QR{Codes: []string{"a", "b", "c", "d", "e", "f"}})
+			context.AfterFunc(l.ctx, func() {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				if r := w.showing[id]; r != nil && r.l == l {
+					delete(w.showing, id)
+				}
+			})
+			return
+		}
+		if _, ok := w.devices[d.RegistrationID]; !ok {
+			w.loggedOut(l, auth, 401, true)
+			return
+		}
+		switch kind {
+		case "403", "406":
+			delete(w.devices, d.RegistrationID)
+			w.loggedOut(l, auth, map[string]events.ConnectFailureReason{"403": 403, "406": 406}[kind], true)
+			return
+		case "banned":
+			end(&events.TemporaryBan{Expire: time.Until(f.until)})
+			return
+		case "refused":
+			end(&events.ConnectFailure{Reason: 429})
+			return
+		case "500":
+			l.closed(errors.New("closed"))
+			return
+		}
+		if other := w.connections[d.RegistrationID]; other != nil && other != l {
+			w.overlaps++
+			other.tell(&events.StreamReplaced{})
+			other.closed(errors.New("replaced"))
+		}
+		w.connections[d.RegistrationID] = l
+		context.AfterFunc(l.ctx, func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.connections[d.RegistrationID] == l {
+				delete(w.connections, d.RegistrationID)
+			}
+		})
+		l.tell(&events.Connected{})
+	})
+	return &fake{w, l, d}
+}
+
+// loggedOut is what the library does when WhatsApp says that the link is gone.
+func (w *world) loggedOut(l *line, auth *handle, reason events.ConnectFailureReason, onConnect bool) {
+	if r, err := auth.row(); err == nil {
+		_ = auth.wipe(r.link)
+	}
+	l.tell(&events.LoggedOut{OnConnect: onConnect, Reason: reason})
+	l.closed(errors.New("logged out"))
+}
+
+// scan is a phone that scans the code shown.
+func (w *world) scan(id whatisup.InstanceID, number string) {
+	w.mu.Lock()
+	r := w.showing[id]
+	delete(w.showing, id)
+	first := w.rnd.IntN(2) == 0
+	w.mu.Unlock()
+	if r == nil {
+		return
+	}
+	go func() {
+		time.Sleep(3 * time.Millisecond)
+		if r.l.ctx.Err() != nil {
+			return
+		}
+		if !r.s.mayLink(r.l) {
+			r.l.tell(&events.PairError{Error: errors.New("refused")})
+			return
+		}
+		time.Sleep(3 * time.Millisecond)
+		w.mu.Lock()
+		err := r.auth.paired(r.device, number)
+		if err != nil {
+			w.mu.Unlock()
+			r.l.tell(&events.PairError{Error: err})
+			return
+		}
+		jid := types.NewADJID(number, 0, 1)
+		r.device.ID = &jid
+		w.devices[r.device.RegistrationID] = phone{id, number}
+		w.mu.Unlock()
+		success, restart := &events.PairSuccess{ID: jid}, &events.ManualLoginReconnect{}
+		if first {
+			r.l.tell(success)
+			r.l.tell(restart)
+		} else {
+			r.l.tell(restart)
+			time.Sleep(time.Millisecond)
+			r.l.tell(success)
+		}
+	}()
+}
+
+// connection is the instance's open one.
+func (w *world) connection(id whatisup.InstanceID) (uint32, *line) {
+	for d, p := range w.devices {
+		if l := w.connections[d]; l != nil && p.instance == id {
+			return d, l
+		}
+	}
+	return 0, nil
+}
+
+// misbehave is something that happens to an instance's connection, or awaits its
+// next ones.
+func (w *world) misbehave(id whatisup.InstanceID, kind string, d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch kind {
+	case "drop", "restart", "replaced", "half_open", "stream":
+	case "removed":
+		for n, p := range w.devices {
+			if p.instance != id {
+				continue
+			}
+			delete(w.devices, n)
+			if l := w.connections[n]; l != nil {
+				w.loggedOut(l, l.auth.(*handle), 401, false)
+			}
+		}
+		return
+	default:
+		w.faults[id] = fault{kind, time.Now().Add(d)}
+	}
+	_, l := w.connection(id)
+	if r := w.showing[id]; l == nil && r != nil {
+		l = r.l
+	}
+	if l == nil {
+		return
+	}
+	switch kind {
+	case "restart":
+		l.tell(&events.ManualLoginReconnect{})
+	case "replaced":
+		l.tell(&events.StreamReplaced{})
+	case "stream":
+		l.tell(&events.StreamError{Code: "418"})
+	case "half_open":
+		time.AfterFunc(35*time.Second, func() {
+			if l.ctx.Err() == nil {
+				l.tell(&events.KeepAliveTimeout{ErrorCount: 1})
+			}
+		})
+		return
+	}
+	l.closed(errors.New("closed"))
+}
+
+// The owner of the shard.
+
+type owner struct {
+	w     *world
+	e     whatisup.Epoch
+	shard *Shard
+	kit   *Kit
+	stop  context.CancelFunc
+	end   context.CancelFunc
+	done  chan struct{}
+
+	mu     sync.Mutex
+	lost   bool
+	next   int
+	onLost map[int]func()
+}
+
+func (o *owner) Shard() whatisup.Shard { return 0 }
+func (o *owner) Epoch() whatisup.Epoch { return o.e }
+func (o *owner) Up()                   {}
+
+func (o *owner) Trusted() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.lost
+}
+
+func (o *owner) Confirm(context.Context) error {
+	o.w.mu.Lock()
+	defer o.w.mu.Unlock()
+	if o.w.epoch != o.e {
+		return whatisup.ErrFenced
+	}
+	return o.w.available()
+}
+
+func (o *owner) OnLost(f func()) func() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.lost {
+		go f()
+		return func() {}
+	}
+	n := o.next
+	o.next++
+	o.onLost[n] = f
+	return func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		delete(o.onLost, n)
+	}
+}
+
+type silent struct{}
+
+func (silent) Connect(string, string, time.Duration) {}
+func (silent) FirstCode(time.Duration)               {}
+func (silent) Ended(string)                          {}
+func (silent) EventSent(time.Duration)               {}
+func (silent) Woken(time.Duration)                   {}
+
+// noMail is a command queue that never has anything; wake-ups come directly.
+type noMail struct{}
+
+func (noMail) Poll(ctx context.Context, _ whatisup.Mode, _ whatisup.Shard, wait time.Duration) ([]Message, error) {
+	sleep(ctx, wait)
+	return nil, ctx.Err()
+}
+
+// claim makes a new host the owner of the shard. The one before has drained, is
+// dead, or doesn't know yet that it isn't any more.
+func (w *world) claim() {
+	w.mu.Lock()
+	w.epoch++
+	o := &owner{w: w, e: w.epoch, done: make(chan struct{}), onLost: make(map[int]func())}
+	w.mu.Unlock()
+	end, cut := context.WithCancel(context.Background())
+	o.end = cut
+	o.kit = &Kit{
+		Mode: whatisup.Test, Store: w, Shards: w, Codes: w, Results: w, Devices: w, Events: w,
+		Draw:    func(string) (string, error) { return "data:", nil },
+		Budgets: NewBudgets(1000, 1000, 0), Metrics: silent{}, Log: slog.New(slog.DiscardHandler),
+		Blamed: func(whatisup.InstanceID) bool { return false }, Outdated: func() {},
+		Timing: DefaultTiming(), End: end, dial: w.connect,
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	o.stop = stop
+	o.shard = NewShard(o.kit, noMail{}, o)
+	w.host = o
+	go func() {
+		defer close(o.done)
+		o.shard.Run(ctx)
+	}()
+	synctest.Wait()
+}
+
+// drain gives the shard up as a host does that is told to go.
+func (w *world) drain() {
+	o := w.host
+	o.stop()
+	<-o.done
+	o.lose()
+}
+
+// die is what a lost lease does, and what a killed process looks like.
+func (w *world) die() {
+	o := w.host
+	o.lose()
+	o.stop()
+	<-o.done
+}
+
+func (o *owner) lose() {
+	o.mu.Lock()
+	o.lost = true
+	fs := slices.Collect(maps.Values(o.onLost))
+	o.onLost = nil
+	o.mu.Unlock()
+	for _, f := range fs {
+		f()
+	}
+	o.end()
+}

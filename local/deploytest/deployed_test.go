@@ -2,6 +2,7 @@ package deploytest
 
 import (
 	"encoding/json"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ func TestSystem(t *testing.T) {
 	t.Run("exercise", func(t *testing.T) { exercise(t, s) })
 	stop()
 	s.t = t
+	t.Run("empty root", func(t *testing.T) { tryEmptyRoot(t, filepath.Join(s.binaries, "sessionhost")) })
 	t.Run("permissions", func(t *testing.T) { checkPermissions(t, s) })
 	for _, odd := range s.recorder.odd {
 		t.Errorf("not understood: %s", odd)

@@ -106,17 +106,14 @@ func (s *system) build() {
 	for _, f := range functions(s.t, s.template) {
 		targets = append(targets, "./functions/"+f.Name)
 	}
-	build(s.t, s.binaries+"/", targets...)
-}
-
-// build builds programs for this machine, static like those that are deployed.
-func build(t *testing.T, to string, programs ...string) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", append([]string{"build", "-tags", "lambda.norpc", "-o", to}, programs...)...)
+	// Static, as they are deployed; otherwise with what is compiled already.
+	cmd := exec.CommandContext(s.t.Context(), "go", append([]string{
+		"build", "-tags", "lambda.norpc", "-ldflags=-s -w", "-o", s.binaries + "/",
+	}, targets...)...)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build %v: %v\n%s", programs, err, out)
+		s.t.Fatalf("build: %v\n%s", err, out)
 	}
 }
 

@@ -237,3 +237,65 @@ func TestNoReadableSecret(t *testing.T) {
 	// With another key of the same customer the kept answer stays closed.
 	f.want(409, "idempotency_conflict", made.Secret, "POST", "/v1/api-keys", `{"name":"n"}`, "Idempotency-Key", "secret-key")
 }
+
+// A call that meets its twin waits for it; one that never ends is waited for
+// ten seconds.
+func TestTwinInFlight(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	path, _ := f.create(f.a.TestKey, "x")
+	sandbox := strings.Replace(path, "/v1/", "/v1/sandbox/", 1)
+	body := `{"from":"4915112345678","text":"x"}`
+	sent := make(chan whatisup.Command, 10)
+	f.commands.actAs(func(cmd whatisup.Command) { sent <- cmd })
+	first := make(chan reply, 2)
+	send := func() {
+		r, err := f.send(t.Context(), f.a.TestKey, "POST", sandbox+"/messages", body, "Idempotency-Key", "m")
+		if err != nil {
+			t.Error(err)
+		}
+		first <- r
+	}
+	go send()
+	cmd := <-sent
+	go send()
+	if err := f.db.PutResult(t.Context(), whatisup.Result{Command: cmd.ID, MessageID: "3EB0"}); err != nil {
+		t.Fatal(err)
+	}
+	a, b := <-first, <-first
+	if a.status != 202 || b.status != 202 || string(a.body) != string(b.body) || len(sent) != 0 {
+		t.Errorf("%d %s, %d %s, %d more commands", a.status, a.body, b.status, b.body, len(sent))
+	}
+}
+
+// A claim that is held, by a call that is at work elsewhere, is in the way for
+// ten seconds of waiting.
+func TestTwinNeverEnds(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	held := make(chan struct{})
+	client := dynamodb.NewFromConfig(f.aws.Config, func(o *dynamodb.Options) {
+		o.HTTPClient = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			if strings.Contains(r.Header.Get("X-Amz-Target"), "TransactWrite") {
+				close(held)
+				<-r.Context().Done()
+			}
+			return http.DefaultTransport.RoundTrip(r)
+		})}
+	})
+	stuck := startWith(f, func(c *httpapi.Config) {
+		c.Store = dynamo.New(dynamo.Config{Client: client, Tables: dynamo.Local(), Now: f.clock.now})
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	g := *f
+	g.url = stuck
+	go g.send(ctx, f.a.TestKey, "POST", "/v1/instances", `{"name":"x"}`, "Idempotency-Key", "k")
+	<-held
+	began := time.Now()
+	f.want(409, "idempotency_in_progress", f.a.TestKey, "POST", "/v1/instances", `{"name":"x"}`, "Idempotency-Key", "k")
+	if took := time.Since(began); took < 8*time.Second || took > 12*time.Second {
+		t.Errorf("waited %v", took)
+	}
+	f.want(409, "idempotency_conflict", f.a.TestKey, "POST", "/v1/instances", `{"name":"y"}`, "Idempotency-Key", "k")
+}

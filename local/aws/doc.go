@@ -77,8 +77,8 @@
 // are never equal; an update that only takes away makes no item; sums beyond 38
 // digits fail; list_append does not nest; COUNT takes no projection; an index
 // shows only what it holds; empty strings are no keys, of an index neither;
-// NOT NOT is legal; how many constraints CreateTable has, and which of several
-// wrong types is named.
+// NOT NOT is legal; how many rules CreateTable has, and which of several wrong
+// types is named.
 //
 // Never compared with anything but AWS's documentation and published findings:
 // transactions, their tokens and cancellation reasons; expiry; the item in a

@@ -495,9 +495,16 @@ func TestFaults(t *testing.T) {
 	if !errors.As(err, &cancelled) || *cancelled.CancellationReasons[0].Code != "TransactionConflict" {
 		t.Errorf("conflict in a transaction: %v", err)
 	}
-	inject(local.Fault{Kind: local.Lost, Operation: "PutItem", Times: 1})
-	var internal *ddb.InternalServerError
+	inject(local.Fault{Kind: local.Latency, Delay: 60 * time.Millisecond, Times: 1})
+	if start := time.Now(); put() != nil || time.Since(start) < 60*time.Millisecond {
+		t.Errorf("a slow request took %v", time.Since(start))
+	}
+	inject(local.Fault{Kind: local.Throttle})
 	tt.aws.ClearFaults()
+	if err := put(); err != nil {
+		t.Errorf("after the faults were cleared: %v", err)
+	}
+	var internal *ddb.InternalServerError
 	inject(local.Fault{Kind: local.Lost, Operation: "PutItem", Times: 1})
 	_, err = tt.c.PutItem(ctx, &dynamodb.PutItemInput{TableName: table, Item: key("lost")})
 	if !errors.As(err, &internal) || len(tt.get("lost")) == 0 {

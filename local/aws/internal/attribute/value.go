@@ -87,8 +87,8 @@ func parse(n *wire.Node, depth int) (Value, error) {
 	found := 0
 	for i := range n.Fields {
 		f := &n.Fields[i]
-		if f.Value.Kind == wire.Null {
-			continue
+		if f.Value.Kind == wire.Null || ParseType(f.Name) == None {
+			continue // members that AWS does not know it does not see
 		}
 		found++
 		var err error

@@ -2,6 +2,7 @@ package dynamodb
 
 import (
 	"regexp"
+	"slices"
 
 	"whatisup/local/aws/internal/wire"
 )
@@ -37,7 +38,7 @@ func oldTableName() *wire.Shape {
 
 // tableName also takes a table's ARN.
 func tableName() *wire.Shape {
-	return &wire.Shape{Type: wire.TString, Required: true, Pattern: arnPattern, Regexp: "[a-zA-Z0-9_.-]+", HasMin: true, Min: 3, Max: 1024}
+	return &wire.Shape{Type: wire.TString, Required: true, Pattern: arnPattern, Regexp: "[a-zA-Z0-9_.-]+", HasMin: true, Min: 3, Max: 255}
 }
 
 var arnPattern = regexp.MustCompile(`^(arn:aws[a-z-]*:dynamodb:[a-z0-9-]+:[0-9]+:table/)?[a-zA-Z0-9_.-]+$`)
@@ -116,42 +117,36 @@ var getItemShape = input(
 	wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
 )
 
-var putItemShape = input(
+// conditional is what every write may have besides its own members.
+func conditional(members ...wire.Member) []wire.Member {
+	return append(members,
+		wire.Member{Name: "ConditionExpression", Shape: str()},
+		wire.Member{Name: "ExpressionAttributeValues", Shape: item()},
+		wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
+		wire.Member{Name: "ReturnValuesOnConditionCheckFailure", Shape: onFailure},
+	)
+}
+
+var putItemShape = input(conditional(
 	wire.Member{Name: "ReturnConsumedCapacity", Shape: consumed},
 	wire.Member{Name: "TableName", Shape: tableName()},
 	wire.Member{Name: "Item", Shape: required(item())},
 	wire.Member{Name: "ReturnValues", Shape: returns},
 	wire.Member{Name: "ReturnItemCollectionMetrics", Shape: collection},
-	wire.Member{Name: "ConditionExpression", Shape: str()},
-	wire.Member{Name: "ExpressionAttributeValues", Shape: item()},
-	wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
-	wire.Member{Name: "ReturnValuesOnConditionCheckFailure", Shape: onFailure},
-)
+)...)
 
-var deleteItemShape = input(
+// keyed is what DeleteItem and UpdateItem have in common.
+var keyed = conditional(
 	wire.Member{Name: "ReturnConsumedCapacity", Shape: consumed},
 	wire.Member{Name: "TableName", Shape: tableName()},
 	wire.Member{Name: "ReturnItemCollectionMetrics", Shape: collection},
 	wire.Member{Name: "ReturnValues", Shape: returns},
 	wire.Member{Name: "Key", Shape: required(item())},
-	wire.Member{Name: "ConditionExpression", Shape: str()},
-	wire.Member{Name: "ExpressionAttributeValues", Shape: item()},
-	wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
-	wire.Member{Name: "ReturnValuesOnConditionCheckFailure", Shape: onFailure},
 )
 
-var updateItemShape = input(
-	wire.Member{Name: "ReturnConsumedCapacity", Shape: consumed},
-	wire.Member{Name: "TableName", Shape: tableName()},
-	wire.Member{Name: "ReturnItemCollectionMetrics", Shape: collection},
-	wire.Member{Name: "ReturnValues", Shape: returns},
-	wire.Member{Name: "Key", Shape: required(item())},
-	wire.Member{Name: "ConditionExpression", Shape: str()},
-	wire.Member{Name: "UpdateExpression", Shape: str()},
-	wire.Member{Name: "ExpressionAttributeValues", Shape: item()},
-	wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
-	wire.Member{Name: "ReturnValuesOnConditionCheckFailure", Shape: onFailure},
-)
+var deleteItemShape = input(keyed...)
+
+var updateItemShape = input(append(slices.Clone(keyed), wire.Member{Name: "UpdateExpression", Shape: str()})...)
 
 var queryShape = input(
 	wire.Member{Name: "Select", Shape: selects},
@@ -211,44 +206,24 @@ var batchWriteItemShape = input(
 		)}}},
 )
 
+// action is one part of a transaction. Members of its own come first, so that
+// they count and not the optional ones of the same name.
+func action(class, target string, own ...wire.Member) *wire.Shape {
+	return structure(class, conditional(append(own,
+		wire.Member{Name: target, Shape: required(item())},
+		wire.Member{Name: "TableName", Shape: tableName()},
+	)...)...)
+}
+
 var transactWriteItemsShape = input(
 	wire.Member{Name: "ClientRequestToken", Shape: lengths(str(), 1, 36)},
 	wire.Member{Name: "ReturnConsumedCapacity", Shape: consumed},
 	wire.Member{Name: "ReturnItemCollectionMetrics", Shape: collection},
 	wire.Member{Name: "TransactItems", Shape: required(lengths(list(element("TransactWriteItem",
-		wire.Member{Name: "ConditionCheck", Shape: structure("ConditionCheck",
-			wire.Member{Name: "Key", Shape: required(item())},
-			wire.Member{Name: "TableName", Shape: tableName()},
-			wire.Member{Name: "ConditionExpression", Shape: required(str())},
-			wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
-			wire.Member{Name: "ExpressionAttributeValues", Shape: item()},
-			wire.Member{Name: "ReturnValuesOnConditionCheckFailure", Shape: onFailure},
-		)},
-		wire.Member{Name: "Put", Shape: structure("Put",
-			wire.Member{Name: "Item", Shape: required(item())},
-			wire.Member{Name: "TableName", Shape: tableName()},
-			wire.Member{Name: "ConditionExpression", Shape: str()},
-			wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
-			wire.Member{Name: "ExpressionAttributeValues", Shape: item()},
-			wire.Member{Name: "ReturnValuesOnConditionCheckFailure", Shape: onFailure},
-		)},
-		wire.Member{Name: "Delete", Shape: structure("Delete",
-			wire.Member{Name: "Key", Shape: required(item())},
-			wire.Member{Name: "TableName", Shape: tableName()},
-			wire.Member{Name: "ConditionExpression", Shape: str()},
-			wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
-			wire.Member{Name: "ExpressionAttributeValues", Shape: item()},
-			wire.Member{Name: "ReturnValuesOnConditionCheckFailure", Shape: onFailure},
-		)},
-		wire.Member{Name: "Update", Shape: structure("Update",
-			wire.Member{Name: "Key", Shape: required(item())},
-			wire.Member{Name: "UpdateExpression", Shape: required(str())},
-			wire.Member{Name: "TableName", Shape: tableName()},
-			wire.Member{Name: "ConditionExpression", Shape: str()},
-			wire.Member{Name: "ExpressionAttributeNames", Shape: names()},
-			wire.Member{Name: "ExpressionAttributeValues", Shape: item()},
-			wire.Member{Name: "ReturnValuesOnConditionCheckFailure", Shape: onFailure},
-		)},
+		wire.Member{Name: "ConditionCheck", Shape: action("ConditionCheck", "Key", wire.Member{Name: "ConditionExpression", Shape: required(str())})},
+		wire.Member{Name: "Put", Shape: action("Put", "Item")},
+		wire.Member{Name: "Delete", Shape: action("Delete", "Key")},
+		wire.Member{Name: "Update", Shape: action("Update", "Key", wire.Member{Name: "UpdateExpression", Shape: required(str())})},
 	)), 1, maxTransactItems))},
 )
 

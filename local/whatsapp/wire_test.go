@@ -210,6 +210,7 @@ type wireDevice struct {
 }
 
 func newWireDevice() *wireDevice {
+	prepareLibrary()
 	d := &wireDevice{noise: keys.NewKeyPair(), identity: keys.NewKeyPair(), adv: bytes.Repeat([]byte{7}, 32)}
 	d.signed = d.identity.CreateSignedPreKey(1)
 	return d
@@ -280,10 +281,10 @@ func (d *wireDevice) link(address, world, instance string, scan func(qr string) 
 		return err
 	}
 	restart, err := w.until("stream:error")
-	if err != nil || str(restart, "code") != "515" {
-		return fmt.Errorf("no restart: %w", err)
+	if err == nil && str(restart, "code") != "515" {
+		err = errors.New("no restart but " + render(restart))
 	}
-	return <-scanned
+	return errors.Join(err, <-scanned)
 }
 
 // start logs in and brings the one-time keys of a new device along.

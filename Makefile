@@ -131,14 +131,14 @@ deploy: build ## Deploys template.yaml. HOST_IMAGE=… starts the session hosts;
 	sam deploy $(if $(STACK),--stack-name '$(STACK)') $(if $(HOST_IMAGE)$(SET),--parameter-overrides $(if $(HOST_IMAGE),'HostImageUri=$(HOST_IMAGE)') $(SET)) $(ARGS)
 
 .PHONY: destroy
-destroy: ## Removes the stack. Refuses while instances are linked, unless FORCE=1. STACK=whatisup
+destroy: build ## Removes the stack. Refuses while instances are linked, unless FORCE=1. STACK=whatisup
 ifndef FORCE
 	@GOOS= GOARCH= go build -o .build/local/linked ./local/stack/cmd/linked
 	@GOOS= GOARCH= go build -o .build/local/instack ./local/stack/cmd/instack
 	@STACK='$(or $(STACK),whatisup)' .build/local/instack .build/local/linked
 endif
-	sam deploy $(if $(STACK),--stack-name '$(STACK)') --parameter-overrides DeletionProtection=false
-	sam delete $(if $(STACK),--stack-name '$(STACK)')
+	sam deploy $(if $(STACK),--stack-name '$(STACK)') --parameter-overrides DeletionProtection=false $(if $(FORCE),--no-confirm-changeset)
+	sam delete $(if $(STACK),--stack-name '$(STACK)') $(if $(FORCE),--no-prompts)
 
 ##@ Help
 

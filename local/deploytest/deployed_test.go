@@ -2,6 +2,8 @@ package deploytest
 
 import (
 	"encoding/json"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"whatisup/local/gateway/sample"
+	"whatisup/shared/dynamo"
 )
 
 // TestSystem runs the deployed programs on every sample event, with everything
@@ -22,6 +25,7 @@ func TestSystem(t *testing.T) {
 	stop := s.startHost()
 	t.Run("samples", func(t *testing.T) { trySamples(t, s) })
 	t.Run("exercise", func(t *testing.T) { exercise(t, s) })
+	t.Run("invoke", func(t *testing.T) { tryInvoke(t, s) })
 	stop()
 	s.t = t
 	t.Run("empty root", func(t *testing.T) { tryEmptyRoot(t, filepath.Join(s.binaries, "sessionhost")) })
@@ -154,5 +158,64 @@ func (s *system) send(t *testing.T, functionOf map[string]string, name string, e
 		if err != nil || kind == sample.URL && strings.Contains(text.String(), strings.Repeat("\x00", 8)) {
 			return text.String()
 		}
+	}
+}
+
+// tryInvoke runs the commands behind `make invoke` and `make events`, with what
+// `make run` would have left in its data directory.
+func tryInvoke(t *testing.T, s *system) {
+	s.t = t
+	dir := t.TempDir()
+	env := map[string]string{
+		"EVENTS_URL": s.api + "/v1/events", "AWS_ENDPOINT_URL": s.aws, "PEPPER": oldPepper + "," + pepper,
+		"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b",
+		"ACCESS_TABLE": dynamo.Local().Access,
+	}
+	text, err := json.Marshal(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{"env.json": string(text), "test.key": s.made.TestKey + "\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), filepath.Join(s.binaries, "invoke"), args...)
+		cmd.Dir = root
+		cmd.Env = append(os.Environ(), "DATA_DIR="+dir)
+		var diagnosis strings.Builder
+		cmd.Stderr = &diagnosis
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, &diagnosis)
+		}
+		return string(out)
+	}
+	var answer events.APIGatewayV2HTTPResponse
+	if err := json.Unmarshal([]byte(run("-fn", "keys", "-event", "events/limits.json")), &answer); err != nil {
+		t.Fatal(err)
+	}
+	if answer.StatusCode != 200 || !strings.Contains(answer.Body, "per_customer") {
+		t.Errorf("invoke: %d %s", answer.StatusCode, answer.Body)
+	}
+	filled := filepath.Join(dir, "events")
+	run("-fill", filled)
+	for name := range samples(t) {
+		text, err := os.ReadFile(filepath.Join(filled, name+".json"))
+		if err != nil {
+			t.Error(err)
+		} else if kind, err := sample.KindOf(text); err != nil || kind != sample.Queued && !strings.Contains(string(text), s.made.TestKey) {
+			t.Errorf("%s is not filled", name)
+		}
+	}
+	var forSAM struct{ Parameters map[string]string }
+	text, err = os.ReadFile(filepath.Join(filled, "env.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &forSAM); err != nil || forSAM.Parameters["PEPPER"] != env["PEPPER"] {
+		t.Errorf("env.json: %v, %v", forSAM, err)
 	}
 }

@@ -1,0 +1,121 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+)
+
+// memory is a queue that gives its batches out one after the other, and then
+// holds polls until their context ends. An empty batch is a failure.
+type memory struct {
+	mu      sync.Mutex
+	batches [][]string
+	asked   int
+	deleted []string
+}
+
+func (m *memory) ReceiveMessage(ctx context.Context, _ *sqs.ReceiveMessageInput, _ ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error) {
+	m.mu.Lock()
+	m.asked++
+	var batch []string
+	more := len(m.batches) > 0
+	if more {
+		batch, m.batches = m.batches[0], m.batches[1:]
+	}
+	m.mu.Unlock()
+	if !more {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	if len(batch) == 0 {
+		return nil, errors.New("not now")
+	}
+	out := &sqs.ReceiveMessageOutput{}
+	for _, id := range batch {
+		out.Messages = append(out.Messages, types.Message{
+			MessageId: aws.String(id), ReceiptHandle: aws.String("receipt of " + id), Body: aws.String("body of " + id),
+			MessageAttributes: map[string]types.MessageAttributeValue{"event": {DataType: aws.String("String"), StringValue: aws.String("x")}},
+		})
+	}
+	return out, nil
+}
+
+func (m *memory) DeleteMessageBatch(_ context.Context, in *sqs.DeleteMessageBatchInput, _ ...func(*sqs.Options)) (*sqs.DeleteMessageBatchOutput, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range in.Entries {
+		m.deleted = append(m.deleted, aws.ToString(e.Id))
+	}
+	return &sqs.DeleteMessageBatchOutput{}, nil
+}
+
+func TestTrigger(t *testing.T) {
+	t.Parallel()
+	failures := func(ids ...string) (r events.SQSEventResponse) {
+		for _, id := range ids {
+			r.BatchItemFailures = append(r.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: id})
+		}
+		return r
+	}
+	for name, c := range map[string]struct {
+		handler func(context.Context, events.SQSEvent) (events.SQSEventResponse, error)
+		deleted []string
+	}{
+		"all done": {func(_ context.Context, e events.SQSEvent) (events.SQSEventResponse, error) {
+			r := e.Records[0]
+			if r.MessageId != "a" || r.Body != "body of a" || r.EventSource != "aws:sqs" || r.AWSRegion != "eu-central-1" || *r.MessageAttributes["event"].StringValue != "x" {
+				t.Errorf("record is %+v", r)
+			}
+			return failures(), nil
+		}, []string{"a", "b"}},
+		"one failed": {func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) { return failures("a"), nil }, []string{"b"}},
+		"all failed": {func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) {
+			return failures("a", "b"), nil
+		}, nil},
+		"an unknown one": {func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) { return failures("z"), nil }, nil},
+		"the function failed": {func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) {
+			return failures(), errors.New("x")
+		}, nil},
+		"the function crashed": {func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) { panic("x") }, nil},
+		"the function took long": {func(ctx context.Context, _ events.SQSEvent) (events.SQSEventResponse, error) {
+			<-ctx.Done()
+			return failures(), ctx.Err()
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				queue := &memory{batches: [][]string{{}, {"a", "b"}}} // the first poll fails
+				ctx, cancel := context.WithCancel(t.Context())
+				ended := make(chan error, 1)
+				go func() {
+					ended <- Trigger{
+						Queue: queue, ARN: "arn:aws:sqs:eu-central-1:1:q", Batch: 10, Timeout: time.Second, Handler: c.handler,
+						Log: slog.New(slog.DiscardHandler),
+					}.Run(ctx)
+				}()
+				time.Sleep(time.Minute)
+				cancel()
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
+				if !slices.Equal(queue.deleted, c.deleted) {
+					t.Errorf("deleted %v, want %v", queue.deleted, c.deleted)
+				}
+				if queue.asked != 3 {
+					t.Errorf("polled %d times in a minute, want 3", queue.asked)
+				}
+			})
+		})
+	}
+}

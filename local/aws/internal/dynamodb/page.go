@@ -281,6 +281,3 @@ func parseStart(in *wire.Node) (attribute.Item, error) {
 	}
 	return key, nil
 }
-
-// nestedOf is the Nested of a condition or projection that may be nil.
-func nestedOf(e interface{ NestedTops() map[string]bool }) map[string]bool { return e.NestedTops() }

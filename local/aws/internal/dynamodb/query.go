@@ -43,10 +43,8 @@ func (s *Service) query(r *Request) ([]byte, error) {
 	if err := p.stretch(conditions, start); err != nil {
 		return nil, err
 	}
-	if projection != nil {
-		if err := p.table.checkNested(projection.Nested); err != nil {
-			return nil, err
-		}
+	if err := p.table.checkNested(projection.NestedTops()); err != nil {
+		return nil, err
 	}
 	if filter != nil {
 		for _, name := range p.key().Names() {
@@ -58,10 +56,8 @@ func (s *Service) query(r *Request) ([]byte, error) {
 	if err := p.checkSelect(in); err != nil {
 		return nil, err
 	}
-	if filter != nil {
-		if err := p.table.checkNested(filter.Nested); err != nil {
-			return nil, err
-		}
+	if err := p.table.checkNested(filter.NestedTops()); err != nil {
+		return nil, err
 	}
 	return s.run(p, in)
 }

@@ -46,10 +46,8 @@ func (s *Service) aimRead(table string, key attribute.Item, p *expression.Projec
 	if err := t.checkKey(key); err != nil {
 		return nil, err
 	}
-	if p != nil {
-		if err := t.checkNested(p.Nested); err != nil {
-			return nil, err
-		}
+	if err := t.checkNested(p.NestedTops()); err != nil {
+		return nil, err
 	}
 	r := &read{table: t, projection: p}
 	r.place, _ = t.place(make([]byte, 0, 64), t.Key, key)

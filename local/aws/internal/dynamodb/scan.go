@@ -49,7 +49,7 @@ func (s *Service) scan(r *Request) ([]byte, error) {
 			return nil, err
 		}
 	}
-	for _, nested := range []map[string]bool{nestedOf(projection), nestedOf(filter)} {
+	for _, nested := range []map[string]bool{projection.NestedTops(), filter.NestedTops()} {
 		if err := p.table.checkNested(nested); err != nil {
 			return nil, err
 		}

@@ -126,10 +126,8 @@ func (w *write) aim(s *Service) (*effect, error) {
 			return nil, err
 		}
 	}
-	if w.condition != nil {
-		if err := t.checkNested(w.condition.Nested); err != nil {
-			return nil, err
-		}
+	if err := t.checkNested(w.condition.NestedTops()); err != nil {
+		return nil, err
 	}
 	e.place, _ = t.place(make([]byte, 0, 64), t.Key, key)
 	return e, nil

@@ -10,18 +10,19 @@ import (
 
 // Condition is a parsed condition or filter.
 type Condition struct {
-	root *node
-	// Nested are the top attributes of the paths that go deeper than one step,
-	// Tops those of all paths.
-	Nested, Tops map[string]bool
+	root   *node
+	nested map[string]bool
+	// Tops are the attributes that the paths begin with.
+	Tops map[string]bool
 }
 
-// NestedTops is Nested; none for a nil condition.
+// NestedTops are the top attributes of the paths that go deeper than one step;
+// none for a nil condition.
 func (c *Condition) NestedTops() map[string]bool {
 	if c == nil {
 		return nil
 	}
-	return c.Nested
+	return c.nested
 }
 
 // node is a condition or an operand.
@@ -50,7 +51,7 @@ var updateFunctions = map[string]bool{"if_not_exists": true, "list_append": true
 // ParseCondition parses a ConditionExpression, FilterExpression or the like.
 func ParseCondition(text string, scope *Scope) (*Condition, error) {
 	p := newParser(text, scope)
-	c := &Condition{Nested: map[string]bool{}, Tops: map[string]bool{}}
+	c := &Condition{nested: map[string]bool{}, Tops: map[string]bool{}}
 	err := p.parse(func() {
 		c.root = p.or()
 		p.mustBeCondition(c.root)
@@ -62,7 +63,7 @@ func ParseCondition(text string, scope *Scope) (*Condition, error) {
 		if n.op == "path" {
 			c.Tops[n.path.Top()] = true
 			if len(n.path) > 1 {
-				c.Nested[n.path.Top()] = true
+				c.nested[n.path.Top()] = true
 			}
 		}
 	})

@@ -9,9 +9,8 @@ import (
 
 // Projection is a set of document paths that do not overlap.
 type Projection struct {
-	root *branch
-	// Nested are the top attributes of the paths that go deeper than one step.
-	Nested map[string]bool
+	root   *branch
+	nested map[string]bool
 }
 
 // branch is where paths part: by name or by index. A branch without children
@@ -57,10 +56,10 @@ func (p *parser) addPath(paths *[]Path, path Path) {
 
 // NewProjection builds a projection from paths.
 func NewProjection(paths []Path) *Projection {
-	pr := &Projection{root: &branch{}, Nested: map[string]bool{}}
+	pr := &Projection{root: &branch{}, nested: map[string]bool{}}
 	for _, path := range paths {
 		if len(path) > 1 {
-			pr.Nested[path.Top()] = true
+			pr.nested[path.Top()] = true
 		}
 		b := pr.root
 		for _, s := range path {
@@ -70,12 +69,13 @@ func NewProjection(paths []Path) *Projection {
 	return pr
 }
 
-// NestedTops is Nested; none for a nil projection.
+// NestedTops are the top attributes of the paths that go deeper than one step;
+// none for a nil projection.
 func (pr *Projection) NestedTops() map[string]bool {
 	if pr == nil {
 		return nil
 	}
-	return pr.Nested
+	return pr.nested
 }
 
 // Tops lists the attributes that the paths begin with.

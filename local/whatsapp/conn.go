@@ -231,6 +231,15 @@ func (c *conn) close(why string) {
 	})
 }
 
+func (c *conn) ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
 var errEnded = errors.New("ended")
 
 var errTransport = errors.New("a frame cannot be decrypted")

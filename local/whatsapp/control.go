@@ -121,7 +121,7 @@ func (s *Server) withoutQR(world, instance string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		if instance != "" && c.world == world && c.instance == instance && c.registration != nil && !c.registration.busy {
+		if instance != "" && c.world == world && c.instance == instance && c.registration != nil && !c.registration.busy && !c.ended() {
 			return refuse(http.StatusBadRequest, "qr_required", "a code is shown; its text must be given as qr, as it holds a secret that only the device knows")
 		}
 	}

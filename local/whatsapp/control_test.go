@@ -120,6 +120,10 @@ func TestControl(t *testing.T) {
 	}
 	awaitThat(c, func(r *events.Receipt) bool { return r.Type == types.ReceiptTypeRead })
 
+	if _, err := sim.AwaitMessage(soon(t), whatsapp.MessageFilter{World: world, ID: written["message_id"]}, delivered); err != nil {
+		t.Fatal(err)
+	}
+
 	// The journal holds both directions and the login, and no plaintext.
 	_, journal := control[[]whatsapp.Entry](t, sim, "GET", "journal?limit=10000&device="+device.JID, "")
 	seen := map[string]bool{}

@@ -171,9 +171,7 @@ func (s *Server) activate(c *conn) {
 // their stanzas all the same.
 func (s *Server) activateLater(c *conn) {
 	timer := time.AfterFunc(s.cfg.PassiveGrace, func() {
-		select {
-		case <-c.done:
-		default:
+		if !c.ended() {
 			s.activate(c)
 		}
 	})

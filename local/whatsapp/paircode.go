@@ -123,7 +123,7 @@ func (s *Server) showingCode(p person) (out []*conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		if r := c.registration; r != nil && c.world == p.world && r.code != nil && r.code.number == p.number && !r.busy {
+		if r := c.registration; r != nil && c.world == p.world && r.code != nil && r.code.number == p.number && !r.busy && !c.ended() {
 			out = append(out, c)
 		}
 	}

@@ -157,7 +157,7 @@ func (s *Server) ScanQR(ctx context.Context, world, text, number string) (Device
 	}
 	s.mu.Lock()
 	c := s.refs[code.ref]
-	if c == nil || c.world != world || c.registration == nil || c.registration.busy {
+	if c == nil || c.world != world || c.registration == nil || c.registration.busy || c.ended() {
 		s.mu.Unlock()
 		return Device{}, errNothingToScan
 	}

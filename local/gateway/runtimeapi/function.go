@@ -53,10 +53,14 @@ var (
 type Function struct {
 	cfg      Config
 	requests chan *invocation
-	slots    chan struct{} // one a process
-	start    chan struct{}
+	changed  chan struct{} // a nudge for Run; holds one
 	stopped  chan struct{}
 	cause    error // why it stopped; readable after stopped is closed
+
+	mu       sync.Mutex
+	waiting  int // invocations that no process has taken
+	running  int // processes
+	starting int // processes that have not been ready yet
 }
 
 // New returns a function. Nothing happens before Run and the first invocation.
@@ -65,8 +69,7 @@ func New(c Config) *Function {
 	return &Function{
 		cfg:      c,
 		requests: make(chan *invocation),
-		slots:    make(chan struct{}, c.Concurrency),
-		start:    make(chan struct{}),
+		changed:  make(chan struct{}, 1),
 		stopped:  make(chan struct{}),
 	}
 }
@@ -80,14 +83,17 @@ func (f *Function) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case <-f.start:
-			processes.Go(func() {
-				p := &process{function: f}
-				if err := p.run(ctx); err != nil {
-					cancel(fmt.Errorf("function %s: %w", f.cfg.Name, err))
-				}
-				<-f.slots
-			})
+		case <-f.changed:
+			for f.startOne() {
+				processes.Go(func() {
+					p := &process{function: f}
+					if err := p.run(ctx); err != nil {
+						cancel(fmt.Errorf("function %s: %w", f.cfg.Name, err))
+					}
+					p.ready()
+					f.count(&f.running, -1)
+				})
+			}
 		}
 	}
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
@@ -114,6 +120,29 @@ func (f *Function) Invoke(ctx context.Context, event []byte) (*Response, error) 
 	}
 }
 
+// startOne says whether one more process is needed, and counts it.
+func (f *Function) startOne() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.waiting <= f.starting || f.running == f.cfg.Concurrency {
+		return false
+	}
+	f.running++
+	f.starting++
+	return true
+}
+
+// count changes a count and lets Run look.
+func (f *Function) count(what *int, by int) {
+	f.mu.Lock()
+	*what += by
+	f.mu.Unlock()
+	select {
+	case f.changed <- struct{}{}:
+	default:
+	}
+}
+
 // hand gives the invocation to a process that is free, or to a new one.
 func (f *Function) hand(ctx context.Context, in *invocation) error {
 	select {
@@ -121,18 +150,8 @@ func (f *Function) hand(ctx context.Context, in *invocation) error {
 		return nil
 	default:
 	}
-	select {
-	case f.slots <- struct{}{}:
-		select {
-		case f.start <- struct{}{}:
-		case <-f.stopped:
-			return f.over()
-		case <-ctx.Done():
-			<-f.slots
-			return ctx.Err()
-		}
-	default:
-	}
+	f.count(&f.waiting, 1)
+	defer f.count(&f.waiting, -1)
 	select {
 	case f.requests <- in:
 		return nil

@@ -20,6 +20,7 @@ import (
 // process is one process of the binary and the Runtime API that it talks to.
 type process struct {
 	function *Function
+	once     sync.Once // ready
 
 	mu       sync.Mutex
 	asked    bool   // for an invocation, so it has started well
@@ -27,6 +28,7 @@ type process struct {
 	current  *invocation
 	deadline *time.Timer
 	timedOut bool
+	ended    bool
 }
 
 // run starts the process and returns when it has ended: with an error if it
@@ -59,6 +61,7 @@ func (p *process) run(ctx context.Context) error {
 	failed := cmd.Run()
 
 	p.mu.Lock()
+	p.ended = true
 	in, timedOut, asked, broken := p.current, p.timedOut, p.asked, p.broken
 	p.mu.Unlock()
 	if in != nil {
@@ -103,10 +106,22 @@ func (p *process) next(w http.ResponseWriter, r *http.Request, kill func()) {
 	var in *invocation
 	select {
 	case in = <-p.function.requests:
-	case <-r.Context().Done():
-		return
+	default:
+	}
+	p.ready()
+	if in == nil {
+		select {
+		case in = <-p.function.requests:
+		case <-r.Context().Done():
+			return
+		}
 	}
 	p.mu.Lock()
+	if p.ended {
+		p.mu.Unlock()
+		in.fail(ErrExited)
+		return
+	}
 	p.current = in
 	p.deadline = time.AfterFunc(in.timeout, func() {
 		p.mu.Lock()
@@ -121,6 +136,11 @@ func (p *process) next(w http.ResponseWriter, r *http.Request, kill func()) {
 	h.Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(in.timeout).UnixMilli(), 10))
 	h.Set("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:local:000000000000:function:"+p.function.cfg.Name)
 	w.Write(in.event)
+}
+
+// ready ends the time in which the process was starting, however it ended.
+func (p *process) ready() {
+	p.once.Do(func() { p.function.count(&p.function.starting, -1) })
 }
 
 // response passes an answer on while the function writes it.

@@ -1,0 +1,37 @@
+// Command bench measures the whole system and holds it to its numbers: `make
+// bench`, which prints a table and writes bench.json. It takes about twenty
+// minutes and wants a machine of its own; BENCH=short walks through every step in
+// seconds, for its structure and not for times.
+//
+// # What runs
+//
+// The measuring process starts everything else, each in a process of its own, and
+// speaks to it over loopback as the world would:
+//
+//	stack        the local stack without a session host: the API behind its
+//	             gateway, the embedded AWS, the simulated WhatsApp
+//	sessionhost  the program that ships, with its parent; several at times
+//	floor        bare clients of the same library with a store in memory, against
+//	             the same simulator: what nothing built on it can be better than
+//
+// Stack and floor are this program again, in another role. They answer over
+// their standard input and output, and end with it; session hosts are killed at
+// the end of a run, whatever happens.
+//
+// # What is counted
+//
+// Functions and session hosts reach the embedded AWS through a meter each. It
+// can be switched on, and then asks DynamoDB for the capacity that each request
+// takes, and remembers when the requests came that a QR code's way can be
+// followed by. What things cost is counted when nothing else happens; leases,
+// idle polls and looks at a shard's index are upkeep and belong to the idle hour.
+// Prices are in prices.json, with their date.
+//
+// # Rows
+//
+// A row has a goal if the design sets one, and a floor if the bare library was
+// measured doing the same in the same run. A goal that was missed is shown as
+// missed. Processes share the machine's processors with what stands in for AWS
+// and WhatsApp, so throughput is what all of it together can do; processor times
+// a message tell the host's own part.
+package main

@@ -8,7 +8,6 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.mau.fi/whatsmeow"
@@ -59,7 +58,8 @@ type line struct {
 	conn     *conn
 	shutDown bool
 
-	scanned  atomic.Bool // the phone has scanned; a link may be stored any moment
+	scanned bool // the phone has scanned; a link may be stored any moment
+
 	handlers sync.WaitGroup
 }
 
@@ -150,13 +150,27 @@ func (c library) unlink(ctx context.Context) error {
 }
 
 // mayLink is asked when the phone has scanned, before anything is stored.
+// A line that is shut makes no link any more, so after its end it is known
+// whether one may have been made.
 func (s *session) mayLink(l *line) bool {
-	wanted := s.stillWanted(l.ctx)
-	l.scanned.Store(wanted)
-	if wanted {
-		s.linking.Store(true)
+	if !s.stillWanted(l.ctx) {
+		return false
 	}
-	return wanted
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.shutDown {
+		return false
+	}
+	l.scanned = true
+	s.linking.Store(true)
+	return true
+}
+
+// mayHaveLinked says whether a scan was let through.
+func (l *line) mayHaveLinked() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.scanned
 }
 
 // take makes c the line's connection, unless the line was shut meanwhile.

@@ -291,7 +291,7 @@ func (w *world) agree(ids []whatisup.InstanceID) {
 		}
 		once[e.ID] = true
 		if w.told[e.ID] == 0 {
-			w.t.Errorf("event %s is not on the queue", e.Name)
+			w.t.Errorf("event %s of %s, %s, is not on the queue", e.Name, e.Instance, e.OccurredAt)
 		}
 	}
 	w.log, w.told = nil, make(map[whatisup.EventID]int)

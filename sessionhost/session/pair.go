@@ -94,7 +94,7 @@ type shown struct {
 
 // dialForCode opens one connection and shows its codes. A nil outcome without an
 // error means that there is a link, or that the attempt isn't wanted any more.
-func (s *session) dialForCode(ctx context.Context, g whatisup.Generation, dial int) (_ *outcome, err error) {
+func (s *session) dialForCode(ctx context.Context, g whatisup.Generation, dial int) (end *outcome, err error) {
 	place := s.kit.Budgets.place(interactive)
 	for {
 		got, err := s.wait(ctx, time.Time{}, nil, place)
@@ -127,7 +127,17 @@ func (s *session) dialForCode(ctx context.Context, g whatisup.Generation, dial i
 	s.kit.Background.Go(func() { _ = auth.PrepareKey(ctx) }) // storing the link tries again
 	began := time.Now()
 	l := s.open(device)
-	defer l.end()
+	// A link that was made, or may have been, without anybody having heard of it
+	// is seen by a new handle.
+	defer func() {
+		l.end()
+		if s.device == nil && l.mayHaveLinked() {
+			l.settle()
+			if err == nil {
+				end, err = nil, errAgain
+			}
+		}
+	}()
 
 	s.attempt++
 	sh := shown{row: whatisup.Pairing{
@@ -159,13 +169,18 @@ func (s *session) dialForCode(ctx context.Context, g whatisup.Generation, dial i
 		switch got := got.(type) {
 		case elapsed:
 			if !outcomeBy.IsZero() {
-				return nil, s.interruptedScan(l)
+				return nil, nil
 			}
 			if !sh.connected {
 				return unreachable(), nil
 			}
 			now := time.Now()
 			if !now.Before(sh.next) {
+				if len(sh.codes) == 0 && l.mayHaveLinked() {
+					outcomeBy = now.Add(outcomeWithin)
+					until = outcomeBy
+					continue
+				}
 				if len(sh.codes) == 0 {
 					return &outcome{whatisup.Pending, whatisup.QRTimeout, ""}, nil
 				}
@@ -177,7 +192,7 @@ func (s *session) dialForCode(ctx context.Context, g whatisup.Generation, dial i
 			}
 		case changed:
 			if !s.wants(g) {
-				return nil, s.interruptedScan(l)
+				return nil, nil
 			}
 			if sh.connected {
 				s.askCode(l, &sh)
@@ -222,7 +237,7 @@ func (s *session) dialForCode(ctx context.Context, g whatisup.Generation, dial i
 			*events.LoggedOut, *events.StreamReplaced, *events.StreamError, *events.ManualLoginReconnect:
 			s.log.Info("connection ended before a scan", "cause", causeOf(got))
 			switch {
-			case l.scanned.Load():
+			case l.mayHaveLinked():
 				// The restart that follows a scan can overtake the library's word
 				// that the scan has made a link.
 				if outcomeBy.IsZero() {
@@ -256,17 +271,6 @@ func unreachable() *outcome {
 // wants says whether the attempt of generation g is still the one to run.
 func (s *session) wants(g whatisup.Generation) bool {
 	return s.inst.DeletedAt.IsZero() && s.inst.AttemptOpen() && s.inst.Wanted.Generation == g
-}
-
-// interruptedScan ends an attempt that may have made a link a moment ago: the
-// scan was under way. A new handle sees what is stored.
-func (s *session) interruptedScan(l *line) error {
-	l.end()
-	if !l.scanned.Load() {
-		return nil
-	}
-	l.settle()
-	return errAgain
 }
 
 // show shows the next code: first the row that calls wait for, then the state

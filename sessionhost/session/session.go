@@ -159,6 +159,9 @@ func (s *session) live(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.ours(inst); err != nil {
+		return err
+	}
 	s.inst = inst
 	s.publish()
 	if len(inst.Observed.Unsent)+len(inst.Unsent) > 0 {
@@ -342,11 +345,23 @@ func (s *session) reread(ctx context.Context) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if err := s.ours(i); err != nil {
+		return false, err
+	}
 	s.inst = i
 	s.publish()
 	w := &i.Wanted
 	return w.Online != was.Online || w.Generation != was.Generation || w.UnlinkThrough != was.UnlinkThrough ||
 		w.PairSerial != was.PairSerial || i.DeletedAt.IsZero() == deleted, nil
+}
+
+// ours refuses an instance that was read after another owner had adopted it: its
+// epoch would let our writes pass.
+func (s *session) ours(i *whatisup.Instance) error {
+	if i.Observed.Epoch != s.tenure.Epoch() {
+		return whatisup.ErrFenced
+	}
+	return nil
 }
 
 // persist repeats do while the store is unavailable, as long as the session may

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -723,6 +724,13 @@ func (noMail) Poll(ctx context.Context, _ whatisup.Mode, _ whatisup.Shard, wait 
 	return nil, ctx.Err()
 }
 
+func logger() *slog.Logger {
+	if os.Getenv("MODEL_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, nil))
+}
+
 // claim makes a new host the owner of the shard. The one before has drained, is
 // dead, or doesn't know yet that it isn't any more.
 func (w *world) claim() {
@@ -735,7 +743,7 @@ func (w *world) claim() {
 	o.kit = &Kit{
 		Mode: whatisup.Test, Store: w, Shards: w, Codes: w, Results: w, Devices: w, Events: w,
 		Draw:    func(string) (string, error) { return "data:", nil },
-		Budgets: NewBudgets(1000, 1000, 0), Metrics: silent{}, Log: slog.New(slog.DiscardHandler),
+		Budgets: NewBudgets(1000, 1000, 0), Metrics: silent{}, Log: logger(),
 		Blamed: func(whatisup.InstanceID) bool { return false }, Outdated: func() {},
 		Timing: DefaultTiming(), End: end, dial: w.connect,
 	}

@@ -244,6 +244,19 @@ func matches(values []string, i *whatisup.Instance) bool {
 // changed meanwhile.
 const changeTries = 8
 
+// again says what follows a write on the call's instance as it was read: another
+// try, on the instance as it stands now, or the end.
+func (c *call) again(try int, err error) (bool, error) {
+	switch {
+	case errors.Is(err, whatisup.ErrConflict) && try < changeTries:
+		c.instance, err = c.find(string(c.instance.Config.ID))
+		return err == nil, err
+	case errors.Is(err, whatisup.ErrNotFound):
+		return false, errInstanceNotFound
+	}
+	return false, err
+}
+
 func updateInstance(c *call) (*answer, error) {
 	b, err := c.readBody()
 	if err != nil {
@@ -284,17 +297,9 @@ func updateInstance(c *call) (*answer, error) {
 			if err != nil {
 				return nil, err
 			}
-			err = c.Store.UpdateConfig(c.ctx, i, cfg, e)
-			if errors.Is(err, whatisup.ErrConflict) && try < changeTries {
-				if c.instance, err = c.find(c.segment); err != nil {
-					return nil, err
-				}
+			if again, err := c.again(try, c.Store.UpdateConfig(c.ctx, i, cfg, e)); again {
 				continue
-			}
-			if errors.Is(err, whatisup.ErrNotFound) {
-				return nil, errInstanceNotFound
-			}
-			if err != nil {
+			} else if err != nil {
 				return nil, err
 			}
 			cfg.Version = i.Config.Version + 1
@@ -346,17 +351,9 @@ func (c *call) remove(command whatisup.CommandID, o *once) (*answer, error) {
 		if also.Once, err = o.with(a); err != nil {
 			return nil, err
 		}
-		err = c.Store.DeleteInstance(c.ctx, i, e, also)
-		if errors.Is(err, whatisup.ErrConflict) && try < changeTries {
-			if c.instance, err = c.find(string(i.Config.ID)); err != nil {
-				return nil, err
-			}
+		if again, err := c.again(try, c.Store.DeleteInstance(c.ctx, i, e, also)); again {
 			continue
-		}
-		if errors.Is(err, whatisup.ErrNotFound) {
-			return nil, errInstanceNotFound
-		}
-		if err != nil {
+		} else if err != nil {
 			return nil, err
 		}
 		deleted := *i

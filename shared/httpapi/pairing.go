@@ -262,17 +262,9 @@ func (w *waiting) begin() error {
 					return err
 				}
 			}
-			err = w.Store.Want(w.ctx, i, wanted, nil)
-			if errors.Is(err, whatisup.ErrConflict) && try < changeTries {
-				if w.instance, err = w.find(string(i.Config.ID)); err != nil {
-					return err
-				}
+			if again, err := w.again(try, w.Store.Want(w.ctx, i, wanted, nil)); again {
 				continue
-			}
-			if errors.Is(err, whatisup.ErrNotFound) {
-				return errInstanceNotFound
-			}
-			if err != nil {
+			} else if err != nil {
 				return err
 			}
 			next := *i

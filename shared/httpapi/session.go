@@ -87,17 +87,9 @@ func (c *call) change(o *once, want func(*whatisup.Instance, whatisup.Shown) (wh
 			if err != nil {
 				return nil, err
 			}
-			err = c.Store.Want(c.ctx, i, w, record)
-			if errors.Is(err, whatisup.ErrConflict) && try < changeTries {
-				if c.instance, err = c.find(string(i.Config.ID)); err != nil {
-					return nil, err
-				}
+			if again, err := c.again(try, c.Store.Want(c.ctx, i, w, record)); again {
 				continue
-			}
-			if errors.Is(err, whatisup.ErrNotFound) {
-				return nil, errInstanceNotFound
-			}
-			if err != nil {
+			} else if err != nil {
 				return nil, err
 			}
 		}

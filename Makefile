@@ -65,6 +65,7 @@ test: ## All tests. Fetches the modules if they are not there yet
 	go vet ./...
 	go test ./...
 	$(cfn-lint)
+	$(browser)
 
 .PHONY: race
 race: ## All tests under the race detector
@@ -73,6 +74,8 @@ race: ## All tests under the race detector
 # What is not installed, or not reachable, is said and not passed over.
 cfn-lint = @if command -v cfn-lint >/dev/null; then echo cfn-lint template.yaml; cfn-lint template.yaml; \
 	else echo 'cfn-lint is not installed: template.yaml was not linted'; fi
+
+browser = @command -v chromium >/dev/null || echo 'chromium is not installed: the dashboard was not tried in a browser'
 
 .PHONY: lint
 lint: ## Format, vet, module sums, licences, reproducible builds, cfn-lint and known vulnerabilities, where reachable

@@ -214,7 +214,8 @@ func (w *world) delete(id whatisup.InstanceID) {
 	}
 }
 
-// code waits for a code that can be scanned, as the QR call does.
+// code waits for a code that can be scanned, as the QR call does. An attempt
+// that a slow machine let run out is begun again.
 func (w *world) code(id whatisup.InstanceID) string {
 	w.t.Helper()
 	var raw string
@@ -226,6 +227,8 @@ func (w *world) code(id whatisup.InstanceID) string {
 		}
 		if p.Scannable(i.Wanted.Generation, time.Now()) {
 			raw = p.Raw
+		} else if i.Observed.FailedCause == whatisup.CodeWhatsAppUnreachable && !i.AttemptOpen() && !i.HasLink() {
+			w.fetchQR(id)
 		}
 		return raw != ""
 	})

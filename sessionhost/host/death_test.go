@@ -233,29 +233,47 @@ func (w *world) loseWakeUps() {
 }
 
 // TestDeathAtEveryWrite tells one story, in which the host dies before or after
-// one of its writes, for each write of the story; another host goes on. Links
-// and events must survive it. The short run takes some of the points, SOAK=1
-// takes all.
+// one of its writes; another host goes on. Links and events must survive it. The
+// short run takes some of the points, make soak takes all, again and again.
 func TestDeathAtEveryWrite(t *testing.T) {
 	t.Parallel()
 	points := storyPoints(t)
 	t.Logf("%d writes in the story", len(points))
-	step := 23
-	if os.Getenv("SOAK") != "" {
-		step = 1
+	for k := 0; k < 2*len(points); k += 23 {
+		dieAt(t, points, k)
 	}
-	for n := range points {
-		for _, after := range []bool{false, true} {
-			k := 2*n + map[bool]int{false: 0, true: 1}[after]
-			if k%step != 0 {
-				continue
+}
+
+// dieAt tells the story with the k-th death: even ones before a write, odd ones
+// after it.
+func dieAt(t *testing.T, points []string, k int) {
+	n, after := k/2, k%2 == 1
+	t.Run(fmt.Sprintf("%d %s after=%v", n, points[n], after), func(t *testing.T) {
+		t.Parallel()
+		tellStory(t, n, after)
+	})
+}
+
+// TestSoakDeath dies until a thousand deaths are died or the time is over.
+func TestSoakDeath(t *testing.T) {
+	if os.Getenv("SOAK") == "" {
+		t.Skip("make soak")
+	}
+	within, err := time.ParseDuration(os.Getenv("SOAK"))
+	if err != nil {
+		within = 10 * time.Minute
+	}
+	points := storyPoints(t)
+	deaths := 0
+	for began := time.Now(); deaths < 1000 && time.Since(began) < within; {
+		t.Run(fmt.Sprint(deaths), func(t *testing.T) {
+			for range 8 {
+				dieAt(t, points, (deaths*37)%(2*len(points)))
+				deaths++
 			}
-			t.Run(fmt.Sprintf("%d %s after=%v", n, points[n], after), func(t *testing.T) {
-				t.Parallel()
-				tellStory(t, n, after)
-			})
-		}
+		})
 	}
+	t.Logf("%d deaths", deaths)
 }
 
 // storyPoints are the writes of a story in which nobody dies.

@@ -12,17 +12,24 @@ import (
 // libraryLog takes the library's log lines into ours. The library formats nodes,
 // numbers and names into them, so only the constant text of a line is kept, and
 // of its values those that can't hold anybody's data. The rest is the name of its
-// type. What the library calls an error is a warning here: it is about one
-// session, and what follows from it the session says itself.
+// type. What the library calls an error is news at most: it is about one
+// session, and what follows from it the session says itself. A connection that
+// ends is not even that.
 type libraryLog struct {
 	log    *slog.Logger
 	module string
 }
 
-func (l libraryLog) Errorf(msg string, args ...any) { l.line(slog.LevelWarn, msg, args) }
-func (l libraryLog) Warnf(msg string, args ...any)  { l.line(slog.LevelInfo, msg, args) }
-func (l libraryLog) Infof(msg string, args ...any)  { l.line(slog.LevelDebug, msg, args) }
-func (l libraryLog) Debugf(string, ...any)          {} // whole stanzas, one a line
+func (l libraryLog) Errorf(msg string, args ...any) {
+	if l.module == "Socket" {
+		l.line(slog.LevelDebug, msg, args)
+		return
+	}
+	l.line(slog.LevelInfo, msg, args)
+}
+func (l libraryLog) Warnf(msg string, args ...any) { l.line(slog.LevelDebug, msg, args) }
+func (l libraryLog) Infof(msg string, args ...any) { l.line(slog.LevelDebug, msg, args) }
+func (l libraryLog) Debugf(string, ...any)         {} // whole stanzas, one a line
 
 func (l libraryLog) Sub(module string) waLog.Logger {
 	if l.module != "" {

@@ -15,6 +15,7 @@
 //	           key in a list      customer#C   key#M#K       API, operator
 //	           instance count     customer#C   count#M       API
 //	           open attempts      customer#C   attempts#M    API
+//	           open streams       customer#C   streams#      API
 //	           token bucket       bucket#C#M   bucket        API
 //	instances  config and wanted  C#M          I             API
 //	           large metadata     C#M          I#metadata    API

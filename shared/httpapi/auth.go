@@ -70,6 +70,17 @@ func (k *keyring) put(id whatisup.KeyID, entry known) {
 	k.known[id] = entry
 }
 
+// forget makes the next use of a key read it again.
+func (k *keyring) forget(id whatisup.KeyID) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	entry := k.known[id]
+	entry.readAt = time.Time{}
+	if k.known != nil {
+		k.known[id] = entry
+	}
+}
+
 // authenticate finds who sent a request. The order of its answers gives nothing
 // away: that a key has expired is told only to who knows all of it.
 func (a *API) authenticate(ctx context.Context, h http.Header) (caller, error) {
@@ -117,6 +128,17 @@ func (a *API) authenticate(ctx context.Context, h http.Header) (caller, error) {
 	c := entry.caller
 	c.text = text
 	return c, nil
+}
+
+// authenticateAnew is [API.authenticate] for a call that goes on for long: what
+// is remembered doesn't count.
+func (a *API) authenticateAnew(ctx context.Context, c caller, h http.Header) error {
+	a.keys.forget(c.key.ID)
+	c, err := a.authenticate(ctx, h)
+	if err == nil && c.customer.Suspended {
+		return errSuspended
+	}
+	return err
 }
 
 // noteUse keeps the hour of a key's last use, and moves its hash to the newest

@@ -23,10 +23,12 @@ func (a *API) EventsFunction() http.Handler {
 
 const (
 	placeStream = "streams"
+	// eitherMode counts streams: a customer's limit is over both modes.
+	eitherMode whatisup.Mode = ""
 	// maxStreams is how many streams a customer may have open at one time.
 	maxStreams = 10
 	// streamCheck is how often a stream looks whether its key is still in force.
-	streamCheck = 60 * time.Second
+	streamCheck = 50 * time.Second
 	// streamKeepalive is how often something is sent where nothing happens.
 	streamKeepalive = 15 * time.Second
 	// streamPairing is how long a stream looks more often after a sign of a
@@ -201,7 +203,7 @@ func (c *call) eventStream(q *query, f eventFilter) (*answer, error) {
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), publishFor)
 		defer cancel()
-		if err := c.Store.Vacate(ctx, c.customer(), c.mode(), placeStream, place); err != nil {
+		if err := c.Store.Vacate(ctx, c.customer(), eitherMode, placeStream, place); err != nil {
 			c.log.Warn("stream's place not given back", "error", err)
 		}
 	}()
@@ -210,7 +212,7 @@ func (c *call) eventStream(q *query, f eventFilter) (*answer, error) {
 
 func (s *stream) occupy(place string) error {
 	until := s.now().Add(2 * streamCheck)
-	err := s.Store.Occupy(s.ctx, s.customer(), s.mode(), placeStream, place, until, maxStreams)
+	err := s.Store.Occupy(s.ctx, s.customer(), eitherMode, placeStream, place, until, maxStreams)
 	if errors.Is(err, whatisup.ErrTooMany) {
 		return errStreams
 	}
@@ -245,7 +247,7 @@ func (s *stream) run(place string, begins whatisup.Position) error {
 			return nil
 		}
 		if now.Sub(checked) >= streamCheck {
-			if _, err := s.authenticate(s.ctx, s.r.Header); err != nil {
+			if err := s.authenticateAnew(s.ctx, s.caller, s.r.Header); err != nil {
 				return s.ended(err)
 			}
 			if err := s.occupy(place); err != nil {

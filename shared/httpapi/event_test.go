@@ -324,8 +324,8 @@ func TestStreamsAreLimited(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	var open []*stream
-	for range 10 {
-		s := f.stream(f.a.TestKey, "")
+	for n := range 10 {
+		s := f.stream([]string{f.a.TestKey, f.a.LiveKey}[n%2], "")
 		s.first(t)
 		open = append(open, s)
 	}
@@ -366,7 +366,15 @@ func TestStreamEnds(t *testing.T) {
 	f.clock.advance(61 * time.Second)
 	for range s.frames {
 	}
-	places, err := f.db.Places(t.Context(), f.a.Customer, whatisup.Test, "streams")
+	s = f.stream(f.a.TestKey, "")
+	s.first(t)
+	if _, err := f.operator.Suspend(t.Context(), f.a.Customer); err != nil {
+		t.Fatal(err)
+	}
+	f.clock.advance(51 * time.Second)
+	for range s.frames {
+	}
+	places, err := f.db.Places(t.Context(), f.a.Customer, "", "streams")
 	if err != nil || len(places) != 0 {
 		t.Errorf("%v: %v are still taken", err, places)
 	}

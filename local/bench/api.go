@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -27,6 +28,12 @@ type refused struct {
 }
 
 func (r *refused) Error() string { return fmt.Sprintf("HTTP %d: %s", r.status, r.text) }
+
+// unavailable says whether the answer was to ask again.
+func unavailable(err error) bool {
+	r, ok := errors.AsType[*refused](err)
+	return ok && r.status == http.StatusServiceUnavailable
+}
 
 // do makes a call and decodes its answer into out, which may be nil.
 func (c *customer) do(ctx context.Context, method, path string, in, out any) (took time.Duration, err error) {

@@ -31,9 +31,19 @@ type size struct {
 var full = size{
 	QR: 40, QRTogether: 100, Scans: 20, PairCodes: 8, Counted: 5, CountedMessages: 50,
 	Takeover: 1000, Rolling: true, Kill: true,
-	Density: 2000, Idle: 5 * time.Minute, Settle: 30 * time.Second, Busy: 200, BusyMessages: 100, GOGC: []int{50, 200},
+	Density: 2000, Idle: 5 * time.Minute, Settle: 30 * time.Second, Busy: 100, BusyMessages: 100, GOGC: []int{50, 200},
 	Inbound: []int{1, 10, 200}, Flood: 8 * time.Second,
 	Few: 100, Creates: 1500, Lots: 20_000, Calls: 4000, Lists: 320, Starts: 15, Arch: "arm64",
+}
+
+// tenth has every step of the full run, timed ones too, with a tenth of the
+// sessions.
+var tenth = size{
+	QR: 10, QRTogether: 50, Scans: 5, PairCodes: 2, Counted: 2, CountedMessages: 50,
+	Takeover: 100, Rolling: true, Kill: true,
+	Density: 200, Idle: 20 * time.Second, Settle: 5 * time.Second, Busy: 20, BusyMessages: 20, GOGC: []int{50},
+	Inbound: []int{1, 20}, Flood: 3 * time.Second,
+	Few: 100, Creates: 200, Lots: 2000, Calls: 500, Lists: 64, Functions: 1, Starts: 5, Arch: "arm64",
 }
 
 // short walks through every step with few of everything: for its structure and

@@ -1,7 +1,7 @@
 // Command bench measures the whole system and holds it to its numbers: `make
 // bench`, which prints a table and writes bench.json. It takes about twenty
 // minutes and wants a machine of its own; BENCH=short walks through every step in
-// seconds, for its structure and not for times.
+// seconds, for its structure and not for times; BENCH=tenth is in between.
 //
 // # What runs
 //

@@ -75,6 +75,10 @@ type host struct {
 	log    *tail
 }
 
+// logVariable names a directory for the logs of session hosts, which otherwise
+// are kept in memory and shown if a step fails.
+const logVariable = "BENCH_LOGS"
+
 // buildHost builds the program.
 func buildHost(ctx context.Context, dir string) (string, error) {
 	top, err := root()
@@ -110,7 +114,16 @@ func startHost(ctx context.Context, program string, s *stack, id string, setting
 	}
 	h.cmd.Env = append(h.cmd.Env, "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
 	h.cmd.Env = append(h.cmd.Env, settings...)
-	h.cmd.Stdout, h.cmd.Stderr = h.log, h.log
+	if dir := os.Getenv(logVariable); dir != "" {
+		f, err := os.Create(filepath.Join(dir, id+".log"))
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close() // the process has its own
+		h.cmd.Stdout, h.cmd.Stderr = f, f
+	} else {
+		h.cmd.Stdout, h.cmd.Stderr = h.log, h.log
+	}
 	h.cmd.SysProcAttr = ownGroup()
 	if err := h.cmd.Start(); err != nil {
 		return nil, err

@@ -151,23 +151,17 @@ func (b *bench) killed(ctx context.Context) error {
 	r, err := b.stack.metering(ctx, func() error {
 		died = time.Now()
 		dead.kill()
-		if err := b.allConnected(ctx, 2*time.Minute); err != nil {
-			return err
-		}
-		return nil
+		return await(ctx, 2*time.Minute, "every session has logged in again", func() (bool, error) {
+			back, err := b.backSince(ctx, died)
+			return len(back) >= len(b.linked), err
+		})
 	})
 	if err != nil {
 		return err
 	}
-	logins, err := b.phones.journal(ctx, b.customer.id, "success", 0)
+	back, err := b.backSince(ctx, died)
 	if err != nil {
 		return err
-	}
-	back := make(map[string]time.Duration)
-	for _, e := range logins {
-		if _, ok := back[e.Instance]; !ok && e.At.After(died) {
-			back[e.Instance] = e.At.Sub(died)
-		}
 	}
 	s := spreadGaps(back)
 	b.report.add("Killed host: all sessions back after", s.at(1), "s", goal(35), floorOf(floor/1000),
@@ -176,4 +170,19 @@ func (b *bench) killed(ctx context.Context) error {
 	b.report.add("Killed host: from the first login to the last", s.at(1)-s.at(0), "s")
 	b.uses("session taken over", r, len(b.linked))
 	return b.settle(ctx)
+}
+
+// backSince says how long after a moment each session has logged in again.
+func (b *bench) backSince(ctx context.Context, moment time.Time) (map[string]time.Duration, error) {
+	logins, err := b.phones.journal(ctx, b.customer.id, "success", 0)
+	if err != nil {
+		return nil, err
+	}
+	back := make(map[string]time.Duration)
+	for _, e := range logins {
+		if _, ok := back[e.Instance]; !ok && e.At.After(moment) {
+			back[e.Instance] = e.At.Sub(moment)
+		}
+	}
+	return back, nil
 }

@@ -36,7 +36,7 @@ type fixture struct {
 	a, b     operator.Made
 	commands *commands
 	queued   *queued
-	logs     *bytes.Buffer
+	logs     *lockedBuffer
 	clock    *clock
 }
 
@@ -115,7 +115,13 @@ func (c *clock) advance(d time.Duration) {
 
 type lockedBuffer struct {
 	mu sync.Mutex
-	b  *bytes.Buffer
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func (l *lockedBuffer) Write(p []byte) (int, error) {
@@ -126,7 +132,7 @@ func (l *lockedBuffer) Write(p []byte) (int, error) {
 
 func start(t testing.TB, change ...func(*httpapi.Config)) *fixture {
 	t.Helper()
-	f := &fixture{t: t, aws: awstest.Start(t), commands: &commands{}, queued: &queued{}, logs: &bytes.Buffer{}, clock: &clock{}}
+	f := &fixture{t: t, aws: awstest.Start(t), commands: &commands{}, queued: &queued{}, logs: &lockedBuffer{}, clock: &clock{}}
 	client := dynamodb.NewFromConfig(f.aws.Config)
 	if err := dynamo.Local().Create(t.Context(), client); err != nil {
 		t.Fatal(err)
@@ -135,7 +141,7 @@ func start(t testing.TB, change ...func(*httpapi.Config)) *fixture {
 	c := httpapi.Config{
 		Store: f.db, Commands: f.commands, Events: f.queued, Peppers: peppers, Sandbox: true,
 		Limits:     whatisup.RateLimit{Burst: 1_000_000, PerSecond: 1_000_000},
-		Log:        slog.New(slog.NewJSONHandler(&lockedBuffer{b: f.logs}, nil)),
+		Log:        slog.New(slog.NewJSONHandler(f.logs, nil)),
 		Now:        f.clock.now,
 		StreamPoll: 20 * time.Millisecond,
 	}

@@ -294,7 +294,7 @@ func TestTwinNeverEnds(t *testing.T) {
 	<-held
 	began := time.Now()
 	f.want(409, "idempotency_in_progress", f.a.TestKey, "POST", "/v1/instances", `{"name":"x"}`, "Idempotency-Key", "k")
-	if took := time.Since(began); took < 8*time.Second || took > 12*time.Second {
+	if took := time.Since(began); took < 8*time.Second {
 		t.Errorf("waited %v", took)
 	}
 	f.want(409, "idempotency_conflict", f.a.TestKey, "POST", "/v1/instances", `{"name":"y"}`, "Idempotency-Key", "k")

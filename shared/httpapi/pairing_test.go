@@ -176,7 +176,7 @@ func TestSecondWake(t *testing.T) {
 	path, _ := f.create(f.a.TestKey, "x")
 	began := time.Now()
 	f.want(200, "", f.a.TestKey, "GET", path+"/qr", "")
-	if took := time.Since(began); took < 2*time.Second || took > 9*time.Second {
+	if took := time.Since(began); took < 2*time.Second {
 		t.Errorf("took %v", took)
 	}
 }

@@ -40,10 +40,13 @@ func TestSandboxCalls(t *testing.T) {
 	f := start(t)
 	path, id := f.create(f.a.TestKey, "x")
 	sandbox := strings.Replace(path, "/v1/", "/v1/sandbox/", 1)
-	var last whatisup.SandboxArgs
-	var kind whatisup.CommandKind
+	type sent struct {
+		kind whatisup.CommandKind
+		args whatisup.SandboxArgs
+	}
+	commands := make(chan sent, 10)
 	f.phone(func(cmd whatisup.Command, args whatisup.SandboxArgs) whatisup.Result {
-		last, kind = args, cmd.Kind
+		commands <- sent{cmd.Kind, args}
 		if cmd.Expired(f.clock.now()) || !cmd.Expired(f.clock.now().Add(11*time.Second)) || cmd.RequestID == "" {
 			t.Errorf("command %+v", cmd)
 		}
@@ -63,8 +66,8 @@ func TestSandboxCalls(t *testing.T) {
 		{"/faults", `{"kind":"banned","seconds":60}`, 204, whatisup.SandboxFault, whatisup.SandboxArgs{Fault: "banned", Seconds: 60}},
 	} {
 		r := f.want(c.status, "", f.a.TestKey, "POST", sandbox+c.call, c.body)
-		if last != c.args || kind != c.kind {
-			t.Errorf("%s %s: sent %s %+v", c.call, c.body, kind, last)
+		if got := <-commands; got != (sent{c.kind, c.args}) {
+			t.Errorf("%s %s: sent %+v", c.call, c.body, got)
 		}
 		if c.status == 202 && into[struct {
 			ID string `json:"message_id"`

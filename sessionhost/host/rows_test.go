@@ -1,6 +1,7 @@
 package host
 
 import (
+	"flag"
 	"os"
 	"testing"
 	"time"
@@ -16,6 +17,11 @@ func TestMain(m *testing.M) {
 	// as a deployment wants it. The variables are the process's own.
 	whatsmeow.KeepAliveIntervalMin, whatsmeow.KeepAliveIntervalMax = 400*time.Millisecond, 800*time.Millisecond
 	whatsmeow.KeepAliveResponseDeadline = time.Second
+	// The tests wait more than they work.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
 

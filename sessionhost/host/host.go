@@ -56,24 +56,27 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 	}
 	session.NameDevice(cfg.DeviceName)
 	log = log.With("host", cfg.ID)
+	m := newMetrics()
+	busy := metered{busyClient(), m}
+	tables := dynamodb.NewFromConfig(aws, func(o *dynamodb.Options) { o.HTTPClient = busy })
 	db := dynamo.New(dynamo.Config{
-		Client: dynamodb.NewFromConfig(aws, func(o *dynamodb.Options) { o.HTTPClient = busyClient() }),
+		Client: tables,
 		Tables: cfg.Tables, ShardCount: cfg.Shards, Queues: len(cfg.EventQueues) > 0,
 	})
 	leases := dynamo.New(dynamo.Config{
 		Client: dynamodb.NewFromConfig(aws, func(o *dynamodb.Options) {
-			o.HTTPClient = awshttp.NewBuildableClient()
+			o.HTTPClient = metered{awshttp.NewBuildableClient(), m}
 			o.RetryMaxAttempts = 1
 		}),
 		Tables: cfg.Tables, ShardCount: cfg.Shards,
 	})
-	queues := sqs.NewFromConfig(aws, func(o *sqs.Options) { o.HTTPClient = busyClient() })
+	queues := sqs.NewFromConfig(aws, func(o *sqs.Options) { o.HTTPClient = busy })
 	h := &Host{
-		cfg: cfg, log: log, metrics: newMetrics(), shards: make(map[whatisup.Shard]*session.Shard),
+		cfg: cfg, log: log, metrics: m, shards: make(map[whatisup.Shard]*session.Shard),
 		inbox: inbox{queue.NewCommands(queues, cfg.CommandPrefix)},
 		devices: devicestore.New(devicestore.Config{
-			Table: cfg.Tables.Devices, DynamoDB: dynamodb.NewFromConfig(aws, func(o *dynamodb.Options) { o.HTTPClient = busyClient() }),
-			Keyring: seal.NewKeyring(kms.NewFromConfig(aws), cfg.KeyID), Log: log,
+			Table: cfg.Tables.Devices, DynamoDB: tables,
+			Keyring: seal.NewKeyring(kms.NewFromConfig(aws, func(o *kms.Options) { o.HTTPClient = busy }), cfg.KeyID), Log: log,
 		}),
 	}
 	timing := cfg.Session

@@ -4,9 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
@@ -23,6 +27,7 @@ type metrics struct {
 	ended     *prometheus.CounterVec
 	sent      prometheus.Histogram
 	woken     prometheus.Histogram
+	calls     *prometheus.HistogramVec
 }
 
 func newMetrics() *metrics {
@@ -51,7 +56,11 @@ func newMetrics() *metrics {
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 15, 60},
 		}),
 	}
-	m.registry.MustRegister(m.connects, m.connect, m.firstCode, m.ended, m.sent, m.woken,
+	m.calls = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "whatisup_store_call_seconds", Help: "Calls to DynamoDB, SQS and KMS, each try by itself, by operation and outcome.",
+		Buckets: []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 25},
+	}, []string{"operation", "outcome"})
+	m.registry.MustRegister(m.calls, m.connects, m.connect, m.firstCode, m.ended, m.sent, m.woken,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -67,6 +76,26 @@ func (m *metrics) FirstCode(took time.Duration) { m.firstCode.Observe(took.Secon
 func (m *metrics) Ended(cause string)           { m.ended.WithLabelValues(cause).Inc() }
 func (m *metrics) EventSent(late time.Duration) { m.sent.Observe(max(late.Seconds(), 0)) }
 func (m *metrics) Woken(late time.Duration)     { m.woken.Observe(max(late.Seconds(), 0)) }
+
+// metered counts and times what goes through an HTTP client of the SDK.
+type metered struct {
+	aws.HTTPClient
+	m *metrics
+}
+
+func (c metered) Do(r *http.Request) (*http.Response, error) {
+	began := time.Now()
+	answer, err := c.HTTPClient.Do(r)
+	outcome := "no_answer"
+	if err == nil {
+		outcome = strconv.Itoa(answer.StatusCode/100) + "xx"
+	}
+	// The target is "DynamoDB_20120810.GetItem" and its like.
+	service, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+	service, _, _ = strings.Cut(service, "_")
+	c.m.calls.WithLabelValues(service+"."+operation, outcome).Observe(time.Since(began).Seconds())
+	return answer, err
+}
 
 // gauges are read when somebody looks.
 var (

@@ -270,6 +270,9 @@ func TestHealth(t *testing.T) {
 	for _, line := range []string{
 		`whatisup_sessions{status="connected"} 1`, "whatisup_shards 2", `whatisup_connects_total{budget="interactive",outcome="ok"} 1`,
 		"whatisup_first_code_seconds_count 1", "whatisup_event_lag_seconds_count", "whatisup_wake_up_age_seconds_count", "whatisup_lease_age_seconds",
+		`whatisup_store_call_seconds_count{operation="DynamoDB.TransactWriteItems",outcome="2xx"}`,
+		`whatisup_store_call_seconds_count{operation="AmazonSQS.SendMessageBatch",outcome="2xx"}`,
+		`whatisup_store_call_seconds_count{operation="TrentService.GenerateDataKey",outcome="2xx"}`,
 	} {
 		if !strings.Contains(page, line) {
 			t.Errorf("the metrics lack %s", line)

@@ -21,9 +21,18 @@ type conn struct {
 	trusted func() bool
 	onEnd   func(error) // called once, at the first error or at Close
 	once    sync.Once
+	shut    chan struct{} // closed by Close
+	shutter sync.Once
 }
 
-func newConn(c net.Conn, trusted func() bool) *conn { return &conn{Conn: c, trusted: trusted} }
+// linger is how long the library is kept from the news that the other side has
+// closed: it drops whatever it has read and not handled when it hears of it, and
+// WhatsApp's last word says why.
+const linger = 150 * time.Millisecond
+
+func newConn(c net.Conn, trusted func() bool) *conn {
+	return &conn{Conn: c, trusted: trusted, shut: make(chan struct{})}
+}
 
 func (c *conn) Read(b []byte) (int, error) {
 	if !c.trusted() {
@@ -32,6 +41,12 @@ func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if err != nil {
 		c.end(err)
+		t := time.NewTimer(linger)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-c.shut:
+		}
 		return n, err
 	}
 	if !c.trusted() {
@@ -62,12 +77,14 @@ func (c *conn) SetDeadline(t time.Time) error    { return c.Conn.SetReadDeadline
 
 // Close ends the connection at once; it waits for nobody.
 func (c *conn) Close() error {
+	c.shutter.Do(func() { close(c.shut) })
 	err := c.Conn.Close()
 	c.end(net.ErrClosed)
 	return err
 }
 
 func (c *conn) fence() error {
+	c.shutter.Do(func() { close(c.shut) })
 	c.Conn.Close()
 	c.end(errFenced)
 	return errFenced

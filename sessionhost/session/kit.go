@@ -162,7 +162,8 @@ type Kit struct {
 	Budgets *Budgets
 	Metrics Metrics
 	Log     *slog.Logger
-	// Blamed says that the instance has crashed the host too often.
+	// Blamed says that the instance has crashed the host too often: it is not
+	// begun again by itself, only when somebody asks for it anew.
 	Blamed  func(whatisup.InstanceID) bool
 	Results Results
 	// End ends when the host does: what was left to end by itself is cut off.

@@ -22,7 +22,7 @@ func (s *session) stayOnline(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.kit.Blamed(s.ref.ID) {
+	if s.kit.Blamed(s.ref.ID) && !wanted && !s.fresh {
 		return s.rejected(ctx, whatisup.Internal, time.Time{})
 	}
 	k, notBefore := resuming, time.Time{}

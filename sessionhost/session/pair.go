@@ -45,7 +45,7 @@ type pairCode struct {
 // out, fails, or isn't wanted any more.
 func (s *session) pair(ctx context.Context) error {
 	generation := s.inst.Wanted.Generation
-	if s.kit.Blamed(s.ref.ID) {
+	if s.kit.Blamed(s.ref.ID) && s.inst.Observed.ObservedGeneration >= generation {
 		return s.failed(ctx, generation, outcome{whatisup.Failed, whatisup.Internal, whatisup.CodeInternal})
 	}
 	if !s.kit.Budgets.beginPairing() {

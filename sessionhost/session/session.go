@@ -131,11 +131,14 @@ func (s *session) close() {
 	if l := s.line.Swap(nil); l != nil {
 		l.end()
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), 3*time.Second)
+	defer cancel()
+	if s.inst != nil {
+		s.sendNow(ctx)
+	}
 	if s.auth == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), 3*time.Second)
-	defer cancel()
 	if err := s.auth.Close(ctx); err != nil && s.tenure.Trusted() && s.auth.Err() == nil {
 		s.log.Warn("auth state not closed", "error", err.Error())
 	}
@@ -205,7 +208,7 @@ func (s *session) live(ctx context.Context) error {
 				continue
 			default:
 			}
-			s.send(ctx)
+			s.sendNow(ctx)
 			return nil
 		}
 	}
@@ -413,7 +416,14 @@ func (s *session) observeBy(ctx context.Context, by string, o whatisup.Observed,
 		s.log.Info("state", "status", string(o.Status), "reason", string(o.Reason), "was", string(was.Status),
 			"request_id", string(s.inst.Wanted.RequestID))
 	}
-	s.send(ctx)
+	if o.Reason == whatisup.Starting || o.Status == whatisup.Connecting {
+		// Somebody waits for what comes next; the queues don't.
+		if s.sendAt.IsZero() {
+			s.sendAt = now.Add(sendSoon)
+		}
+		return nil
+	}
+	s.sendNow(ctx)
 	return nil
 }
 
@@ -468,8 +478,21 @@ func (s *session) told(was, is *whatisup.Observed, by string, now time.Time) (wh
 	return e, true
 }
 
+// sendSoon is when the events of a step that leads to another are sent, if that
+// has not been by then.
+const sendSoon = 200 * time.Millisecond
+
 // sendWithin bounds one try to send events; it holds the session up.
 const sendWithin = 3 * time.Second
+
+// sendNow is send before its time, unless the queues were out of reach a moment
+// ago.
+func (s *session) sendNow(ctx context.Context) {
+	if s.sendFail == 0 {
+		s.sendAt = time.Time{}
+	}
+	s.send(ctx)
+}
 
 // send takes the unsent events to the queues, in their order. What fails stays
 // beside the rows and is tried again.

@@ -360,3 +360,65 @@ func tellStory(t *testing.T, deadly int, after bool) []string {
 	}
 	return points
 }
+
+// A rolling replacement leaves no session without a connection for long, shows
+// nothing and tells nobody.
+func TestRollingReplacement(t *testing.T) {
+	t.Parallel()
+	w := quickWith(t, 4)
+	old := w.host("old")
+	const sessions = 16
+	ids := make([]whatisup.InstanceID, sessions)
+	var wg sync.WaitGroup
+	for n := range ids {
+		ids[n] = w.create()
+		wg.Go(func() { w.link(ids[n], fmt.Sprintf("4918000001%02d", n)) })
+	}
+	wg.Wait()
+	events := 0
+	for _, id := range ids {
+		events += len(w.events(id))
+	}
+	fresh := w.host("new")
+	w.await("the new host on the list", func() bool {
+		hosts, err := w.db.Hosts(t.Context(), whatisup.Test)
+		return err == nil && len(hosts) == 2
+	})
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		old.stop()
+	}()
+	since := make(map[string]time.Time)
+	var longest time.Duration
+	for done := false; !done; {
+		select {
+		case <-stopped:
+			done = len(fresh.fleet.Owned()) == 4
+		default:
+		}
+		for _, d := range w.sim.Devices(string(w.customer)) {
+			switch at, down := since[d.Instance]; {
+			case d.Connected && down:
+				longest = max(longest, time.Since(at))
+				delete(since, d.Instance)
+			case !d.Connected && !down:
+				since[d.Instance] = time.Now()
+			}
+		}
+		done = done && len(since) == 0
+		time.Sleep(5 * time.Millisecond) // between looks
+	}
+	t.Logf("the longest gap was %v", longest)
+	if longest > 4*time.Second {
+		t.Errorf("a session was without a connection for %v", longest)
+	}
+	after := 0
+	for _, id := range ids {
+		w.status(id, whatisup.Connected, "")
+		after += len(w.events(id))
+	}
+	if after != events {
+		t.Errorf("%d events were told of it", after-events)
+	}
+}

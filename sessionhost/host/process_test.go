@@ -48,7 +48,7 @@ type process struct {
 
 // spawn starts the program on the world; as a child of nobody, or as the parent
 // that watches one.
-func (w *world) spawn(id string, watched bool) *process {
+func (w *world) spawn(id string, watched bool, more ...string) *process {
 	w.t.Helper()
 	path, err := program()
 	if err != nil {
@@ -69,6 +69,7 @@ func (w *world) spawn(id string, watched bool) *process {
 	if !watched {
 		cmd.Env = append(cmd.Env, ChildVariable+"=1")
 	}
+	cmd.Env = append(cmd.Env, more...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		w.t.Fatal(err)
@@ -229,6 +230,30 @@ func TestSleepsOverItsLease(t *testing.T) {
 		t.Errorf("the row was written meanwhile: epoch %d to %d, rev %d to %d", i.Observed.Epoch, after.Observed.Epoch, i.Rev, after.Rev)
 	}
 	w.everyEventIsTold(id)
+}
+
+// A live host runs without an answer to its question for the newest client
+// version, and refuses every part of a redirect at its start.
+func TestLiveProcess(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	nowhere := []string{"WHATSAPP=live", "WHATSAPP_ENDPOINT=", "WHATSAPP_NOISE_ROOT=", "HTTPS_PROXY=http://127.0.0.1:1"}
+	live := w.spawn("live", false, nowhere...)
+	live.line(t, "the newest client version is unknown")
+	live.line(t, "session host runs")
+	live.line(t, "shard claimed")
+	for _, redirect := range []string{"WHATSAPP_ENDPOINT=http://" + w.sim.Address, "WHATSAPP_NOISE_ROOT=" + strings.Repeat("00", 32)} {
+		refused := w.spawn("refused", false, append(nowhere, redirect)...)
+		select {
+		case err := <-refused.done:
+			refused.done <- err
+			if err == nil {
+				t.Errorf("a live host with %s ended well", redirect)
+			}
+		case <-time.After(patience):
+			t.Errorf("a live host runs with %s", redirect)
+		}
+	}
 }
 
 // The health page tells how it is, and -healthcheck reads it.

@@ -26,8 +26,10 @@ func TestMain(m *testing.M) {
 }
 
 // quick is a world whose times are short enough to wait for.
-func quick(t *testing.T) *world {
-	w := newWorld(t, 1)
+func quick(t *testing.T) *world { return quickWith(t, 1) }
+
+func quickWith(t *testing.T, shards int) *world {
+	w := newWorld(t, shards)
 	w.timing.FirstCode = 1500 * time.Millisecond
 	w.timing.Login = 3 * time.Second
 	w.timing.Down = 1500 * time.Millisecond

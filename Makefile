@@ -62,7 +62,6 @@ events: ## Writes events/ filled for the running stack, and an env.json, to DATA
 
 .PHONY: test
 test: ## All tests. Fetches the modules if they are not there yet
-	go vet ./...
 	go test ./...
 	$(cfn-lint)
 	$(browser)

@@ -3,7 +3,11 @@ package httpapi
 import (
 	"errors"
 	"net/http"
+	"slices"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"whatisup/shared/whatisup"
 )
@@ -168,24 +172,38 @@ func (c *call) mayPair(i *whatisup.Instance) error {
 	}
 }
 
+// sweepTogether is how many attempts are looked at at a time.
+const sweepTogether = 20
+
 // sweepAttempts frees the places of attempts that are over. A place is given for
 // as long as an attempt can last; only when all are taken is it worth a look at
 // which were scanned or stopped before.
+//
+// It stops when it has freed some, for the caller waits for a code.
 func (c *call) sweepAttempts() error {
 	ids, err := c.Store.Places(c.ctx, c.customer(), c.mode(), placeAttempt)
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		i, err := c.Store.Instance(c.ctx, c.customer(), c.mode(), whatisup.InstanceID(id))
-		if err != nil && !errors.Is(err, whatisup.ErrNotFound) {
-			return err
+	slices.Sort(ids) // by age: the oldest are the likeliest to be over
+	for some := range slices.Chunk(ids, sweepTogether) {
+		var freed atomic.Int32
+		var group errgroup.Group
+		for _, id := range some {
+			group.Go(func() error {
+				i, err := c.Store.Instance(c.ctx, c.customer(), c.mode(), whatisup.InstanceID(id))
+				if err != nil && !errors.Is(err, whatisup.ErrNotFound) {
+					return err
+				}
+				if err == nil && i.AttemptOpen() {
+					return nil
+				}
+				freed.Add(1)
+				return c.Store.Vacate(c.ctx, c.customer(), c.mode(), placeAttempt, id)
+			})
 		}
-		if err == nil && i.AttemptOpen() {
-			continue
-		}
-		if err := c.Store.Vacate(c.ctx, c.customer(), c.mode(), placeAttempt, id); err != nil {
-			return err
+		if err := group.Wait(); err != nil || freed.Load() > 0 {
+			return err // somebody waits: the rest is for the next who finds no place
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 )
 
@@ -48,6 +49,13 @@ func measure(ctx context.Context, getenv func(string) string, out io.Writer) err
 		s = short
 	default:
 		return errors.New("BENCH must be full, tenth or short")
+	}
+	if text := getenv("BENCH_SESSIONS"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			return fmt.Errorf("BENCH_SESSIONS must be a number above 0, not %q", text)
+		}
+		s.Takeover, s.Density = min(s.Takeover, n), min(s.Density, n)
 	}
 	path := getenv("BENCH_OUT")
 	if path == "" {

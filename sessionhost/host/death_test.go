@@ -18,7 +18,8 @@ import (
 
 // hasty is a fleet that notices a death within two seconds.
 func (w *world) hasty() *world {
-	w.fleet.Renew, w.fleet.RenewTry, w.fleet.Trust, w.fleet.Takeover = 300*time.Millisecond, 600*time.Millisecond, 1500*time.Millisecond, 2*time.Second
+	w.fleet.Renew, w.fleet.RenewTry = slowness*300*time.Millisecond, slowness*600*time.Millisecond
+	w.fleet.Trust, w.fleet.Takeover = slowness*1500*time.Millisecond, slowness*2*time.Second
 	w.fleet.Look, w.fleet.FreeForAll = 200*time.Millisecond, 300*time.Millisecond
 	return w
 }
@@ -267,7 +268,7 @@ func TestSoakDeath(t *testing.T) {
 	deaths := 0
 	for began := time.Now(); deaths < 1000 && time.Since(began) < within; {
 		t.Run(fmt.Sprint(deaths), func(t *testing.T) {
-			for range 8 {
+			for range 4 {
 				dieAt(t, points, (deaths*37)%(2*len(points)))
 				deaths++
 			}

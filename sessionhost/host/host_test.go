@@ -46,7 +46,7 @@ type world struct {
 	told     map[whatisup.EventID]int // what came off the events queue
 }
 
-const patience = 30 * time.Second
+const patience = slowness * 30 * time.Second
 
 func newWorld(t testing.TB, shards int) *world { return newWorldWith(t, shards, whatsapp.Config{}) }
 

@@ -3,6 +3,7 @@ package host
 import (
 	"flag"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -16,10 +17,10 @@ func TestMain(m *testing.M) {
 	// Half-open connections are found by the library's keepalive, which is as slow
 	// as a deployment wants it. The variables are the process's own.
 	whatsmeow.KeepAliveIntervalMin, whatsmeow.KeepAliveIntervalMax = 400*time.Millisecond, 800*time.Millisecond
-	whatsmeow.KeepAliveResponseDeadline = time.Second
+	whatsmeow.KeepAliveResponseDeadline = slowness * 3 * time.Second
 	// The tests wait more than they work.
 	flag.Parse()
-	if err := flag.Set("test.parallel", "6"); err != nil {
+	if err := flag.Set("test.parallel", strconv.Itoa(max(6/slowness, 2))); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())
@@ -30,8 +31,8 @@ func quick(t *testing.T) *world { return quickWith(t, 1) }
 
 func quickWith(t *testing.T, shards int) *world {
 	w := newWorld(t, shards)
-	w.timing.FirstCode = 1500 * time.Millisecond
-	w.timing.Login = 3 * time.Second
+	w.timing.FirstCode = slowness * 1500 * time.Millisecond
+	w.timing.Login = slowness * 3 * time.Second
 	w.timing.Down = 1500 * time.Millisecond
 	w.timing.Grace = 2 * time.Second
 	w.timing.Replaced = 500 * time.Millisecond

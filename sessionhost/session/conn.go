@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,6 +24,12 @@ type conn struct {
 	once    sync.Once
 	shut    chan struct{} // closed by Close
 	shutter sync.Once
+
+	// The library sets up its socket at the end of the handshake, and tears it
+	// down at the end of the connection, without one knowing of the other. So
+	// from the upgrade on, the end is kept from it until the handshake is over.
+	upgraded  atomic.Bool
+	connected <-chan struct{} // closed when the library's connect has returned
 }
 
 // linger is how long the library is kept from the news that the other side has
@@ -46,6 +53,12 @@ func (c *conn) Read(b []byte) (int, error) {
 		select {
 		case <-t.C:
 		case <-c.shut:
+		}
+		if c.upgraded.Load() {
+			select {
+			case <-c.connected: // the library's handshake has a time limit
+			case <-c.shut:
+			}
 		}
 		return n, err
 	}

@@ -100,7 +100,8 @@ func (s *session) dial(l *line, device *store.Device) client {
 	cli.UseRetryMessageStore = true
 	cli.SetMaxParallelRetryReceiptHandling(4)
 	cli.PrePairCallback = func(types.JID, string, string) bool { return s.mayLink(l) }
-	http := s.kit.Network.client(func(c net.Conn) (net.Conn, error) { return l.take(c, s.tenure.Trusted) })
+	connected := make(chan struct{})
+	http := s.kit.Network.client(func(c net.Conn) (net.Conn, error) { return l.take(c, s.tenure.Trusted, connected) }, l.upgraded)
 	cli.SetPreLoginHTTPClient(http)
 	cli.SetWebsocketHTTPClient(http)
 	cli.SetMediaHTTPClient(s.kit.Network.media)
@@ -111,6 +112,7 @@ func (s *session) dial(l *line, device *store.Device) client {
 	cli.AddEventHandlerWithSuccessStatus(func(evt any) bool { return s.handle(l, evt) })
 	s.kit.Background.Go(func() {
 		err := s.kit.Network.payload(func() error { return cli.ConnectContext(l.ctx) })
+		close(connected)
 		if err != nil {
 			l.tell(lineFailed{err})
 			l.shut()
@@ -174,8 +176,9 @@ func (l *line) mayHaveLinked() bool {
 }
 
 // take makes c the line's connection, unless the line was shut meanwhile.
-func (l *line) take(c net.Conn, trusted func() bool) (net.Conn, error) {
+func (l *line) take(c net.Conn, trusted func() bool, connected <-chan struct{}) (net.Conn, error) {
 	own := newConn(c, trusted)
+	own.connected = connected
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.shutDown {
@@ -185,6 +188,15 @@ func (l *line) take(c net.Conn, trusted func() bool) (net.Conn, error) {
 	l.conn = own
 	own.onEnd = l.closed
 	return own, nil
+}
+
+// upgraded: the connection is a WebSocket now.
+func (l *line) upgraded() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn != nil {
+		l.conn.upgraded.Store(true)
+	}
 }
 
 // closed is called once, when the connection has ended, from whichever side.

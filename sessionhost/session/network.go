@@ -110,9 +110,24 @@ func (n *Network) ControlClient() *http.Client {
 // Simulated says whether this is not the real WhatsApp.
 func (n *Network) Simulated() bool { return n.redirect != nil }
 
+// upgrading tells when a connection has become a WebSocket.
+type upgrading struct {
+	http.RoundTripper
+	upgraded func()
+}
+
+func (u upgrading) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := u.RoundTripper.RoundTrip(r)
+	if err == nil && answer.StatusCode == http.StatusSwitchingProtocols {
+		u.upgraded()
+	}
+	return answer, err
+}
+
 // client is the HTTP client of one connection, which hands the connection under
-// it to opened. Every connection has its own, so that none is ever shared.
-func (n *Network) client(opened func(net.Conn) (net.Conn, error)) *http.Client {
+// it to opened, and tells of its upgrade. Every connection has its own, so that
+// none is ever shared.
+func (n *Network) client(opened func(net.Conn) (net.Conn, error), upgraded func()) *http.Client {
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		if n.redirect != nil {
 			address = n.redirect.Host
@@ -137,7 +152,7 @@ func (n *Network) client(opened func(net.Conn) (net.Conn, error)) *http.Client {
 	} else if n.redirect == nil {
 		t.Proxy = http.ProxyFromEnvironment
 	}
-	return &http.Client{Transport: t}
+	return &http.Client{Transport: upgrading{t, upgraded}}
 }
 
 // payload runs a connect while the client version stands still.

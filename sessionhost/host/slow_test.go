@@ -1,0 +1,6 @@
+//go:build !race
+
+package host
+
+// slowness stretches the times of tests.
+const slowness = 1

@@ -28,9 +28,9 @@ func (s cursorSeal) make(id string, bound ...string) string {
 // open returns the id that a cursor was made of. Any pepper in use will do, so
 // that cursors survive a rotation.
 func (s cursorSeal) open(cursor string, bound ...string) (string, bool) {
-	b, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
-	if err != nil || len(b) != 16+sealBytes {
-		return "", false
+	b, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil || len(b) != 16+sealBytes || base64.RawURLEncoding.EncodeToString(b) != cursor {
+		return "", false // the decoder overlooks line breaks, and bits at the end
 	}
 	u := uuid.UUID(b[:16])
 	for version := range s.peppers {

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -35,7 +36,12 @@ func TestLinkAndDelete(t *testing.T) {
 		t.Errorf("connected with number %q, confirmed %v, link %d of generation %d",
 			string(i.Observed.PhoneNumber), i.Observed.Confirmed, i.Observed.Link, i.Wanted.Generation)
 	}
-	t.Log(names(w.events(id)))
+	want := []whatisup.EventName{
+		whatisup.InstanceCreated, whatisup.InstanceUpdated, whatisup.QRUpdated, whatisup.InstanceUpdated, whatisup.InstanceConnected,
+	}
+	if got := names(w.events(id)); !slices.Equal(got, want) {
+		t.Errorf("events %v, not %v", got, want)
+	}
 	w.delete(id)
 	w.await("unlinked device", func() bool { return len(w.sim.Devices(string(w.customer))) == 0 })
 	w.await("finished tombstone", func() bool {

@@ -248,11 +248,13 @@ func TestCallerGoesAway(t *testing.T) {
 		t.Errorf("write: %v", err)
 	}
 	reading, leave := context.WithCancel(t.Context())
-	h.rec.hook(func(op string) error { leave(); return nil }, nil)
+	// The read fails as well, for its end reaches it a moment after the caller's.
+	h.rec.hook(func(op string) error { leave(); return errors.New("connection lost") }, nil)
 	h.link.cache.trim(0)
 	if _, err := device.Sessions.GetSession(reading, annAddress); !errors.Is(err, context.Canceled) {
 		t.Errorf("read: %v", err)
 	}
+	h.rec.hook(nil, nil)
 	if h.Err() != nil || h.failed.Load() != 0 {
 		t.Errorf("the handle failed: %v", h.Err())
 	}

@@ -77,10 +77,13 @@ func (a auth) Remove(ctx context.Context) error {
 	return translateDevice(err)
 }
 
-func (a auth) Inbound() (session.Inbound, bool) {
+func (a auth) Inbound(part string) (session.Inbound, bool) {
 	m, ok := a.Handle.Handling()
 	if !ok {
 		return session.Inbound{}, false
+	}
+	if part != "" {
+		m = m.Part(part)
 	}
 	return session.Inbound{EventID: m.EventID, Keep: func(ctx context.Context, e whatisup.Event) error {
 		row, err := a.db.EventItem(e)

@@ -114,7 +114,9 @@ type Auth interface {
 	Remove(ctx context.Context) error
 	// Inbound is the message that is being handed to the event handler at this
 	// moment; it must be asked by the handler, on its goroutine.
-	Inbound() (Inbound, bool)
+	// part is the id of a message that it carries among others, empty if it is
+	// the message itself.
+	Inbound(part string) (Inbound, bool)
 	Err() error
 	Close(ctx context.Context) error
 }

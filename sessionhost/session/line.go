@@ -320,7 +320,7 @@ func (s *session) receive(l *line, m *events.Message) error {
 	if !ok {
 		return nil
 	}
-	in, ok := l.auth.Inbound()
+	in, ok := l.auth.Inbound(carried(m))
 	if !ok {
 		// Unencrypted kinds of messages don't pass the buffer; none of them is
 		// for the customer.

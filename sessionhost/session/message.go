@@ -32,6 +32,15 @@ func messageData(m *events.Message) (whatisup.MessageData, bool) {
 	return d, true
 }
 
+// carried is the id of a message that came within another one, as the phone
+// sends again what this device could not read: several may come in one.
+func carried(m *events.Message) string {
+	if m.UnavailableRequestID == "" {
+		return ""
+	}
+	return m.Info.ID
+}
+
 // sender tells a number from a LID: WhatsApp names people by either, and often
 // gives the other one beside it.
 func sender(jids ...types.JID) whatisup.MessageFrom {

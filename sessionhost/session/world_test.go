@@ -419,7 +419,7 @@ func (h *handle) Remove(context.Context) error {
 	return nil
 }
 
-func (h *handle) Inbound() (Inbound, bool) { return Inbound{}, false }
+func (h *handle) Inbound(string) (Inbound, bool) { return Inbound{}, false }
 
 func (h *handle) Err() error {
 	h.mu.Lock()

@@ -164,13 +164,21 @@ func (b *bare) show(ctx context.Context) (string, error) {
 	}
 }
 
+// login waits until the client has logged in. The library gives up when the
+// connection that follows a scan fails, so that is tried again here.
 func (b *bare) login() error {
-	select {
-	case <-b.connected:
-		return nil
-	case <-time.After(2 * time.Minute):
-		return errors.New("no login")
+	for range 12 {
+		select {
+		case <-b.connected:
+			return nil
+		case <-time.After(10 * time.Second):
+		}
+		if b.Store.ID != nil && !b.IsLoggedIn() {
+			b.Disconnect()
+			_ = b.ConnectContext(context.Background()) // or the next time
+		}
 	}
+	return errors.New("no login")
 }
 
 // each does something n times, so many at a time, and gathers two times of each.

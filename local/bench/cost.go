@@ -49,6 +49,10 @@ func (b *bench) bill() error {
 	if err != nil {
 		return err
 	}
+	handover, ok := b.used["session handed over"]
+	if !ok {
+		handover = b.used["session taken over"] // the same for its instance
+	}
 	lines := []struct {
 		name string
 		cost float64
@@ -56,7 +60,7 @@ func (b *bench) bill() error {
 		{fmt.Sprintf("%d messages a day", billMessages), p.of(b.used["received message"].times(billMessages * daysMonth * billSessions))},
 		{"idling", p.of(b.idleCost().times(hoursMonth))},
 		{fmt.Sprintf("%d reconnect a day", billReconnects), p.of(b.used["reconnect"].times(billReconnects * daysMonth * billSessions))},
-		{fmt.Sprintf("%d hand-overs", billHandovers), p.of(b.used["session handed over"].times(billHandovers * billSessions))},
+		{fmt.Sprintf("%d hand-overs", billHandovers), p.of(handover.times(billHandovers * billSessions))},
 		{fmt.Sprintf("%d pairing", billPairings), p.of(b.used["pairing"].times(billPairings * billSessions))},
 		{"key", p.KMSKey},
 	}

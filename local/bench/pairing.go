@@ -53,6 +53,13 @@ func (b *bench) firstCodes(ctx context.Context) error {
 		for _, part := range parts {
 			b.report.add(c.name+": of it "+part.name+", p50", part.took.at(.5), "ms", note("p99 %.4g ms", part.took.at(.99)))
 		}
+		var looks int
+		for _, o := range read.API.Count {
+			if o.Name == "GetItem" && o.Resource == "pairings" {
+				looks += o.Requests
+			}
+		}
+		b.report.add(c.name+": looks at the code row, a call", float64(looks)/float64(c.n), "")
 		if c.parallel == 1 {
 			b.uses("QR call with an attempt", read, c.n)
 		}

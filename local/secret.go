@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -113,20 +112,4 @@ func (c Config) firstCustomer(ctx context.Context, o *operator.Operator) (keys m
 		}
 	}
 	return keys, nil
-}
-
-// Environment reads what a running stack wrote for functions and hosts.
-func Environment(dataDir string) (map[string]string, error) {
-	b, err := os.ReadFile(filepath.Join(dataDir, "env.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("no stack runs on %s: start `make run` first", dataDir)
-	}
-	if err != nil {
-		return nil, err
-	}
-	env := map[string]string{}
-	if err := json.Unmarshal(b, &env); err != nil {
-		return nil, fmt.Errorf("env.json: %w", err)
-	}
-	return env, nil
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"whatisup/local"
+	"whatisup/local/stack"
 	"whatisup/shared/httpapi/apitest"
 	"whatisup/shared/whatisup"
 )
@@ -171,7 +172,7 @@ func StartProcess(t testing.TB, dataDir string, env ...string) *Process {
 		if err != nil || old != nil && os.SameFile(old, now) {
 			return false
 		}
-		env, err := local.Environment(dataDir)
+		env, err := stack.Local(dataDir)
 		if err != nil {
 			return false
 		}

@@ -20,7 +20,7 @@ type devices struct {
 	db    *dynamo.DB
 }
 
-func (d devices) Open(r session.Ref, f session.Fence) session.Auth {
+func (d devices) Open(r whatisup.Ref, f session.Fence) session.Auth {
 	h := d.store.Open(
 		devicestore.Instance{ID: r.ID, CustomerID: r.Customer, Mode: r.Mode},
 		devicestore.Fence{Epoch: f.Epoch, Context: f.Context, Fail: f.Fail},

@@ -13,12 +13,12 @@ import (
 // rows is the tables as sessions see them.
 type rows struct{ *dynamo.DB }
 
-func (r rows) Adopt(ctx context.Context, ref session.Ref, epoch whatisup.Epoch) (*whatisup.Instance, error) {
-	return lean(r.DB.Adopt(ctx, dynamo.Ref(ref), epoch))
+func (r rows) Adopt(ctx context.Context, ref whatisup.Ref, epoch whatisup.Epoch) (*whatisup.Instance, error) {
+	return lean(r.DB.Adopt(ctx, ref, epoch))
 }
 
-func (r rows) Owned(ctx context.Context, ref session.Ref) (*whatisup.Instance, error) {
-	return lean(r.DB.Owned(ctx, dynamo.Ref(ref)))
+func (r rows) Owned(ctx context.Context, ref whatisup.Ref) (*whatisup.Instance, error) {
+	return lean(r.DB.Owned(ctx, ref))
 }
 
 // lean drops what sessions don't look at, and would keep in memory as long as
@@ -28,25 +28,6 @@ func lean(i *whatisup.Instance, err error) (*whatisup.Instance, error) {
 		i.Config.Name, i.Config.Metadata, i.Wanted.Attempts = "", nil, nil
 	}
 	return i, err
-}
-
-func (r rows) ShardInstances(ctx context.Context, m whatisup.Mode, s whatisup.Shard) ([]session.Hint, error) {
-	found, err := r.DB.ShardInstances(ctx, m, s)
-	if err != nil {
-		return nil, err
-	}
-	hints := make([]session.Hint, len(found))
-	for i, h := range found {
-		hints[i] = session.Hint{
-			Ref: session.Ref(h.Ref), Deleted: h.Deleted, Online: h.Online,
-			Generation: h.Generation, UnlinkThrough: h.UnlinkThrough, Link: h.Link, Epoch: h.Epoch,
-			ObservedGeneration: h.ObservedGeneration, DoneGeneration: h.DoneGeneration,
-		}
-		if h.UnsentAt != 0 {
-			hints[i].UnsentAt = time.UnixMilli(h.UnsentAt)
-		}
-	}
-	return hints, nil
 }
 
 // inbox is the shards' queues as sessions see them.

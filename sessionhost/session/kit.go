@@ -11,27 +11,6 @@ import (
 	"whatisup/shared/whatisup"
 )
 
-// Ref names an instance.
-type Ref struct {
-	Customer whatisup.CustomerID
-	Mode     whatisup.Mode
-	ID       whatisup.InstanceID
-}
-
-// Hint is what the index of a shard says of an instance. It may be old.
-type Hint struct {
-	Ref
-	Deleted            bool
-	Online             bool
-	Generation         whatisup.Generation
-	UnlinkThrough      whatisup.Link
-	Link               whatisup.Link
-	Epoch              whatisup.Epoch
-	ObservedGeneration whatisup.Generation
-	DoneGeneration     whatisup.Generation
-	UnsentAt           time.Time // zero: nothing is unsent
-}
-
 // Tenure is the ownership that a session acts under; fleet.Tenure is one.
 type Tenure interface {
 	Shard() whatisup.Shard
@@ -51,9 +30,9 @@ type Tenure interface {
 // and done), and ErrUnavailable (try again).
 type Store interface {
 	// Adopt makes the epoch count for the instance and reads it, or its tombstone.
-	Adopt(ctx context.Context, r Ref, epoch whatisup.Epoch) (*whatisup.Instance, error)
+	Adopt(ctx context.Context, r whatisup.Ref, epoch whatisup.Epoch) (*whatisup.Instance, error)
 	// Owned reads the instance, or its tombstone.
-	Owned(ctx context.Context, r Ref) (*whatisup.Instance, error)
+	Owned(ctx context.Context, r whatisup.Ref) (*whatisup.Instance, error)
 	// Observe stores what was found, and the events of it, in one transaction.
 	Observe(ctx context.Context, i *whatisup.Instance, o whatisup.Observed, events ...whatisup.Event) error
 	// HostSent and Sent forget the unsent events of the host's and of the API's
@@ -67,7 +46,7 @@ type Store interface {
 
 // Shards lists what belongs to a shard.
 type Shards interface {
-	ShardInstances(ctx context.Context, m whatisup.Mode, s whatisup.Shard) ([]Hint, error)
+	ShardInstances(ctx context.Context, m whatisup.Mode, s whatisup.Shard) ([]whatisup.Hint, error)
 }
 
 // Codes keeps what an attempt has to show.
@@ -94,7 +73,7 @@ type Fence struct {
 
 // Devices opens the auth state of adopted instances.
 type Devices interface {
-	Open(r Ref, f Fence) Auth
+	Open(r whatisup.Ref, f Fence) Auth
 }
 
 // Auth is one instance's auth state in the hands of its session. ErrNotFound

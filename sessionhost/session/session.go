@@ -20,7 +20,7 @@ import (
 type session struct {
 	kit    *Kit
 	tenure Tenure
-	ref    Ref
+	ref    whatisup.Ref
 	seen   *running // what others see of it
 	log    *slog.Logger
 	wake   chan struct{}        // something wanted may have changed

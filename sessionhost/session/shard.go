@@ -36,9 +36,6 @@ const (
 	upWithin = 10 * time.Second
 	// workAtOnce is how many commands with work a shard carries out at a time.
 	workAtOnce = 16
-	// unsentAfter is how long an event may stand unsent before the shard's owner
-	// takes it for forgotten; its writer sends it within moments.
-	unsentAfter = 10 * time.Second
 )
 
 // Shard runs the sessions of one owned shard.
@@ -59,7 +56,7 @@ type Shard struct {
 
 // running is a session and what others may see of it.
 type running struct {
-	ref     Ref
+	ref     whatisup.Ref
 	wake    chan struct{}
 	shown   atomic.Pointer[whatisup.Observed] // the state stored last
 	code    atomic.Pointer[string]            // the QR text that is shown
@@ -179,7 +176,7 @@ func (s *Shard) look(ctx context.Context) (began []*running, err error) {
 			}
 			continue
 		}
-		if !h.work(s.tenure.Epoch(), now) {
+		if !h.Work(s.tenure.Epoch(), now) {
 			continue
 		}
 		was, known := s.rested[h.ID]
@@ -197,23 +194,6 @@ func (s *Shard) look(ctx context.Context) (began []*running, err error) {
 	return began, nil
 }
 
-// work says whether the owner with this epoch has something to do: a link to
-// hold or to give up, an attempt to make or to end, a state of a former owner to
-// set right, an event to send.
-func (h *Hint) work(epoch whatisup.Epoch, now time.Time) bool {
-	switch {
-	case h.Deleted:
-		return true
-	case !h.UnsentAt.IsZero() && now.Sub(h.UnsentAt) > unsentAfter:
-		return true
-	case h.Generation > h.ObservedGeneration, h.Generation > h.DoneGeneration:
-		return true
-	case h.Link > 0:
-		return h.Online || h.Link <= h.UnlinkThrough || h.Epoch < epoch
-	}
-	return h.UnlinkThrough > 0 && whatisup.Link(h.ObservedGeneration) < min(h.UnlinkThrough, whatisup.Link(h.Generation))
-}
-
 func (r *running) nudge() {
 	select {
 	case r.wake <- struct{}{}:
@@ -222,7 +202,7 @@ func (r *running) nudge() {
 }
 
 // Wake starts the instance's session, or makes it look again.
-func (s *Shard) Wake(ref Ref) {
+func (s *Shard) Wake(ref whatisup.Ref) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r := s.sessions[ref.ID]; r != nil {
@@ -244,7 +224,7 @@ func (s *Shard) WakeOutdated() {
 	}
 }
 
-func (s *Shard) startLocked(ref Ref) *running {
+func (s *Shard) startLocked(ref whatisup.Ref) *running {
 	if s.closed || s.ctx.Err() != nil {
 		return nil
 	}
@@ -368,7 +348,9 @@ func (s *Shard) tidy(ctx context.Context, do func(context.Context) error) {
 	}
 }
 
-func refOf(c *whatisup.Command) Ref { return Ref{Customer: c.Customer, Mode: c.Mode, ID: c.Instance} }
+func refOf(c *whatisup.Command) whatisup.Ref {
+	return whatisup.Ref{Customer: c.Customer, Mode: c.Mode, ID: c.Instance}
+}
 
 // carryOut does the commands of one instance in their order. Those that wait
 // are kept hidden meanwhile.

@@ -94,7 +94,9 @@ func newWorldOf(t *testing.T, seed uint64) *world {
 
 const customer = whatisup.CustomerID("0197f0a0-1234-7abc-8def-0123456789ab")
 
-func refTo(id whatisup.InstanceID) Ref { return Ref{customer, whatisup.Test, id} }
+func refTo(id whatisup.InstanceID) whatisup.Ref {
+	return whatisup.Ref{Customer: customer, Mode: whatisup.Test, ID: id}
+}
 
 // Rows.
 
@@ -121,7 +123,7 @@ func (w *world) row(id whatisup.InstanceID) *whatisup.Instance {
 	return w.dead[id]
 }
 
-func (w *world) Adopt(_ context.Context, r Ref, epoch whatisup.Epoch) (*whatisup.Instance, error) {
+func (w *world) Adopt(_ context.Context, r whatisup.Ref, epoch whatisup.Epoch) (*whatisup.Instance, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.available(); err != nil {
@@ -142,7 +144,7 @@ func (w *world) Adopt(_ context.Context, r Ref, epoch whatisup.Epoch) (*whatisup
 	return clone(i), nil
 }
 
-func (w *world) Owned(_ context.Context, r Ref) (*whatisup.Instance, error) {
+func (w *world) Owned(_ context.Context, r whatisup.Ref) (*whatisup.Instance, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.available(); err != nil {
@@ -231,13 +233,13 @@ func (w *world) FinishDeleted(_ context.Context, i *whatisup.Instance) error {
 	return nil
 }
 
-func (w *world) ShardInstances(context.Context, whatisup.Mode, whatisup.Shard) ([]Hint, error) {
+func (w *world) ShardInstances(context.Context, whatisup.Mode, whatisup.Shard) ([]whatisup.Hint, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.available(); err != nil {
 		return nil, err
 	}
-	var hints []Hint
+	var hints []whatisup.Hint
 	for id := range w.live {
 		hints = append(hints, w.hint(id))
 	}
@@ -249,9 +251,9 @@ func (w *world) ShardInstances(context.Context, whatisup.Mode, whatisup.Shard) (
 	return hints, nil
 }
 
-func (w *world) hint(id whatisup.InstanceID) Hint {
+func (w *world) hint(id whatisup.InstanceID) whatisup.Hint {
 	i := w.row(id)
-	h := Hint{
+	h := whatisup.Hint{
 		Ref: refTo(id), Deleted: !i.DeletedAt.IsZero(), Online: i.Wanted.Online, Generation: i.Wanted.Generation,
 		UnlinkThrough: i.Wanted.UnlinkThrough, Link: i.Observed.Link, Epoch: i.Observed.Epoch,
 		ObservedGeneration: i.Observed.ObservedGeneration, DoneGeneration: i.Observed.DoneGeneration,
@@ -318,7 +320,7 @@ type handle struct {
 	shut bool
 }
 
-func (w *world) Open(r Ref, f Fence) Auth { return &handle{w: w, id: r.ID, fence: f} }
+func (w *world) Open(r whatisup.Ref, f Fence) Auth { return &handle{w: w, id: r.ID, fence: f} }
 
 func (h *handle) row() (*authRow, error) {
 	h.mu.Lock()

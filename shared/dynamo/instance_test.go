@@ -43,7 +43,9 @@ func event(t *testing.T, c whatisup.Config, name whatisup.EventName) whatisup.Ev
 	return e
 }
 
-func ref(i *whatisup.Instance) Ref { return Ref{i.Config.Customer, i.Config.Mode, i.Config.ID} }
+func ref(i *whatisup.Instance) whatisup.Ref {
+	return whatisup.Ref{Customer: i.Config.Customer, Mode: i.Config.Mode, ID: i.Config.ID}
+}
 
 // own makes epoch the present one of the instance's shard, as a claim does.
 func own(t *testing.T, db *DB, i *whatisup.Instance) whatisup.Epoch {
@@ -102,10 +104,10 @@ func TestAnotherCustomersInstanceIsNotThere(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	i := newInstance(t, db, nil)
-	for _, r := range []Ref{
-		{whatisup.NewCustomerID(), i.Config.Mode, i.Config.ID},
-		{i.Config.Customer, whatisup.Live, i.Config.ID},
-		{i.Config.Customer, i.Config.Mode, whatisup.NewInstanceID()},
+	for _, r := range []whatisup.Ref{
+		{Customer: whatisup.NewCustomerID(), Mode: i.Config.Mode, ID: i.Config.ID},
+		{Customer: i.Config.Customer, Mode: whatisup.Live, ID: i.Config.ID},
+		{Customer: i.Config.Customer, Mode: i.Config.Mode, ID: whatisup.NewInstanceID()},
 	} {
 		if _, err := db.Instance(t.Context(), r.Customer, r.Mode, r.ID); !errors.Is(err, whatisup.ErrNotFound) {
 			t.Errorf("%v: %v", r, err)
@@ -283,7 +285,7 @@ func TestDeleteLeavesATombstoneForTheHost(t *testing.T) {
 		t.Errorf("observe after delete: %v", err)
 	}
 	hints, err := db.ShardInstances(ctx, i.Config.Mode, i.Shard)
-	if err != nil || len(hints) != 1 || !hints[0].Deleted || !hints[0].Work() || hints[0].Link != 1 {
+	if err != nil || len(hints) != 1 || !hints[0].Deleted || !hints[0].Work(epoch, time.Now()) || hints[0].Link != 1 {
 		t.Fatalf("hints %+v, %v", hints, err)
 	}
 	dead, err := db.Adopt(ctx, ref(i), epoch)
@@ -387,7 +389,7 @@ func TestObserveKeepsUnsentUntilSent(t *testing.T) {
 		t.Fatalf("%d, %d unsent, %v", len(read.Observed.Unsent), len(read.Unsent), err)
 	}
 	hints, err := db.ShardInstances(ctx, i.Config.Mode, i.Shard)
-	if err != nil || len(hints) != 1 || hints[0].UnsentAt != 0 || hints[0].Work() {
+	if err != nil || len(hints) != 1 || !hints[0].UnsentAt.IsZero() || hints[0].Work(i.Observed.Epoch, time.Now()) {
 		t.Errorf("hints %+v, %v", hints, err)
 	}
 }

@@ -14,52 +14,17 @@ import (
 	"whatisup/shared/whatisup"
 )
 
-// Ref names an instance with everything needed to reach its rows.
-type Ref struct {
-	Customer whatisup.CustomerID
-	Mode     whatisup.Mode
-	ID       whatisup.InstanceID
-}
-
-// Hint is what the index says of one instance. It may be old: the base row is
-// read, by adopting, before anything is done.
-type Hint struct {
-	Ref
-	Deleted            bool
-	Online             bool
-	Generation         whatisup.Generation
-	UnlinkThrough      whatisup.Link
-	Link               whatisup.Link
-	Epoch              whatisup.Epoch
-	ObservedGeneration whatisup.Generation
-	DoneGeneration     whatisup.Generation
-	UnsentAt           int64 // unix milliseconds; of either writer's part, 0: none
-}
-
-// Work says whether the owner of the shard has something to do for the
-// instance: a link to hold or to give up, something asked and not taken up, an
-// attempt that began and has not ended, an event to send.
-func (h *Hint) Work() bool {
-	if h.Deleted || h.UnsentAt != 0 || h.DoneGeneration < h.ObservedGeneration {
-		return true
-	}
-	if h.Link > 0 {
-		return h.Online || h.Link <= h.UnlinkThrough || h.ObservedGeneration < h.Generation
-	}
-	return h.Online && h.DoneGeneration < h.Generation
-}
-
 // ShardInstances lists the instances of a shard from the index, deleted ones
 // that are not wiped yet included.
-func (db *DB) ShardInstances(ctx context.Context, m whatisup.Mode, s whatisup.Shard) ([]Hint, error) {
+func (db *DB) ShardInstances(ctx context.Context, m whatisup.Mode, s whatisup.Shard) ([]whatisup.Hint, error) {
 	p := dynamodb.NewQueryPaginator(db.client, &dynamodb.QueryInput{
 		TableName:                 aws.String(db.tables.Instances),
 		IndexName:                 aws.String(IndexByShard),
 		KeyConditionExpression:    aws.String("shard_key = :shard"),
 		ExpressionAttributeValues: item{":shard": str(shardKey(m, s))},
 	})
-	var hints []Hint
-	at := map[Ref]int{}
+	var hints []whatisup.Hint
+	at := map[whatisup.Ref]int{}
 	for p.HasMorePages() {
 		out, err := p.NextPage(ctx)
 		if err != nil {
@@ -86,15 +51,15 @@ func (db *DB) ShardInstances(ctx context.Context, m whatisup.Mode, s whatisup.Sh
 			}
 			customer, mode, _ := strings.Cut(strings.TrimSuffix(r.PK, suffixDeleted), "#")
 			id, host := strings.CutSuffix(r.SK, suffixHost)
-			ref := Ref{whatisup.CustomerID(customer), whatisup.Mode(mode), whatisup.InstanceID(id)}
+			ref := whatisup.Ref{Customer: whatisup.CustomerID(customer), Mode: whatisup.Mode(mode), ID: whatisup.InstanceID(id)}
 			n, seen := at[ref]
 			if !seen {
 				n = len(hints)
 				at[ref] = n
-				hints = append(hints, Hint{Ref: ref})
+				hints = append(hints, whatisup.Hint{Ref: ref})
 			}
 			h := &hints[n]
-			if u := max(r.UnsentAt, r.HostUnsentAt); u > h.UnsentAt {
+			if u := fromMillis(max(r.UnsentAt, r.HostUnsentAt)); u.After(h.UnsentAt) {
 				h.UnsentAt = u
 			}
 			deleted := r.DeletedAt != 0
@@ -118,7 +83,7 @@ func (db *DB) ShardInstances(ctx context.Context, m whatisup.Mode, s whatisup.Sh
 // whose write checks the device row. It answers ErrFenced if the shard has
 // another owner by now, and ErrNotFound if the instance doesn't exist, or was
 // deleted and is already unlinked and wiped. Adopting again is harmless.
-func (db *DB) Adopt(ctx context.Context, r Ref, epoch whatisup.Epoch) (*whatisup.Instance, error) {
+func (db *DB) Adopt(ctx context.Context, r whatisup.Ref, epoch whatisup.Epoch) (*whatisup.Instance, error) {
 	shard := db.ShardOf(r.ID)
 	// A live instance first; if there is none, its tombstone.
 	for _, k := range []item{hostKey(r.Customer, r.Mode, r.ID), tombstoneKey(r.Customer, r.Mode, r.ID)} {
@@ -154,7 +119,7 @@ func (db *DB) Adopt(ctx context.Context, r Ref, epoch whatisup.Epoch) (*whatisup
 
 // Owned reads an instance for its host, consistently: the live one, or its
 // tombstone, or ErrNotFound.
-func (db *DB) Owned(ctx context.Context, r Ref) (*whatisup.Instance, error) {
+func (db *DB) Owned(ctx context.Context, r whatisup.Ref) (*whatisup.Instance, error) {
 	i, err := db.Instance(ctx, r.Customer, r.Mode, r.ID)
 	if errors.Is(err, whatisup.ErrNotFound) {
 		return db.Deleted(ctx, r.Customer, r.Mode, r.ID)

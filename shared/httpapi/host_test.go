@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"whatisup/shared/dynamo"
 	"whatisup/shared/whatisup"
 )
 
@@ -41,7 +40,7 @@ func (h *host) own(cmd whatisup.Command) (*whatisup.Instance, error) {
 		h.epochs[name] = epoch
 	}
 	h.mu.Unlock()
-	return h.f.db.Adopt(ctx, dynamo.Ref{Customer: cmd.Customer, Mode: cmd.Mode, ID: cmd.Instance}, epoch)
+	return h.f.db.Adopt(ctx, whatisup.Ref{Customer: cmd.Customer, Mode: cmd.Mode, ID: cmd.Instance}, epoch)
 }
 
 // observe writes what the host has found.

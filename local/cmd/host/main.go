@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"whatisup/local"
+	"whatisup/local/stack"
 )
 
 func main() {
@@ -25,7 +26,7 @@ func main() {
 
 // run builds the session host and execs it, so that it gets the signals.
 func run() error {
-	env, err := local.Environment(cmp.Or(os.Getenv("DATA_DIR"), ".data"))
+	env, err := stack.Local(cmp.Or(os.Getenv("DATA_DIR"), ".data"))
 	if err != nil {
 		return err
 	}

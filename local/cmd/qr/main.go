@@ -18,7 +18,7 @@ import (
 	"strings"
 	"time"
 
-	"whatisup/local"
+	"whatisup/local/stack"
 	"whatisup/shared/qr"
 )
 
@@ -39,7 +39,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 		return errors.New("say which instance, as in ID=0197…")
 	}
 	dir := cmp.Or(getenv("DATA_DIR"), ".data")
-	env, err := local.Environment(dir)
+	env, err := stack.Local(dir)
 	if err != nil {
 		return err
 	}

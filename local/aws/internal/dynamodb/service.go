@@ -2,7 +2,9 @@ package dynamodb
 
 import (
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -94,11 +96,7 @@ func Serves(op string) bool { _, ok := operations[op]; return ok }
 
 // Operations lists what is served.
 func Operations() []string {
-	names := make([]string, 0, len(operations))
-	for name := range operations {
-		names = append(names, name)
-	}
-	return names
+	return slices.Collect(maps.Keys(operations))
 }
 
 // Do serves one request; the answer is a JSON text.

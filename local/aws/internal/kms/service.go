@@ -3,6 +3,8 @@ package kms
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -70,11 +72,7 @@ func Serves(op string) bool { _, ok := operations[op]; return ok }
 
 // Operations lists what is served.
 func Operations() []string {
-	names := make([]string, 0, len(operations))
-	for name := range operations {
-		names = append(names, name)
-	}
-	return names
+	return slices.Collect(maps.Keys(operations))
 }
 
 // Do serves one request; the answer is to be marshalled, nil for none.

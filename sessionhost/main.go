@@ -24,6 +24,7 @@ import (
 	_ "golang.org/x/crypto/x509roots/fallback" // the image has no certificate files
 
 	"whatisup/sessionhost/host"
+	"whatisup/sessionhost/session"
 )
 
 func main() {
@@ -61,6 +62,7 @@ func run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("AWS settings: %w", err)
 	}
+	session.LogLibsignal(log)
 	h, err := host.New(cfg, aws, log)
 	if err != nil {
 		return err

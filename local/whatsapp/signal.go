@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"slices"
 
 	"go.etcd.io/bbolt"
 	"go.mau.fi/libsignal/ecc"
@@ -227,29 +228,72 @@ func (p *phone) encrypt(ctx context.Context, to deviceName, plaintext []byte, bu
 // decrypt reads an enc node from a linked device.
 func (p *phone) decrypt(ctx context.Context, from deviceName, kind string, sealed []byte) ([]byte, error) {
 	address := addressOf(from)
-	cipher := signal.NewCipher(signal.NewBuilderFromSignal(p, address, serializer), address)
-	var plaintext []byte
+	builder := signal.NewBuilderFromSignal(p, address, serializer)
+	session, err := p.LoadSession(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	var message *protocol.SignalMessage
 	switch kind {
 	case "pkmsg":
-		message, err := protocol.NewPreKeySignalMessageFromBytes(sealed, serializer.PreKeySignalMessage, serializer.SignalMessage)
+		first, err := protocol.NewPreKeySignalMessageFromBytes(sealed, serializer.PreKeySignalMessage, serializer.SignalMessage)
 		if err != nil {
 			return nil, err
 		}
-		if plaintext, err = cipher.DecryptMessage(ctx, message); err != nil {
+		if _, err := builder.Process(ctx, session, first); err != nil {
 			return nil, err
 		}
+		message = first.WhisperMessage()
 	case "msg":
-		message, err := protocol.NewSignalMessageFromBytes(sealed, serializer.SignalMessage)
-		if err != nil {
-			return nil, err
+		if session.IsFresh() {
+			return nil, signalerror.ErrNoSessionForUser
 		}
-		if plaintext, err = cipher.Decrypt(ctx, message); err != nil {
+		if message, err = protocol.NewSignalMessageFromBytes(sealed, serializer.SignalMessage); err != nil {
 			return nil, err
 		}
 	default:
 		return nil, fmt.Errorf("%w: kind %q", errUnreadable, kind)
 	}
+	plaintext, session, err := read(ctx, signal.NewCipher(builder, address), session, message)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.StoreSession(ctx, address, session); err != nil {
+		return nil, err
+	}
 	return unpad(plaintext)
+}
+
+// read reads a ciphertext with the one of a record's states that it was made
+// with, and returns the record with that state in front. Each state is tried as
+// a copy, as a phone does: libsignal's own loop over them (DecryptWithRecord)
+// moves a state's ratchet on before the authentication code has been compared,
+// so the states that do not fit are spoilt. That shows where both sides have
+// begun a session at the same time and both sessions are in use.
+func read(ctx context.Context, cipher *signal.Cipher, session *record.Session, message *protocol.SignalMessage) ([]byte, *record.Session, error) {
+	states := session.Structure()
+	for i, candidate := range append([]*record.StateStructure{states.SessionState}, states.PreviousStates...) {
+		state, err := record.NewStateFromStructure(candidate, serializer.State)
+		if err != nil {
+			return nil, nil, err
+		}
+		plaintext, _, err := cipher.DecryptWithState(ctx, state, message)
+		if errors.Is(err, signalerror.ErrOldCounter) {
+			return nil, nil, err
+		}
+		if err != nil {
+			continue
+		}
+		if i > 0 {
+			states.PreviousStates = slices.Insert(slices.Delete(states.PreviousStates, i-1, i), 0, states.SessionState)
+		}
+		if session, err = record.NewSessionFromStructure(states, serializer.Session, serializer.State); err != nil {
+			return nil, nil, err
+		}
+		session.SetState(state)
+		return plaintext, session, nil
+	}
+	return nil, nil, signalerror.ErrNoValidSessions
 }
 
 // corrupt damages the authentication code of a ciphertext of either kind, so

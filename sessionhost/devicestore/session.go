@@ -2,6 +2,7 @@ package devicestore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -92,15 +93,15 @@ func (l *link) putSessions(ctx context.Context, sessions map[string][]byte) erro
 			sk := l.peerKey(peerSession, address)
 			sks, byKey[sk] = append(sks, sk), session
 		}
-		if !decrypting {
-			current, err := l.getMany(ctx, sks)
-			if err != nil {
-				return err
-			}
-			for sk, session := range byKey {
-				if !follows(current[sk], session) {
-					return ErrStale
-				}
+		current, err := l.getMany(ctx, sks)
+		if err != nil {
+			return err
+		}
+		for sk, session := range byKey {
+			if decrypting {
+				byKey[sk] = mended(current[sk], session)
+			} else if !follows(current[sk], session) {
+				return ErrStale
 			}
 		}
 		for sk, session := range byKey {
@@ -108,6 +109,41 @@ func (l *link) putSessions(ctx context.Context, sessions map[string][]byte) erro
 		}
 		return nil
 	})
+}
+
+// mended undoes what a decryption has done to the states of a session that it
+// has not used. libsignal tries one state after the other, and moves the ratchet
+// of each on before it compares the authentication code, so those that do not
+// fit are spoilt. Where both sides have begun a session at the same time, both
+// sessions are in use for a while, and the next messages on the spoilt one could
+// not be read. A record that is none of libsignal's passes.
+func mended(current, next []byte) []byte {
+	var now, then record.SessionStructure
+	if json.Unmarshal(next, &then) != nil || then.SessionState == nil || len(then.PreviousStates) == 0 || json.Unmarshal(current, &now) != nil {
+		return next
+	}
+	before := make(map[string]*record.StateStructure, 1+len(now.PreviousStates))
+	for _, state := range append(now.PreviousStates, now.SessionState) {
+		if state != nil {
+			before[string(state.SenderBaseKey)] = state
+		}
+	}
+	// What was taken from the previous states may still stand among them.
+	seen := map[string]bool{string(then.SessionState.SenderBaseKey): true}
+	previous := then.PreviousStates[:0]
+	for _, state := range then.PreviousStates {
+		if state == nil || seen[string(state.SenderBaseKey)] {
+			continue
+		}
+		seen[string(state.SenderBaseKey)] = true
+		previous = append(previous, cmp.Or(before[string(state.SenderBaseKey)], state))
+	}
+	then.PreviousStates = previous
+	all, err := json.Marshal(&then)
+	if err != nil {
+		return next
+	}
+	return all
 }
 
 // follows says whether the next record was made from the current one by

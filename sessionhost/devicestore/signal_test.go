@@ -253,6 +253,61 @@ func (b *bench) logged() (ids, texts []string) {
 	return ids, texts
 }
 
+// Both sides begin a session before they hear of the other's, and then use the
+// two of them in turns: each message can be read.
+func TestBothBeginASession(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	device := b.open(1).pair(t, 1)
+	pre, err := device.PreKeys.GetOrGenPreKeys(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPeer(t, 1, device)
+	handled := 0
+	heard := func(c ciphertext) {
+		t.Helper()
+		if err := receive(t.Context(), device, c, func(string) error { handled++; return nil }); err != nil {
+			t.Fatalf("we can't read message %d: %v", handled+1, err)
+		}
+	}
+	say := func(text string) []byte {
+		t.Helper()
+		body, err := send(t.Context(), device, p.address, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return body
+	}
+
+	p.meet(device, pre[0])
+	theirs := p.encrypt("on their session")
+	if err := session.NewBuilderFromSignal(device, p.address, serializer).ProcessBundle(t.Context(), prekey.NewBundle(
+		p.device.RegistrationID, 0, optional.NewEmptyUint32(), p.device.SignedPreKey.KeyID, nil,
+		ecc.NewDjbECPublicKey(*p.device.SignedPreKey.Pub), *p.device.SignedPreKey.Signature,
+		identity.NewKey(ecc.NewDjbECPublicKey(*p.device.IdentityKey.Pub)))); err != nil {
+		t.Fatal(err)
+	}
+	ours := say("on our session")
+
+	heard(theirs)               // we go over to theirs,
+	onTheirs := say("on yours") // as this shows
+	first, err := protocol.NewPreKeySignalMessageFromBytes(ours, serializer.PreKeySignalMessage, serializer.SignalMessage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cipher := session.NewCipher(session.NewBuilderFromSignal(p.device, p.ours, serializer), p.ours)
+	if _, err := cipher.DecryptMessage(t.Context(), first); err != nil { // they go over to ours,
+		t.Fatal(err)
+	}
+	heard(p.encrypt("on yours"))                   // and we, hearing this, back to it;
+	if _, err := p.decrypt(onTheirs); err != nil { // they too:
+		t.Fatal(err)
+	}
+	heard(p.encrypt("on ours")) // this is on theirs, which was tried in vain
+	heard(p.encrypt("and again"))
+}
+
 // messages is how many messages the long tests exchange.
 func messages(short int) int {
 	if n, err := strconv.Atoi(os.Getenv("DEVICESTORE_MESSAGES")); err == nil {

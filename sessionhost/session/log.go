@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	libsignal "go.mau.fi/libsignal/logger"
 	waLog "go.mau.fi/whatsmeow/util/log"
 )
 
@@ -53,3 +54,21 @@ func (l libraryLog) line(level slog.Level, msg string, args []any) {
 	}
 	l.log.Log(context.Background(), level, "whatsmeow: "+msg, "module", l.module, "values", safe)
 }
+
+// LogLibsignal takes libsignal's log lines into log, as debugging: it prints them
+// to the standard output otherwise, and what they say of a message that can't be
+// read at once is no news. Their text is formatted already and may hold
+// anything, so only the place in the library that they come from is kept. The
+// setting is one of the process and has no lock: call it before anything else.
+func LogLibsignal(log *slog.Logger) {
+	var lines libsignal.Loggable = libsignalLog{log}
+	libsignal.Setup(&lines)
+}
+
+type libsignalLog struct{ log *slog.Logger }
+
+func (l libsignalLog) Debug(string, string)   {}
+func (l libsignalLog) Info(string, string)    {}
+func (l libsignalLog) Warning(string, string) {} // each comes with an error
+func (l libsignalLog) Error(caller, _ string) { l.log.Debug("libsignal", "at", caller) }
+func (l libsignalLog) Configure(string)       {}

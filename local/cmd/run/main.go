@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"whatisup/local"
+	"whatisup/sessionhost/session"
 )
 
 func main() {
@@ -35,6 +36,7 @@ func run(ctx context.Context, getenv func(string) string, out, diagnosis io.Writ
 	if err != nil {
 		return err
 	}
+	session.LogLibsignal(log)
 	return local.Run(ctx, c, func(s *local.Stack) {
 		whatsapp := s.WhatsApp + "  (simulated: use the test key)"
 		if s.WhatsApp == "" {

@@ -38,8 +38,8 @@ type Config struct {
 	MaxSessions       int
 	DeviceName        string // as the phone shows the linked device
 
-	Health string // address of /healthz, /readyz and /metrics; empty: none
-	EMF    bool   // metrics also as lines for CloudWatch
+	Health           string // address of /healthz, /readyz and /metrics; empty: none
+	MetricsNamespace string // CloudWatch's, for metrics as lines of the log; empty: none
 
 	// Blamed lists instances that have crashed the host too often.
 	Blamed []whatisup.InstanceID
@@ -64,15 +64,15 @@ const BlamedVariable = "SESSIONHOST_BLAMED"
 func FromEnv(getenv func(string) string) (Config, error) {
 	var problems []error
 	c := Config{
-		ID:            getenv("HOST_ID"),
-		Tables:        dynamo.TablesFromEnv(getenv),
-		CommandPrefix: getenv("COMMAND_QUEUE_PREFIX"),
-		EventQueues:   queue.SplitURLs(getenv("EVENT_QUEUE_URLS")),
-		KeyID:         getenv("AUTH_KEY_ID"),
-		Redirect:      session.Redirect{Endpoint: getenv("WHATSAPP_ENDPOINT"), Root: getenv("WHATSAPP_NOISE_ROOT")},
-		DeviceName:    getenv("DEVICE_NAME"),
-		Health:        DefaultHealth,
-		EMF:           getenv("METRICS_EMF") == "true",
+		ID:               getenv("HOST_ID"),
+		Tables:           dynamo.TablesFromEnv(getenv),
+		CommandPrefix:    getenv("COMMAND_QUEUE_PREFIX"),
+		EventQueues:      queue.SplitURLs(getenv("EVENT_QUEUE_URLS")),
+		KeyID:            getenv("AUTH_KEY_ID"),
+		Redirect:         session.Redirect{Endpoint: getenv("WHATSAPP_ENDPOINT"), Root: getenv("WHATSAPP_NOISE_ROOT")},
+		DeviceName:       getenv("DEVICE_NAME"),
+		Health:           DefaultHealth,
+		MetricsNamespace: getenv("METRICS_NAMESPACE"),
 	}
 	if c.ID == "" {
 		c.ID = uuid.NewString()

@@ -133,7 +133,7 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 // emit writes the few figures that alarms look at as lines that CloudWatch Logs
 // turns into metrics.
 func (h *Host) emit(ctx context.Context) {
-	if !h.cfg.EMF {
+	if h.cfg.MetricsNamespace == "" {
 		return
 	}
 	t := time.NewTicker(time.Minute)
@@ -161,7 +161,7 @@ func (h *Host) emf(now time.Time) ([]byte, error) {
 		"_aws": map[string]any{
 			"Timestamp": now.UnixMilli(),
 			"CloudWatchMetrics": []any{map[string]any{
-				"Namespace":  "WhatIsUp",
+				"Namespace":  h.cfg.MetricsNamespace,
 				"Dimensions": [][]string{{"Mode"}},
 				"Metrics": []metric{
 					{"ConnectedSessions", "Count"}, {"Sessions", "Count"}, {"Pairings", "Count"}, {"Shards", "Count"}, {"LeaseAge", "Milliseconds"},

@@ -47,7 +47,7 @@ operator: ## Lists, suspends, limits customers; makes, rotates, revokes keys: AR
 	@$(call start,./local/stack/cmd/instack) .build/local/whatisup-operator $(ARGS)
 
 .PHONY: qr
-qr: ## Draws an instance's code in the terminal: ID=…
+qr: ## Draws an instance's code in the terminal: ID=…. API=https://… KEY=… for a deployed stack
 	@$(call start,./local/cmd/qr) '$(ID)'
 
 .PHONY: invoke

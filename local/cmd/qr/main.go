@@ -1,5 +1,5 @@
 // Command qr draws an instance's QR code in the terminal, from the API of a
-// running `make run`, and draws the next one when it has run out, until the
+// running `make run` or, with API and KEY set, of any deployment, and draws the next one when it has run out, until the
 // instance is connected.
 package main
 
@@ -38,22 +38,23 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	if len(args) != 1 || args[0] == "" {
 		return errors.New("say which instance, as in ID=0197…")
 	}
-	dir := cmp.Or(getenv("DATA_DIR"), ".data")
-	env, err := stack.Local(dir)
-	if err != nil {
-		return err
-	}
-	file := "test.key"
-	if env["WHATSAPP"] == "live" {
-		file = "live.key"
-	}
-	key, err := os.ReadFile(filepath.Join(dir, file))
-	if err != nil {
-		return err
-	}
-	a := api{
-		base: strings.TrimSuffix(env["EVENTS_URL"], "/events") + "/instances/" + url.PathEscape(args[0]),
-		key:  strings.TrimSpace(string(key)),
+	instance := "/instances/" + url.PathEscape(args[0])
+	a := api{base: strings.TrimRight(getenv("API"), "/") + "/v1" + instance, key: getenv("KEY")}
+	if getenv("API") == "" {
+		dir := cmp.Or(getenv("DATA_DIR"), ".data")
+		env, err := stack.Local(dir)
+		if err != nil {
+			return err
+		}
+		file := "test.key"
+		if env["WHATSAPP"] == "live" {
+			file = "live.key"
+		}
+		key, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			return err
+		}
+		a = api{base: strings.TrimSuffix(env["EVENTS_URL"], "/events") + instance, key: strings.TrimSpace(string(key))}
 	}
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
@@ -94,7 +95,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 		select {
 		case <-ctx.Done():
 			return errors.New("nobody scanned the code in time")
-		case <-time.After(3 * time.Second):
+		case <-time.After(time.Second):
 		}
 	}
 }

@@ -1,11 +1,8 @@
 package local_test
 
 import (
-	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"image/png"
 	"log/slog"
 	"net/http"
 	"os"
@@ -14,15 +11,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/makiuchi-d/gozxing"
-	"github.com/makiuchi-d/gozxing/qrcode"
-
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"whatisup/local"
 	"whatisup/local/localtest"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/operator"
+	"whatisup/shared/qr/qrtest"
 	"whatisup/shared/whatisup"
 )
 
@@ -38,7 +33,7 @@ func TestMainJob(t *testing.T) {
 		t.Errorf("a fresh instance is %+v", i)
 	}
 	code := c.QR(i.ID)
-	if got := readPNG(t, code.QR); got != code.Raw {
+	if got := qrtest.ReadURL(t, code.QR); got != code.Raw {
 		t.Errorf("the picture reads %q, raw is %q", got, code.Raw)
 	}
 	if got := c.Get(i.ID); got.Status != "qr" {
@@ -69,27 +64,6 @@ func TestMainJob(t *testing.T) {
 	localtest.Await(t, "the device is unlinked at WhatsApp", func() bool {
 		return len(localtest.Devices(t, s.WhatsApp)) == 0
 	})
-}
-
-func readPNG(t *testing.T, dataURL string) string {
-	t.Helper()
-	b, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(dataURL, "data:image/png;base64,"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	img, err := png.Decode(bytes.NewReader(b))
-	if err != nil {
-		t.Fatal(err)
-	}
-	bitmap, err := gozxing.NewBinaryBitmapFromImage(img)
-	if err != nil {
-		t.Fatal(err)
-	}
-	result, err := qrcode.NewQRCodeReader().Decode(bitmap, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return result.GetText()
 }
 
 func TestInstancesAreListedNewestFirst(t *testing.T) {

@@ -1,11 +1,8 @@
 package dashboardtest
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
 	"fmt"
-	"image/png"
 	"net/http"
 	"os"
 	"strings"
@@ -14,11 +11,10 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
-	"github.com/makiuchi-d/gozxing"
-	"github.com/makiuchi-d/gozxing/qrcode"
 
 	"whatisup/local"
 	"whatisup/local/whatsapp"
+	"whatisup/shared/qr/qrtest"
 	"whatisup/shared/whatisup"
 )
 
@@ -136,7 +132,7 @@ func pair(t *testing.T, b context.Context, s *local.Stack) {
 
 	p.await("a code", `tester.shown(document.querySelector("img.code"))`)
 	p.status("Scan the code")
-	if raw := decode(t, eval[string](p, `document.querySelector("img.code").src`)); !strings.HasPrefix(raw, "https://wa.me/settings/linked_devices#") {
+	if raw := qrtest.ReadURL(t, eval[string](p, `document.querySelector("img.code").src`)); !strings.HasPrefix(raw, "https://wa.me/settings/linked_devices#") {
 		t.Errorf("the picture reads %q", raw)
 	}
 	p.awaitText(".countdown", "This code is good for")
@@ -174,32 +170,6 @@ func pair(t *testing.T, b context.Context, s *local.Stack) {
 	p.await("a code", `tester.shown(document.querySelector("img.code"))`)
 	p.press("Stop pairing")
 	p.status("Not linked")
-}
-
-// decode reads a QR code's picture with another library than drew it.
-func decode(t *testing.T, dataURL string) string {
-	t.Helper()
-	data, ok := strings.CutPrefix(dataURL, "data:image/png;base64,")
-	if !ok {
-		t.Fatalf("the picture is %.40s…", dataURL)
-	}
-	b, err := base64.StdEncoding.DecodeString(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	picture, err := png.Decode(bytes.NewReader(b))
-	if err != nil {
-		t.Fatal(err)
-	}
-	bitmap, err := gozxing.NewBinaryBitmapFromImage(picture)
-	if err != nil {
-		t.Fatal(err)
-	}
-	result, err := qrcode.NewQRCodeReader().Decode(bitmap, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return result.GetText()
 }
 
 func pairByCode(t *testing.T, b context.Context, s *local.Stack) {

@@ -1,21 +1,15 @@
 package httpapi_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
-	"image/png"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/makiuchi-d/gozxing"
-	"github.com/makiuchi-d/gozxing/qrcode"
-
 	"whatisup/shared/httpapi"
+	"whatisup/shared/qr/qrtest"
 	"whatisup/shared/whatisup"
 )
 
@@ -27,23 +21,6 @@ type qrBody struct {
 	ExpiresAt whatisup.Time `json:"expires_at"`
 }
 
-func readPNG(t *testing.T, b []byte) string {
-	t.Helper()
-	img, err := png.Decode(bytes.NewReader(b))
-	if err != nil {
-		t.Fatal(err)
-	}
-	bitmap, err := gozxing.NewBinaryBitmapFromImage(img)
-	if err != nil {
-		t.Fatal(err)
-	}
-	result, err := qrcode.NewQRCodeReader().Decode(bitmap, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return result.GetText()
-}
-
 func TestQRCode(t *testing.T) {
 	t.Parallel()
 	f := start(t)
@@ -52,15 +29,11 @@ func TestQRCode(t *testing.T) {
 	path, _ := f.create(f.a.TestKey, "x")
 	r := f.want(200, "", f.a.TestKey, "GET", path+"/qr", "")
 	code := into[qrBody](t, r)
-	picture, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(code.QR, "data:image/png;base64,"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if code.Raw != rawCode || readPNG(t, picture) != rawCode {
+	if code.Raw != rawCode || qrtest.ReadURL(t, code.QR) != rawCode {
 		t.Errorf("answered %s", r.body)
 	}
 	r = f.want(200, "", f.a.TestKey, "GET", path+"/qr", "", "Accept", "image/png, */*;q=0.8")
-	if r.header.Get("Content-Type") != "image/png" || readPNG(t, r.body) != rawCode {
+	if r.header.Get("Content-Type") != "image/png" || qrtest.Read(t, r.body) != rawCode {
 		t.Errorf("the picture itself: %s", r.header)
 	}
 	r = f.want(200, "", f.a.TestKey, "GET", path+"/qr", "", "Accept", "application/json, image/png;q=0.5")

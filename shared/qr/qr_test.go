@@ -5,43 +5,30 @@ import (
 	"encoding/base64"
 	"image"
 	"image/png"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
-	"github.com/makiuchi-d/gozxing"
-	"github.com/makiuchi-d/gozxing/qrcode"
-
 	"whatisup/shared/qr"
+	"whatisup/shared/qr/qrtest"
 )
 
 var raw = "https://wa.me/settings/linked_devices#2@" + strings.Repeat("Qk3/+x9", 12) + "==," +
 	strings.Repeat("aB+9", 11) + "," + strings.Repeat("Zz/7", 11) + "," + strings.Repeat("k0Lm", 11)
 
-func read(t *testing.T, img image.Image) string {
-	t.Helper()
-	bitmap, err := gozxing.NewBinaryBitmapFromImage(img)
-	if err != nil {
-		t.Fatal(err)
-	}
-	result, err := qrcode.NewQRCodeReader().Decode(bitmap, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return result.GetText()
-}
-
 func TestPictureReadsBackToItsText(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"1", "ABCD-EFGH", raw, strings.Repeat("x", 600)} {
-		b, err := qr.PNG(text)
+		code, err := qr.Draw(text)
+		if err != nil || !code.Valid() {
+			t.Fatalf("valid: %v, %v", code.Valid(), err)
+		}
+		img, err := png.Decode(bytes.NewReader(code.PNG()))
 		if err != nil {
 			t.Fatal(err)
 		}
-		img, err := png.Decode(bytes.NewReader(b))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := read(t, img); got != text {
+		if got := qrtest.ReadImage(t, img); got != text {
 			t.Errorf("read %q, want %q", got, text)
 		}
 		if side := img.Bounds().Dx(); len(text) < 300 && (side < 260 || side > 340) {
@@ -52,10 +39,11 @@ func TestPictureReadsBackToItsText(t *testing.T) {
 
 func TestDataURLHoldsThePicture(t *testing.T) {
 	t.Parallel()
-	url, err := qr.DataURL(raw)
+	code, err := qr.Draw(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
+	url := code.DataURL()
 	encoded, ok := strings.CutPrefix(url, "data:image/png;base64,")
 	if !ok {
 		t.Fatalf("starts with %.30q", url)
@@ -64,15 +52,14 @@ func TestDataURLHoldsThePicture(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, _ := qr.PNG(raw)
-	if !bytes.Equal(got, want) {
+	if !bytes.Equal(got, code.PNG()) {
 		t.Error("not the picture of PNG")
 	}
 }
 
 func TestTextTooLongIsAnError(t *testing.T) {
 	t.Parallel()
-	if _, err := qr.PNG(strings.Repeat("x", 4000)); err == nil {
+	if _, err := qr.Draw(strings.Repeat("x", 4000)); err == nil {
 		t.Error("no error")
 	}
 }
@@ -99,15 +86,64 @@ func TestTerminalReadsBackToItsText(t *testing.T) {
 			}
 		}
 	}
-	if got := read(t, img); got != raw {
+	if got := qrtest.ReadImage(t, img); got != raw {
 		t.Errorf("read %q", got)
 	}
 }
 
-func BenchmarkPNG(b *testing.B) {
+// What was kept somewhere may be missing, cut off, or another's.
+func TestOnlyItsOwnFormIsValid(t *testing.T) {
+	t.Parallel()
+	code, err := qr.Draw(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range []qr.Code{nil, {}, {0}, {57}, code[:len(code)-1], append(slices.Clone(code), 0)} {
+		if other.Valid() {
+			t.Errorf("%d bytes are called valid", len(other))
+		}
+	}
+}
+
+// Pictures are drawn at the same time, with shared writers.
+func TestPicturesDoNotMix(t *testing.T) {
+	t.Parallel()
+	var group sync.WaitGroup
+	for n := range 8 {
+		text := strings.Repeat(string(rune('a'+n)), 20*(n+1))
+		group.Go(func() {
+			code, err := qr.Draw(text)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			img, err := png.Decode(bytes.NewReader(code.PNG()))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if got := qrtest.ReadImage(t, img); got != text {
+				t.Errorf("read %q, want %q", got, text)
+			}
+		})
+	}
+	group.Wait()
+}
+
+func BenchmarkDraw(b *testing.B) {
 	for b.Loop() {
-		if _, err := qr.PNG(raw); err != nil {
+		if _, err := qr.Draw(raw); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func BenchmarkPNG(b *testing.B) {
+	code, err := qr.Draw(raw)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		code.PNG()
 	}
 }

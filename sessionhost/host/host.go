@@ -91,7 +91,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 		Mode: cfg.Mode, Store: rows{db}, Shards: rows{db}, Codes: db, Results: db,
 		Devices: devices{h.devices, db},
 		Events:  queue.NewEvents(queues, cfg.EventQueues),
-		Draw:    qr.DataURL,
+		Draw:    draw,
 		Network: network,
 		Budgets: session.NewBudgets(cfg.ResumePerSecond, cfg.ConnectsPerSecond, cfg.MaxSessions),
 		Metrics: h.metrics, Log: log, Timing: timing,
@@ -112,6 +112,14 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 		return nil, err
 	}
 	return h, nil
+}
+
+func draw(raw string) ([]byte, string, error) {
+	code, err := qr.Draw(raw)
+	if err != nil {
+		return nil, "", err
+	}
+	return code, code.DataURL(), nil
 }
 
 func networkOf(cfg *Config) (*session.Network, error) {

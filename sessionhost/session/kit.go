@@ -138,7 +138,7 @@ type Kit struct {
 	Codes   Codes
 	Devices Devices
 	Events  Publisher
-	Draw    func(raw string) (string, error) // a code as a data URL
+	Draw    func(raw string) (modules []byte, url string, err error) // a code, and it as a data URL
 	Network *Network
 	Budgets *Budgets
 	Metrics Metrics

@@ -285,16 +285,16 @@ func (s *session) show(ctx context.Context, sh *shown) error {
 	sh.row.ExpiresAt = now.Add(life).Truncate(time.Millisecond)
 	sh.row.AliveUntil = now.Add(whatisup.AliveFor)
 	sh.next, sh.vouch = sh.row.ExpiresAt, now.Add(vouchEvery)
+	data := whatisup.QRData{Raw: sh.row.Raw, ExpiresAt: whatisup.At(sh.row.ExpiresAt)}
+	var err error
+	if sh.row.Modules, data.QR, err = s.kit.Draw(sh.row.Raw); err != nil {
+		return err
+	}
 	if err := s.put(ctx, sh.row); err != nil {
 		return err
 	}
 	raw := sh.row.Raw
 	s.seen.code.Store(&raw)
-	data := whatisup.QRData{Raw: sh.row.Raw, ExpiresAt: whatisup.At(sh.row.ExpiresAt)}
-	var err error
-	if data.QR, err = s.kit.Draw(sh.row.Raw); err != nil {
-		return err
-	}
 	e, err := whatisup.NewEvent(whatisup.QRUpdated, s.ref.Customer, s.ref.Mode, s.ref.ID, now, data)
 	if err != nil {
 		return err

@@ -744,7 +744,7 @@ func (w *world) claim() {
 	o.end = cut
 	o.kit = &Kit{
 		Mode: whatisup.Test, Store: w, Shards: w, Codes: w, Results: w, Devices: w, Events: w,
-		Draw:    func(string) (string, error) { return "data:", nil },
+		Draw:    func(string) ([]byte, string, error) { return nil, "data:", nil },
 		Budgets: NewBudgets(1000, 1000, 0), Metrics: silent{}, Log: logger(),
 		Blamed: func(whatisup.InstanceID) bool { return false }, Outdated: func() {},
 		Timing: DefaultTiming(), End: end, dial: w.connect,

@@ -1,6 +1,7 @@
 package dynamo
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -446,7 +447,7 @@ func TestPairingRowBelongsToTheNewestAttempt(t *testing.T) {
 	code := func(g whatisup.Generation, e whatisup.Epoch, n uint64) whatisup.Pairing {
 		return whatisup.Pairing{
 			Instance: id, Attempt: whatisup.AttemptID{Generation: g, Epoch: e, N: n},
-			Raw: fmt.Sprint(g, e, n), ExpiresAt: now.Add(time.Minute), AliveUntil: now.Add(whatisup.AliveFor),
+			Raw: fmt.Sprint(g, e, n), Modules: []byte{byte(g), byte(n)}, ExpiresAt: now.Add(time.Minute), AliveUntil: now.Add(whatisup.AliveFor),
 		}
 	}
 	for _, c := range []struct {
@@ -461,7 +462,7 @@ func TestPairingRowBelongsToTheNewestAttempt(t *testing.T) {
 		}
 	}
 	p, err := db.Pairing(ctx, id)
-	if err != nil || !p.Scannable(2, now) || p.Scannable(1, now) || p.Raw != "2 1 0" {
+	if err != nil || !p.Scannable(2, now) || p.Scannable(1, now) || p.Raw != "2 1 0" || !bytes.Equal(p.Modules, []byte{2, 0}) {
 		t.Fatalf("%+v, %v", p, err)
 	}
 	if err := db.VouchPairing(ctx, id, code(1, 9, 9).Attempt, now); !errors.Is(err, whatisup.ErrFenced) {

@@ -17,6 +17,7 @@ type pairingRow struct {
 	Epoch         uint64 `dynamodbav:"epoch"`
 	N             uint64 `dynamodbav:"n"`
 	Raw           string `dynamodbav:"raw"`
+	Modules       []byte `dynamodbav:"modules"`
 	ExpiresAt     int64  `dynamodbav:"expires_at"`
 	AliveUntil    int64  `dynamodbav:"alive_until"`
 	Code          string `dynamodbav:"code"`
@@ -40,7 +41,7 @@ func (db *DB) PutPairing(ctx context.Context, p whatisup.Pairing) error {
 	}
 	expression, names, values := setAll(marshal(pairingRow{
 		Generation: uint64(p.Attempt.Generation), Epoch: uint64(p.Attempt.Epoch), N: p.Attempt.N,
-		Raw: p.Raw, ExpiresAt: millis(p.ExpiresAt), AliveUntil: millis(p.AliveUntil),
+		Raw: p.Raw, Modules: p.Modules, ExpiresAt: millis(p.ExpiresAt), AliveUntil: millis(p.AliveUntil),
 		Code: p.Code, CodePhone: string(p.CodePhone), CodeSerial: p.CodeSerial,
 		CodeExpiresAt: millis(p.CodeExpiresAt), CodeRefused: p.CodeRefused,
 		TTL: ends.Add(24 * time.Hour).Unix(),
@@ -97,7 +98,7 @@ func (db *DB) Pairing(ctx context.Context, id whatisup.InstanceID) (*whatisup.Pa
 		Attempt: whatisup.AttemptID{
 			Generation: whatisup.Generation(r.Generation), Epoch: whatisup.Epoch(r.Epoch), N: r.N,
 		},
-		Raw: r.Raw, ExpiresAt: fromMillis(r.ExpiresAt), AliveUntil: fromMillis(r.AliveUntil),
+		Raw: r.Raw, Modules: r.Modules, ExpiresAt: fromMillis(r.ExpiresAt), AliveUntil: fromMillis(r.AliveUntil),
 		Code: r.Code, CodePhone: whatisup.PhoneNumber(r.CodePhone), CodeSerial: r.CodeSerial,
 		CodeExpiresAt: fromMillis(r.CodeExpiresAt), CodeRefused: r.CodeRefused,
 	}, nil

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"mime"
 	"net/http"
@@ -79,7 +78,7 @@ func getQR(c *call) (*answer, error) {
 			if !p.Scannable(i.Wanted.Generation, c.now()) {
 				return nil, nil
 			}
-			png, err := qr.PNG(p.Raw)
+			png, err := picture(p)
 			if err != nil {
 				return nil, err
 			}
@@ -87,12 +86,24 @@ func getQR(c *call) (*answer, error) {
 				return &answer{status: http.StatusOK, raw: png, kind: "image/png"}, nil
 			}
 			return reply(http.StatusOK, qrCode{
-				QR:  "data:image/png;base64," + base64.StdEncoding.EncodeToString(png),
-				Raw: p.Raw, ExpiresAt: whatisup.At(p.ExpiresAt),
+				QR: qr.DataURL(png), Raw: p.Raw, ExpiresAt: whatisup.At(p.ExpiresAt),
 			}), nil
 		},
 	}
 	return w.run()
+}
+
+// picture is the code of a row. Its host has drawn it, unless that is of another
+// version.
+func picture(p *whatisup.Pairing) ([]byte, error) {
+	if code := qr.Code(p.Modules); code.Valid() {
+		return code.PNG(), nil
+	}
+	code, err := qr.Draw(p.Raw)
+	if err != nil {
+		return nil, err
+	}
+	return code.PNG(), nil
 }
 
 // prefersPNG says whether a client would rather have the picture than JSON. Who

@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"whatisup/shared/httpapi"
+	"whatisup/shared/qr"
 	"whatisup/shared/qr/qrtest"
 	"whatisup/shared/whatisup"
 )
@@ -262,7 +264,24 @@ func TestOnlyLivingCodesAreAnswered(t *testing.T) {
 	if err := f.db.PutPairing(t.Context(), good); err != nil {
 		t.Fatal(err)
 	}
-	f.want(200, "", f.a.TestKey, "GET", path+"/qr", "")
+	plain := f.want(200, "", f.a.TestKey, "GET", path+"/qr", "")
+	// What its host has drawn is answered; what is no drawing is made one.
+	for drawn, same := range map[string]bool{rawCode: true, "": true, "another": false} {
+		p := good
+		if drawn != "" {
+			code, err := qr.Draw(drawn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Modules = code
+		}
+		if err := f.db.PutPairing(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		if r := f.want(200, "", f.a.TestKey, "GET", path+"/qr", ""); bytes.Equal(r.body, plain.body) != same {
+			t.Errorf("drawn from %q, the same picture: %v", drawn, !same)
+		}
+	}
 	// A new attempt begins: the old code is dead though its row still looks well.
 	f.want(202, "", f.a.TestKey, "POST", path+"/logout", "")
 	if r := f.call(f.a.TestKey, "GET", path+"/qr", ""); r.status != 503 {

@@ -33,6 +33,7 @@ type Pairing struct {
 	Instance  InstanceID
 	Attempt   AttemptID
 	Raw       string    // the QR text exactly as the library gave it; empty: no code now
+	Modules   []byte    // of Raw, as package qr draws it; nil: not drawn
 	ExpiresAt time.Time // of Raw
 	// AliveUntil is until when the host vouches for the socket; withdrawn (zero)
 	// when it closes.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/google/uuid"
 	"go.mau.fi/whatsmeow/store"
@@ -60,6 +61,13 @@ type eventBuffer struct {
 	handling *pendingEvent // what whatsmeow is handing to its handlers now
 	again    bool          // ... and it was decrypted before
 	done     []shortHash   // the last ones that were handled; the device row has fewer
+	finished []finished    // those that are handled and still stand in the table
+}
+
+// finished is a handled message whose removal from the table waits for company.
+type finished struct {
+	hash [hashSize]byte
+	row  bool
 }
 
 // doneKnown is how many handled messages are remembered in memory. It is more
@@ -68,6 +76,7 @@ const doneKnown = 128
 
 func (b *eventBuffer) isDone(hash [hashSize]byte) bool { return slices.Contains(b.done, short(hash)) }
 
+// finish forgets a message that has left the buffer.
 func (b *eventBuffer) finish(hash [hashSize]byte) {
 	delete(b.pending, hash)
 	if b.handling != nil && b.handling.hash == hash {
@@ -150,14 +159,44 @@ func (h *Handle) Handling() (m Message, ok bool) {
 	return Message{EventID: whatisup.EventID(p.eventID.String()), Redelivered: l.events.again, hash: p.hash, l: l}, true
 }
 
-// Handled records that a message's event is safe: in one transaction the
-// caller's items are written (its row in the log) and the message leaves the
-// event buffer. A second Handled of the same message, also after a redelivery,
-// writes nothing and is no error. If one of the caller's items refuses, nothing
-// happens and the error is a [*RefusedError].
-func (h *Handle) Handled(ctx context.Context, m Message, items ...types.TransactWriteItem) error {
+// Log makes the rows that the log of events may have because of one message.
+// Each put has the condition that nothing stands at its position, and asks for
+// what does if it fails.
+type Log interface {
+	// Event is the row of the message's event.
+	Event(at whatisup.Position) types.Put
+	// Void is a row that readers pass over, and that keeps the event's out.
+	Void(at whatisup.Position) types.Put
+	// IsEvent tells a row that Event has made from one of Void's.
+	IsEvent(row map[string]types.AttributeValue) bool
+}
+
+// handled is a message that leaves the buffer with a commit.
+type handled struct {
+	hash [hashSize]byte
+	log  Log               // its event is written as well; nil: there is none
+	void whatisup.Position // where the event may have been put before; empty: nowhere
+}
+
+// errLogged is how a commit ends that finds the event in the log: nothing of it
+// has happened.
+var errLogged = errors.New("devicestore: event is in the log")
+
+// Handled writes a message's event to the log, once, and takes the message out
+// of the buffer; see "Events" in the package's text. A second Handled of the
+// same message, also after a redelivery, writes nothing and is no error.
+func (h *Handle) Handled(ctx context.Context, m Message, log Log) error {
 	if m.l == nil {
 		return ErrNoDevice
+	}
+	done := &handled{hash: m.hash, log: log}
+	if !m.part && log != nil {
+		done.void = whatisup.Position(m.EventID)
+		if !m.Redelivered {
+			if logged, err := m.l.putEvent(done); logged || err != nil {
+				return err
+			}
+		}
 	}
 	err := m.l.atomically(ctx, func(_ context.Context, t *txn) error {
 		m.l.mu.Lock()
@@ -168,13 +207,68 @@ func (h *Handle) Handled(ctx context.Context, m Message, items ...types.Transact
 		if m.l.events.pending[m.hash] == nil && !m.part {
 			return errUnknownMessage
 		}
-		t.finish, t.extra = &m.hash, items
+		t.handled = done
 		return nil
 	})
+	if errors.Is(err, errLogged) {
+		m.l.finishLater(m.hash)
+		return nil
+	}
 	return err
 }
 
 var errUnknownMessage = errors.New("devicestore: message is not in the event buffer")
+
+// putEvent writes the event at the position that its id is, taken with the
+// decryption: a plain put, at a quarter of a transaction's price. It answers
+// false if that could not be done in time, or is not known to be: then the
+// transaction settles it. Like a commit it keeps every other write of the device
+// out, so that nothing of a link is under way once it is drained.
+func (l *link) putEvent(m *handled) (logged bool, err error) {
+	l.commitMu.Lock()
+	defer l.commitMu.Unlock()
+	if err := l.usable(); err != nil {
+		return false, err
+	}
+	l.mu.Lock()
+	pending := l.events.pending[m.hash] != nil
+	l.mu.Unlock()
+	left := time.Until(m.void.Time().Add(l.h.store.logWithin))
+	if !pending || left <= 0 {
+		return false, nil
+	}
+	put := m.log.Event(m.void)
+	_, err = retry(l.h, context.Background(), min(left, putTimeout), func(ctx context.Context) (*dynamodb.PutItemOutput, error) {
+		return l.h.store.db.PutItem(ctx, &dynamodb.PutItemInput{
+			TableName: put.TableName, Item: put.Item,
+			ConditionExpression:                 put.ConditionExpression,
+			ExpressionAttributeNames:            put.ExpressionAttributeNames,
+			ExpressionAttributeValues:           put.ExpressionAttributeValues,
+			ReturnValuesOnConditionCheckFailure: put.ReturnValuesOnConditionCheckFailure,
+		})
+	})
+	var refused *types.ConditionalCheckFailedException
+	if err != nil && !(errors.As(err, &refused) && m.log.IsEvent(refused.Item)) {
+		return false, l.usable()
+	}
+	l.finishLater(m.hash)
+	return true, nil
+}
+
+// finishLater forgets a message here and now, and in the table with the next
+// commit, whatever it is for. It is not worth a commit of its own: a crash
+// before that leaves a message that is settled at its redelivery, if there is
+// one, and otherwise in nobody's way.
+func (l *link) finishLater(hash [hashSize]byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.events.pending[hash]
+	if p == nil || l.dead != nil {
+		return
+	}
+	l.events.finish(hash)
+	l.events.finished = append(l.events.finished, finished{hash, p.row})
+}
 
 func (l *link) GetBufferedEvent(_ context.Context, hash [32]byte) (*store.BufferedEvent, error) {
 	if err := l.usable(); err != nil {
@@ -235,26 +329,14 @@ func (l *link) DoDecryptionTxn(ctx context.Context, fn func(context.Context) err
 }
 
 // ClearBufferedEventPlaintext is called by whatsmeow after every handler that
-// has not failed. After [Handle.Handled] there is nothing to do. Otherwise the
-// message needed no event of ours; its removal joins the next commit, and a
-// crash before that leads to one more delivery.
-func (l *link) ClearBufferedEventPlaintext(ctx context.Context, hash [32]byte) error {
+// has not failed. After [Handle.Handled] there is nothing to do; otherwise the
+// message needed no event of ours.
+func (l *link) ClearBufferedEventPlaintext(_ context.Context, hash [32]byte) error {
 	if err := l.usable(); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	p := l.events.pending[hash]
-	if p == nil {
-		l.mu.Unlock()
-		return nil
-	}
-	l.events.finish(hash)
-	l.mu.Unlock()
-	rows := map[string]*write{}
-	if p.row {
-		rows[bufferKey(hash)] = &write{}
-	}
-	return l.stage(ctx, rows, func(h *hot) { h.finish(hash) })
+	l.finishLater(hash)
+	return nil
 }
 
 // DeleteOldBufferedHashes has no rows to look for: they carry their expiry, and

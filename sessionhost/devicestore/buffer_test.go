@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/google/uuid"
 
 	"whatisup/shared/whatisup"
@@ -41,7 +45,7 @@ func TestParts(t *testing.T) {
 		return m
 	}
 	ids := make(map[string]whatisup.EventID)
-	handle := func(position int, id string) error {
+	handle := func(id string) error {
 		m := carrier().Part(id)
 		if u, err := uuid.Parse(string(m.EventID)); err != nil || u.Version() != 7 {
 			t.Errorf("event id %s", m.EventID)
@@ -50,19 +54,19 @@ func TestParts(t *testing.T) {
 			t.Errorf("%s has event ids %s and %s", id, before, m.EventID)
 		}
 		ids[id] = m.EventID
-		return h.Handled(t.Context(), m, logPut(b.instance.ID, position, m.EventID, id))
+		return h.Handled(t.Context(), m, h.logOf(m, id))
 	}
-	if err := handle(1, "A"); err != nil {
+	if err := handle("A"); err != nil {
 		t.Fatal(err)
 	}
 	h.rec.hook(dieAt(0, true)) // the next one happens, and nobody learns of it
-	if err := handle(2, "B"); err == nil {
+	if err := handle("B"); err == nil {
 		t.Fatal("the host survives")
 	}
 	h = b.open(2)
 	h.load(t)
-	for i, id := range []string{"A", "B", "C", "C"} {
-		if err := handle(3+i, id); err != nil {
+	for _, id := range []string{"A", "B", "C", "C"} {
+		if err := handle(id); err != nil {
 			t.Error(err)
 		}
 	}
@@ -86,47 +90,367 @@ func TestParts(t *testing.T) {
 	}
 }
 
-// A transaction that one of the caller's items refuses does nothing at all, and
-// the handle lives on.
-func TestRefusedItem(t *testing.T) {
+// arrive is a message that is decrypted and comes to its handler.
+func (h *host) arrive(t *testing.T, n byte, plaintext string) Message {
+	t.Helper()
+	hash := [32]byte{n}
+	err := h.link.DoDecryptionTxn(t.Context(), func(ctx context.Context) error {
+		return h.link.PutBufferedEvent(ctx, hash, []byte(plaintext), time.Unix(1, 0))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h.handling(t)
+}
+
+// again is its redelivery; ok is false if it is known to be done.
+func (h *host) again(t *testing.T, n byte) (m Message, ok bool) {
+	t.Helper()
+	e, err := h.link.GetBufferedEvent(t.Context(), [32]byte{n})
+	if err != nil || e == nil {
+		t.Fatalf("message %d is not in the buffer: %v", n, err)
+	}
+	if e.Plaintext == nil {
+		return Message{}, false
+	}
+	m = h.handling(t)
+	if !m.Redelivered {
+		t.Errorf("message %d is not redelivered", n)
+	}
+	return m, true
+}
+
+func (h *host) handling(t *testing.T) Message {
+	t.Helper()
+	m, ok := h.Handling()
+	if !ok {
+		t.Fatal("nothing is being handled")
+	}
+	return m
+}
+
+// inLog checks that the log has these events, each once, and no other.
+func (b *bench) inLog(t *testing.T, want ...Message) {
+	t.Helper()
+	ids, _ := b.logged()
+	var wanted []string
+	for _, m := range want {
+		wanted = append(wanted, string(m.EventID))
+	}
+	slices.Sort(ids)
+	slices.Sort(wanted)
+	if !slices.Equal(ids, wanted) {
+		t.Errorf("the log has %v, want %v", ids, wanted)
+	}
+}
+
+// at is what stands in the log at the position that is a message's event id.
+func (b *bench) at(m Message) string {
+	b.t.Helper()
+	out, err := b.db.GetItem(context.Background(), &dynamodb.GetItemInput{
+		TableName: aws.String(logTable), Key: primaryKey(string(b.instance.ID), string(m.EventID)), ConsistentRead: aws.Bool(true),
+	})
+	switch {
+	case err != nil:
+		b.t.Fatal(err)
+	case len(out.Item) == 0:
+		return "nothing"
+	case stringAttr(out.Item, "event_id") == "":
+		return "void"
+	}
+	return "event"
+}
+
+// An owner is stopped before it puts an event into the log. Whenever it goes on,
+// before or after another owner has adopted the instance and got the message
+// again, the log has the event once.
+func TestLatePut(t *testing.T) {
+	t.Parallel()
+	all := newBench(t)
+	moments := []string{"before the adoption", "before the redelivery", "before the transaction", "after it"}
+	for _, when := range moments {
+		t.Run(when, func(t *testing.T) {
+			t.Parallel()
+			b := all.another(t)
+			old := b.open(1)
+			old.pair(t, 1)
+			m := old.arrive(t, 1, "text")
+			stopped, resume := pauseBefore(old.rec)
+			result := make(chan error, 1)
+			go func() { result <- old.Handled(t.Context(), m, old.logOf(m, "text")) }()
+			<-stopped
+			var late error
+			now := func(moment string) {
+				if moment == when {
+					close(resume)
+					late = <-result
+				}
+			}
+
+			now(moments[0])
+			next := b.open(2)
+			next.load(t)
+			now(moments[1])
+			again, ok := next.again(t, 1)
+			if !ok || again.EventID != m.EventID {
+				t.Fatalf("the message comes again as %+v", again)
+			}
+			next.rec.hook(func(op string) error {
+				if op == "TransactWriteItems" {
+					next.rec.hook(nil, nil)
+					now(moments[2])
+				}
+				return nil
+			}, nil)
+			if err := next.Handled(t.Context(), again, next.logOf(again, "text")); err != nil {
+				t.Fatalf("new owner: %v", err)
+			}
+			b.inLog(t, m)
+			now(moments[3])
+
+			b.inLog(t, m)
+			if when == "after it" {
+				if !errors.Is(late, ErrFenced) || !errors.Is(late, context.Canceled) || b.at(m) != "void" {
+					t.Errorf("the late put returns %v; there is now: %s", late, b.at(m))
+				}
+			} else if late != nil || b.at(m) != "event" {
+				t.Errorf("the put returns %v; there is now: %s", late, b.at(m))
+			}
+			if _, ok := next.again(t, 1); ok {
+				t.Error("the new owner does not know that it is done")
+			}
+			if err := next.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			third := b.open(3)
+			third.load(t)
+			if _, ok := third.again(t, 1); ok {
+				t.Error("the owner after it does not know that it is done")
+			}
+		})
+	}
+}
+
+// A put that fails or whose answer is lost is settled at once, and the
+// connection lives on.
+func TestPutWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	all := newBench(t)
+	only := func(err error) func(string) error {
+		return func(op string) error {
+			if op == "PutItem" {
+				return err
+			}
+			return nil
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		before func(string) error
+		after  func(string, error) error
+		there  string
+		writes int
+	}{
+		{name: "nothing wrong", there: "event", writes: 1},
+		{name: "refused", before: only(errDenied), there: "void", writes: 2},
+		{name: "lost", after: func(op string, _ error) error { return only(errDenied)(op) }, there: "event", writes: 2},
+		{name: "lost, and sent again", after: func() func(string, error) error {
+			first := true
+			return func(op string, err error) error {
+				defer func() { first = false }()
+				if first {
+					return errors.New("connection reset")
+				}
+				return err
+			}
+		}(), there: "event", writes: 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := all.another(t)
+			h := b.open(1)
+			h.pair(t, 1)
+			m := h.arrive(t, 1, "text")
+			h.rec.reset()
+			h.rec.hook(c.before, c.after)
+			for range 2 {
+				if err := h.Handled(t.Context(), m, h.logOf(m, "text")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h.rec.hook(nil, nil)
+			b.inLog(t, m)
+			if w, _ := h.rec.counts(); w != c.writes || b.at(m) != c.there {
+				t.Errorf("%d writes; at the first position: %s", w, b.at(m))
+			}
+			if _, ok := h.Handling(); ok || h.Err() != nil {
+				t.Errorf("still handling: %v; %v", ok, h.Err())
+			}
+			h.arrive(t, 2, "next")
+			if _, ok := h.again(t, 1); ok {
+				t.Error("is not known to be done")
+			}
+		})
+	}
+}
+
+// A position is used only as long as readers still look there.
+func TestPutTooLate(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	h := b.open(1)
-	device := h.pair(t, 1)
-	fill(t, h, device)
-	if _, err := device.EventBuffer.GetBufferedEvent(t.Context(), [32]byte{9}); err != nil {
+	h.pair(t, 1)
+	h.store.logWithin = 0
+	m := h.arrive(t, 1, "text")
+	h.rec.hook(func(op string) error {
+		if op == "PutItem" {
+			t.Error("an old position is used")
+		}
+		return nil
+	}, nil)
+	if err := h.Handled(t.Context(), m, h.logOf(m, "text")); err != nil {
 		t.Fatal(err)
 	}
-	m, ok := h.Handling()
-	if !ok || !m.Redelivered {
-		t.Fatalf("handling %+v, %v", m, ok)
+	if b.inLog(t, m); b.at(m) != "void" {
+		t.Errorf("at the first position: %s", b.at(m))
 	}
-	taken := logPut(b.instance.ID, 1, "another", "another")
-	if _, err := b.db.PutItem(t.Context(), putInput(taken)); err != nil {
+}
+
+// Whoever has lost the link puts nothing into the log.
+func TestPutNeedsTheLink(t *testing.T) {
+	t.Parallel()
+	all := newBench(t)
+	for name, lose := range map[string]func(*host) error{
+		"wiped":    func(h *host) error { return h.Wipe(t.Context(), 1) },
+		"closed":   func(h *host) error { return h.Close(t.Context()) },
+		"failed":   func(h *host) error { _ = h.fail(errDenied); return nil },
+		"replaced": func(h *host) error { h.New(2); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := all.another(t)
+			h := b.open(1)
+			h.pair(t, 1)
+			m := h.arrive(t, 1, "text")
+			if err := lose(h); err != nil {
+				t.Fatal(err)
+			}
+			h.rec.reset()
+			if err := h.Handled(t.Context(), m, h.logOf(m, "text")); err == nil {
+				t.Error("handled")
+			}
+			if w, _ := h.rec.counts(); w > 0 || b.at(m) != "nothing" {
+				t.Errorf("%d writes", w)
+			}
+		})
+	}
+}
+
+// The removal of a handled message waits for a commit, and makes none but at
+// the end; the next message takes the former ones away.
+func TestFinishWaits(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	h := b.open(1)
+	h.pair(t, 1)
+	waiting := func() int {
+		t.Helper()
+		other := b.reopen(1)
+		other.load(t)
+		return len(other.link.events.pending)
+	}
+	finish := map[string]func(Message) error{
+		"logged":   func(m Message) error { return h.Handled(t.Context(), m, h.logOf(m, "text")) },
+		"no event": func(m Message) error { return h.link.ClearBufferedEventPlaintext(t.Context(), m.hash) },
+	}
+	n := byte(0)
+	for _, text := range []string{"short", string(junk1k)} {
+		for name, finish := range finish {
+			n++
+			m := h.arrive(t, n, text)
+			if got := waiting(); got != 1 {
+				t.Errorf("%s: %d messages wait, want this one alone", name, got)
+			}
+			if err := finish(m); err != nil {
+				t.Fatal(err)
+			}
+			h.rec.reset()
+			h.maintain(t.Context(), time.Now().Add(time.Hour))
+			if w, r := h.rec.counts(); w+r > 0 {
+				t.Errorf("%s: %d writes and %d reads for the removal alone", name, w, r)
+			}
+		}
+	}
+	if err := h.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	before := h.link.commits
-	err := h.Handled(t.Context(), m, logPut(b.instance.ID, 0, m.EventID, "x"), logPut(b.instance.ID, 1, m.EventID, "x"))
-	var refused *RefusedError
-	if !errors.As(err, &refused) || refused.Index != 1 || refused.Code != "ConditionalCheckFailed" {
-		t.Errorf("handled: %v", err)
+	if got := waiting(); got != 0 {
+		t.Errorf("%d messages wait after the handle was closed", got)
 	}
-	if h.Err() != nil || h.link.commits != before {
-		t.Errorf("the handle: %v", h.Err())
+	for _, row := range b.rows() {
+		if kindOf(stringAttr(row, attrSK)) == kindBuffer {
+			t.Error("a buffer row is left")
+		}
 	}
-	if _, texts := b.logged(); len(texts) != 1 {
-		t.Errorf("the log has %v", texts)
+}
+
+// Owners that die leave messages behind that are handled and acknowledged, and
+// that nobody sends again. They get out of the way of the next ones, so that the
+// device row keeps its size, and one that does come again is known.
+func TestLeftovers(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	h := b.open(1)
+	h.pair(t, 1)
+	const deaths = 20
+	var all []Message
+	for n := range byte(deaths) {
+		m := h.arrive(t, n, strings.Repeat("text", 20))
+		if err := h.Handled(t.Context(), m, h.logOf(m, "text")); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, m)
+		if size := itemSize(b.head()); size > 1024 {
+			t.Fatalf("the device row has %d bytes after %d deaths", size, n)
+		}
+		h = b.open(whatisup.Epoch(n) + 2)
+		h.load(t)
+		if got := len(h.link.events.pending); got != int(n)+1 {
+			t.Fatalf("%d messages are left after %d deaths", got, n+1)
+		}
 	}
-	if err := h.Handled(t.Context(), m, logPut(b.instance.ID, 2, m.EventID, "y")); err != nil {
-		t.Errorf("handled with a free position: %v", err)
+	rows := 0
+	for _, p := range h.link.events.pending {
+		if p.row {
+			rows++
+		}
 	}
-	if err := h.Handled(t.Context(), m, logPut(b.instance.ID, 3, m.EventID, "z")); err != nil {
-		t.Errorf("handled twice: %v", err)
+	if rows == 0 || rows == deaths {
+		t.Errorf("%d of %d have rows of their own", rows, deaths)
 	}
-	if _, texts := b.logged(); fmt.Sprint(texts) != "[another y]" {
-		t.Errorf("the log has %v", texts)
+	next := h.arrive(t, deaths, "short")
+	if h.link.events.pending[next.hash].row {
+		t.Error("the old ones are in the way of the new one")
 	}
-	if _, ok := h.Handling(); ok {
-		t.Error("still handling")
+	if err := h.Handled(t.Context(), next, h.logOf(next, "text")); err != nil {
+		t.Fatal(err)
+	}
+	for n := range byte(deaths) {
+		m, ok := h.again(t, n)
+		if !ok {
+			t.Fatalf("message %d is forgotten", n)
+		}
+		if err := h.Handled(t.Context(), m, h.logOf(m, "text")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.inLog(t, append(all, next)...)
+	if err := h.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h = b.open(100)
+	h.load(t)
+	if got := len(h.link.events.pending); got != 0 {
+		t.Errorf("%d messages are left in the end", got)
 	}
 }

@@ -171,8 +171,7 @@ func (a *attendant) handle(event any) bool {
 			go a.cut()
 			return false
 		}
-		position := int(time.Now().UnixNano() % 1e17 / 1e3)
-		if err := a.Handled(a.ctx, m, logPut(a.b.instance.ID, position, m.EventID, text)); err != nil {
+		if err := a.Handled(a.ctx, m, a.logOf(m, text)); err != nil {
 			a.cut()
 			return false
 		}

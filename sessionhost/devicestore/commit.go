@@ -13,6 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"whatisup/shared/whatisup"
 )
 
 // maxItems and maxBytes are a transaction's limits in DynamoDB, less what the
@@ -46,7 +48,8 @@ type plan struct {
 	commits   uint64
 	mark      []byte
 	parts     map[string]int
-	pending   *pendingEvent // with a row of its own, or nil
+	buffered  []*pendingEvent // as they stand in the table now
+	finished  int             // how many finished messages leave it
 }
 
 func (l *link) commitLocked(_ context.Context, c *change, t *txn) error {
@@ -93,8 +96,11 @@ func (l *link) plan(c *change, t *txn, withStaged bool) (*plan, error) {
 	}
 	_, _ = rand.Read(p.mark) // never fails
 	maps.Copy(p.rows, c.rows)
+	// Two rows of the log may follow, and what a new message moves out of the
+	// device row.
+	full := func() bool { return len(p.rows) >= maxItems-12 }
 	for sk, w := range l.staged {
-		if !withStaged || len(p.rows) >= maxItems-len(c.extra)-2 {
+		if !withStaged || full() {
 			break
 		}
 		if _, ok := p.rows[sk]; !ok {
@@ -109,21 +115,25 @@ func (l *link) plan(c *change, t *txn, withStaged bool) (*plan, error) {
 	for _, edit := range c.hot {
 		edit(p.hot)
 	}
-	if c.finish != nil {
-		p.hot.finish(*c.finish)
-		if old := l.events.pending[*c.finish]; old != nil && old.row {
-			p.rows[bufferKey(*c.finish)] = &write{}
+	for _, f := range l.events.finished {
+		if f.row && full() {
+			break
 		}
+		p.finish(f)
+		p.finished++
+	}
+	if h := c.handled; h != nil {
+		old := l.events.pending[h.hash]
+		p.finish(finished{h.hash, old != nil && old.row})
 	}
 	if c.buffer != nil {
-		b := *c.buffer
-		p.hot.pending = append(p.hot.pending, &b)
-		if len(p.hot.encode()) > hotLimit {
-			p.hot.pending = p.hot.pending[:len(p.hot.pending)-1]
+		p.buffered = append(p.buffered, c.buffer)
+		for _, out := range p.hot.add(c.buffer) {
+			b := *out
 			b.row = true
 			p.rows[bufferKey(b.hash)] = &write{value: b.append(nil), expires: b.inserted.Add(bufferLife)}
+			p.buffered = append(p.buffered, &b)
 		}
-		p.pending = &b
 	}
 	for sk := range p.rows {
 		p.parts[sk] = l.large[sk]
@@ -136,8 +146,16 @@ func (l *link) plan(c *change, t *txn, withStaged bool) (*plan, error) {
 	return p, nil
 }
 
+// finish takes a message out of the buffer.
+func (p *plan) finish(f finished) {
+	p.hot.finish(f.hash)
+	if f.row {
+		p.rows[bufferKey(f.hash)] = &write{}
+	}
+}
+
 // items returns the transaction: the device row first, then own rows, then the
-// caller's items. own is how many come before those.
+// log's. own is how many come before those.
 func (l *link) items(p *plan) (items []types.TransactWriteItem, own int, err error) {
 	table := aws.String(l.h.store.table)
 	items = append(items, types.TransactWriteItem{Update: l.headUpdate(p)})
@@ -158,7 +176,15 @@ func (l *link) items(p *plan) (items []types.TransactWriteItem, own int, err err
 		}
 	}
 	own = len(items)
-	items = append(items, p.change.extra...)
+	if h := p.change.handled; h != nil && h.log != nil {
+		puts := []types.Put{h.log.Event(whatisup.NewPosition())}
+		if h.void != "" {
+			puts = append([]types.Put{h.log.Void(h.void)}, puts...)
+		}
+		for _, put := range puts {
+			items = append(items, types.TransactWriteItem{Put: &put})
+		}
+	}
 	if len(items) > maxItems+1 || size > maxBytes {
 		return nil, 0, fmt.Errorf("%w: %d items, %d bytes in one transaction", ErrTooLarge, len(items), size)
 	}
@@ -229,8 +255,8 @@ func (l *link) write(items []types.TransactWriteItem, own int, p *plan) error {
 		if i == 0 && code(r) == "ConditionalCheckFailed" {
 			return l.refused(r.Item, p)
 		}
-		if i >= own {
-			return &RefusedError{Index: i - own, Code: code(r)}
+		if i == own && code(r) == "ConditionalCheckFailed" && p.change.handled.log.IsEvent(r.Item) {
+			return errLogged
 		}
 	}
 	return l.h.fail(err)
@@ -279,11 +305,12 @@ func (l *link) apply(p *plan, t *txn) {
 	for _, name := range p.change.touches {
 		l.touched(t, name)
 	}
-	if f := p.change.finish; f != nil {
-		l.events.finish(*f)
+	l.events.finished = slices.Delete(l.events.finished, 0, p.finished)
+	if h := p.change.handled; h != nil {
+		l.events.finish(h.hash)
 	}
-	if p.pending != nil {
-		l.events.pending[p.pending.hash] = p.pending
+	for _, b := range p.buffered {
+		l.events.pending[b.hash] = b
 	}
 }
 

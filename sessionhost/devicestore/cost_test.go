@@ -123,7 +123,7 @@ func TestCosts(t *testing.T) {
 					return err
 				}
 				m, _ := h.Handling()
-				return h.Handled(ctx, m, logPut(b.instance.ID, position, m.EventID, text))
+				return h.Handled(ctx, m, h.logOf(m, text))
 			})
 		}
 	}
@@ -147,8 +147,9 @@ func TestCosts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	check("received message, known session", receiving("How are you today? See you at eight.", false), 2, 0, 8)
-	check("received message with a secret", receiving("How are you today? See you at eight.", true), 2, 0, 10)
+	check("received message, known session", receiving("How are you today? See you at eight.", false), 2, 0, 5)
+	check("received message with a secret", receiving("How are you today? See you at eight.", true), 2, 0, 5)
+	check("... and the message after it", receiving("How are you today? See you at eight.", false), 2, 0, 7)
 	check("sent message, known contact", sending, 1, 0, 4)
 	check("sent message with secret and copy", func() error {
 		err := errors.Join(
@@ -173,7 +174,7 @@ func TestCosts(t *testing.T) {
 		c := p.encrypt("twice")
 		handle := func(string) error {
 			m, _ := h.Handling()
-			return h.Handled(ctx, m)
+			return h.Handled(ctx, m, h.logOf(m, "twice"))
 		}
 		if err := receive(ctx, device, c, handle); err != nil {
 			return err
@@ -181,9 +182,21 @@ func TestCosts(t *testing.T) {
 		h.rec.reset()
 		return receive(ctx, device, c, handle)
 	}, 0, 0, 0)
+	check("message delivered again", func() error {
+		c := p.encrypt("not at first")
+		refused := errors.New("not now")
+		if err := receive(ctx, device, c, func(string) error { return refused }); !errors.Is(err, refused) {
+			return err
+		}
+		h.rec.reset()
+		return receive(ctx, device, c, func(text string) error {
+			m, _ := h.Handling()
+			return h.Handled(ctx, m, h.logOf(m, text))
+		})
+	}, 1, 0, 6)
 	check("message that needs no event", func() error {
 		return receive(ctx, device, p.encrypt("protocol"), func(string) error { return nil })
-	}, 1, 0, 0)
+	}, 1, 0, 4)
 
 	if size := itemSize(b.head()); size > 1024 {
 		t.Errorf("the device row has %d bytes: every write pays for another kilobyte", size)

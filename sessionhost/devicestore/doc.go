@@ -15,7 +15,7 @@
 //	device, err := h.Load(ctx)          // the paired device, or ErrNoDevice
 //	device := h.New(link)               // an unpaired one; nothing is stored before the scan
 //	h.Confirm(ctx)                      // after the first login
-//	h.Handling(), h.Handled(ctx, m, …)  // inside the message handler, see below
+//	h.Handling(), h.Handled(ctx, m, log)  // inside the message handler, see below
 //	h.Wipe(ctx, link)                   // after the unlink; also what whatsmeow's own delete does
 //	h.Remove(ctx)                       // once the instance is deleted and wiped
 //	h.Close(ctx)
@@ -30,7 +30,7 @@
 //	pk              sk                      what
 //	I               device                  the device row: fence, wrapped data key, hot state
 //	I#link          !device                 the device: identity, noise key, account, names
-//	I#link          !buffer#<hash>          a decrypted message too large for the device row; TTL
+//	I#link          !buffer#<hash>          a decrypted message without room on the device row; TTL
 //	I#link          u#<user>#s#<device>     a Signal session
 //	I#link          u#<user>#i#<device>     an identity key
 //	I#link          u#<user>#g#<group>#<d>  a sender key
@@ -64,7 +64,7 @@
 //
 // Every write of a link is one transaction, and its first item is the device
 // row with the condition epoch = mine AND link = mine AND n = my last commit.
-// So:
+// (The one exception touches no row of the link: see "Events".) So:
 //
 //   - After a newer owner's adoption has set the epoch, nothing of an older
 //     owner succeeds, on whatever row ([ErrFenced]).
@@ -100,12 +100,18 @@
 // [ErrStale], and the message must be encrypted again.
 //
 // Staged, that is visible at once and written with the device's next commit, at
-// the latest about two seconds later, are push and business names, message
-// secrets, copies of sent messages, and the removal of a handled message that
-// needed no event. A secret and a sent copy are staged right before the commit
-// that must precede their message's departure, so they are in time. The other
-// two may be lost in a crash: the name comes again with the next message, the
-// message is handled once more.
+// the latest ten minutes later or when the handle is closed, are push and
+// business names, message secrets and copies of sent messages. A sent message's
+// secret and copy are staged right before the commit that must precede its
+// departure, so they are in time. The others may be lost in a crash: a name comes
+// again with the next message; a received message's secret does not, and then
+// what refers to that message (a vote, an encrypted reaction) can't be read. It
+// is the last message's secret at most, since the next one's commit takes it
+// along.
+//
+// The removal of a handled message waits for the next commit too, however long
+// that takes; only closing the handle writes it by itself. What a crash leaves
+// so is recognised if it is delivered again, and expires if it isn't.
 //
 // # Fail-stop
 //
@@ -134,12 +140,39 @@
 // after a reconnect.)
 //
 // The handler sends its event to the queues under Message.EventID and calls
-// [Handle.Handled], which writes the caller's row of the log and removes the
-// message from the buffer, in one transaction. A crash before it leads to a
-// redelivery with the same event id; after it, to one that is recognised as
+// [Handle.Handled], which writes the event to the log. A crash before it leads to
+// a redelivery with the same event id; after it, to one that is recognised as
 // done (or refused by the ratchet as old) and acknowledged: in the log exactly
 // once, on the queues at least once. A message that needs no event is just left
 // to whatsmeow.
+//
+// The event's row could be written in a transaction with the device row, under
+// the fence; that would cost four units, more than half of a message. So it is a
+// plain put, and what makes it safe is its place: an event id is made with the
+// decryption and committed with it, it is an id of the kind that positions of the
+// log are, and the event is put where nothing stands at the position that is its
+// own id. Whoever puts it, and however often, it is one row.
+//
+// That place is good for half of [whatisup.PositionLag], because readers of the
+// log don't look back for ever. If it is past that, if the message was delivered
+// before, or if the put failed or got no answer, a transaction settles it: under
+// the fence it takes the message out of the buffer, puts the event at a new
+// position, and closes the old one with a void, a row that readers pass over. If
+// the event stands there already the transaction fails, and there is nothing left
+// to do. So a put that was given up, by this owner or one that has lost the
+// instance since, arrives either before the transaction, which then finds it, or
+// after it, and finds the void. The void lasts as long as the event's row would
+// have, so that there is no time at which both can be read.
+//
+// A put in flight asks nobody whether its owner still is one. It tells the truth
+// all the same: the message was received, and is in the log once. Within one
+// process it is over before a wipe begins.
+//
+// A message that is handled stays in the buffer until the next commit, so an
+// owner that dies leaves one or two behind that nobody delivers again. They keep
+// their place on the device row until a new message needs it, and then get rows
+// with a time to live. A message too large for the device row has one from the
+// beginning, and the next commit removes it.
 //
 // One stanza may carry other messages (the phone's answer to a request for what
 // could not be read). Each of them is logged under [Message.Part], also once.
@@ -161,15 +194,17 @@
 // Counted by tests, with a real client where there is one:
 //
 //	                                      writes  reads  write units
-//	received message, known session            2      0            8  with its row of the log
-//	... with a message secret                  2      0           10
+//	received message, known session            2      0            5  with its row of the log
+//	... with a message secret                  2      0            5  and 2 with the next commit
+//	... delivered again                        1      0            6
 //	sent message, known contact                1      0      2 and 2 a device
 //	... with a copy for retries                1      0            2 more
-//	first message of a new contact             3      6           24
+//	first message of a new contact             3      6           17
 //	message that needs no event                1      0            4
 //	pairing and first login                    6      2           86
 //	opening a stored link, and its login       0      2            0  and 1 KMS call
 //	reconnect of an open handle                0      0            0
+//	closing a handle                           1      0            2  if something waits for a commit
 //	wipe                                       1      0            1  and 1 for 25 rows
 //
 // Unchanged identities, names, LIDs, migrations and devices cost nothing.

@@ -54,17 +54,6 @@ var (
 	ErrClosed = errors.New("devicestore: handle is closed")
 )
 
-// RefusedError says that an item which the caller put into a transaction was
-// refused by its own condition. Nothing of the transaction happened.
-type RefusedError struct {
-	Index int // in the caller's items
-	Code  string
-}
-
-func (e *RefusedError) Error() string {
-	return fmt.Sprintf("devicestore: item %d of the transaction was refused (%s)", e.Index, e.Code)
-}
-
 // failure is what every operation returns once a handle has failed. It wraps
 // context.Canceled besides its cause: whatsmeow acknowledges a message on any
 // other error of a store.

@@ -128,6 +128,22 @@ func decodeHot(b []byte) (*hot, error) {
 	return h, nil
 }
 
+// add takes a pending event in. It returns those that need rows of their own for
+// it: the event itself if it has no room even alone, else the oldest others, as
+// far as they are in its way. Those were left by an owner that died.
+func (h *hot) add(p *pendingEvent) (out []*pendingEvent) {
+	alone := *h
+	alone.pending = []*pendingEvent{p}
+	if len(alone.encode()) > hotLimit {
+		return alone.pending
+	}
+	h.pending = append(h.pending, p)
+	for len(h.encode()) > hotLimit {
+		out, h.pending = append(out, h.pending[0]), h.pending[1:]
+	}
+	return out
+}
+
 // finish forgets a pending event and remembers that it was handled.
 func (h *hot) finish(hash [hashSize]byte) {
 	h.pending = slices.DeleteFunc(h.pending, func(p *pendingEvent) bool { return p.hash == hash })

@@ -81,7 +81,7 @@ func (l *link) retire(err error) {
 	l.dead = err
 	l.cache.trim(0)
 	clear(l.staged)
-	l.stagedHot = nil
+	l.stagedHot, l.events.finished = nil, nil
 	clear(l.migrated)
 	for t := range l.txns {
 		t.stale = true

@@ -125,9 +125,9 @@ func TestLargeSessionsAndPlaintexts(t *testing.T) {
 	}
 	p := newPeer(t, 1, device)
 	p.meet(device, one[0])
-	handle := func(string) error {
+	handle := func(text string) error {
 		m, _ := h.Handling()
-		return h.Handled(t.Context(), m)
+		return h.Handled(t.Context(), m, h.logOf(m, text))
 	}
 	if err := receive(t.Context(), device, p.encrypt("hello"), handle); err != nil {
 		t.Fatal(err)
@@ -142,6 +142,9 @@ func TestLargeSessionsAndPlaintexts(t *testing.T) {
 	raw, err := device.Sessions.GetSession(t.Context(), p.address.String())
 	if err != nil || len(raw) < 300<<10 {
 		t.Fatalf("a session of %d bytes, %v", len(raw), err)
+	}
+	if err := h.Close(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	h = b.reopen(1)
 	device = h.load(t)

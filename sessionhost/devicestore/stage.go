@@ -54,10 +54,10 @@ const (
 	stagedBytes = 32 << 10
 )
 
-// flush writes what is staged.
+// flush writes what is staged, and what else waits for a commit.
 func (l *link) flush(ctx context.Context) error {
 	l.mu.Lock()
-	nothing := l.dead != nil || !l.stored || len(l.staged) == 0 && len(l.stagedHot) == 0
+	nothing := l.dead != nil || !l.stored || len(l.staged) == 0 && len(l.stagedHot) == 0 && len(l.events.finished) == 0
 	l.mu.Unlock()
 	if nothing {
 		return nil

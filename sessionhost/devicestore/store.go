@@ -19,6 +19,7 @@ type DynamoDB interface {
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 	BatchGetItem(context.Context, *dynamodb.BatchGetItemInput, ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error)
 	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
+	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
 	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
 	DeleteItem(context.Context, *dynamodb.DeleteItemInput, ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error)
 	BatchWriteItem(context.Context, *dynamodb.BatchWriteItemInput, ...func(*dynamodb.Options)) (*dynamodb.BatchWriteItemOutput, error)
@@ -38,9 +39,11 @@ type Config struct {
 }
 
 const (
-	readTimeout    = 5 * time.Second // one read with all its retries
-	commitTimeout  = 8 * time.Second // one write with all its retries; below a lease's trust
-	flushAfter     = 2 * time.Second // how long a staged write may wait for company
+	readTimeout    = 5 * time.Second          // one read with all its retries
+	commitTimeout  = 8 * time.Second          // one write with all its retries; below a lease's trust
+	logWithin      = whatisup.PositionLag / 2 // from a decryption until its row of the log
+	putTimeout     = 2 * time.Second          // that row, before it is written the other way
+	flushAfter     = 10 * time.Minute         // how long a staged write may wait for company
 	idleAfter      = 2 * time.Minute
 	idleCacheBytes = 8 << 10
 	tick           = time.Second
@@ -58,6 +61,7 @@ type Store struct {
 
 	readTimeout   time.Duration // the constants, but for tests
 	commitTimeout time.Duration
+	logWithin     time.Duration
 
 	mu      sync.Mutex
 	handles map[*Handle]struct{}
@@ -73,6 +77,7 @@ func New(c Config) *Store {
 		cacheBytes:    cmp.Or(c.CacheBytes, 256<<10),
 		readTimeout:   readTimeout,
 		commitTimeout: commitTimeout,
+		logWithin:     logWithin,
 		handles:       make(map[*Handle]struct{}),
 	}
 }

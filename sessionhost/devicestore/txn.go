@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
 // write is a new value of a row; a nil value deletes it.
@@ -20,16 +18,15 @@ type write struct {
 type change struct {
 	rows    map[string]*write
 	hot     []func(*hot)
-	buffer  *pendingEvent   // to be added to the event buffer
-	finish  *[hashSize]byte // to be removed from it
+	buffer  *pendingEvent // to be added to the event buffer
+	handled *handled      // to be removed from it
 	confirm bool
-	create  bool // the device row takes this link
-	extra   []types.TransactWriteItem
+	create  bool     // the device row takes this link
 	touches []string // what it changes that is no row of its own
 }
 
 func (c *change) empty() bool {
-	return len(c.rows) == 0 && len(c.hot) == 0 && c.buffer == nil && c.finish == nil && !c.confirm && !c.create && len(c.extra) == 0
+	return len(c.rows) == 0 && len(c.hot) == 0 && c.buffer == nil && c.handled == nil && !c.confirm && !c.create
 }
 
 func (c *change) put(sk string, value []byte) { c.set(sk, &write{value: value}) }

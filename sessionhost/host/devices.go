@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"go.mau.fi/whatsmeow/store"
 
 	"whatisup/sessionhost/devicestore"
@@ -86,10 +85,10 @@ func (a auth) Inbound(part string) (session.Inbound, bool) {
 		m = m.Part(part)
 	}
 	return session.Inbound{EventID: m.EventID, Keep: func(ctx context.Context, e whatisup.Event) error {
-		row, err := a.db.EventItem(e)
+		rows, err := a.db.EventRows(e)
 		if err != nil {
 			return err
 		}
-		return translateDevice(a.Handle.Handled(ctx, m, []types.TransactWriteItem{row}...))
+		return translateDevice(a.Handle.Handled(ctx, m, rows))
 	}}, true
 }

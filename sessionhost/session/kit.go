@@ -110,8 +110,8 @@ type Device struct {
 // Inbound is a message on its way through the event handler.
 type Inbound struct {
 	EventID whatisup.EventID
-	// Keep writes the event to the log and takes the message out of the buffer,
-	// in one transaction.
+	// Keep writes the event to the log, once over all redeliveries, and takes the
+	// message out of the buffer.
 	Keep func(ctx context.Context, e whatisup.Event) error
 }
 

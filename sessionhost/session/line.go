@@ -312,9 +312,8 @@ func (s *session) handle(l *line, evt any) (ok bool) {
 	return true
 }
 
-// receive makes an event of a message: on the queues first, then, in one
-// transaction, in the log and out of the buffer. Only then may it be
-// acknowledged.
+// receive makes an event of a message: on the queues first, then in the log and
+// out of the buffer. Only then may it be acknowledged.
 func (s *session) receive(l *line, m *events.Message) error {
 	data, ok := messageData(m)
 	if !ok {

@@ -2,7 +2,6 @@ package dynamo
 
 import (
 	"context"
-	"encoding/json"
 	"iter"
 	"strings"
 	"time"
@@ -128,7 +127,7 @@ func (db *DB) CreateInstance(ctx context.Context, cfg whatisup.Config, also what
 	if row.MetadataApart {
 		items = append(items, put(db.tables.Instances, metadataRow(&cfg), "", nil, nil))
 	}
-	event, err := db.EventItem(also.Event)
+	event, err := db.eventItem(also.Event)
 	if err != nil {
 		return err
 	}
@@ -197,7 +196,7 @@ func (db *DB) UpdateConfig(ctx context.Context, read *whatisup.Instance, cfg wha
 	case was.MetadataApart:
 		items = append(items, remove(db.tables.Instances, metadataKey(cfg.Customer, cfg.Mode, cfg.ID), "", nil, nil))
 	}
-	event, err := db.EventItem(e)
+	event, err := db.eventItem(e)
 	if err != nil {
 		return err
 	}
@@ -305,7 +304,7 @@ func (db *DB) DeleteInstance(ctx context.Context, read *whatisup.Instance, e wha
 	}
 	tombstone := withKey(tombstoneKey(c.Customer, c.Mode, c.ID),
 		marshal(row, host, hostMeta{Epoch: uint64(read.Observed.Epoch), Rev: read.Rev}))
-	event, err := db.EventItem(e)
+	event, err := db.eventItem(e)
 	if err != nil {
 		return err
 	}
@@ -391,20 +390,4 @@ func (db *DB) countInstance(c whatisup.CustomerID, m whatisup.Mode, by, limit in
 		u.ExpressionAttributeValues[":limit"] = number(limit)
 	}
 	return types.TransactWriteItem{Update: u}
-}
-
-// EventItem is the log's row of an event, as part of a transaction. Its position
-// is taken now, so the transaction must commit within whatisup.PositionLag.
-func (db *DB) EventItem(e whatisup.Event) (types.TransactWriteItem, error) {
-	body, err := json.Marshal(e)
-	if err != nil {
-		return types.TransactWriteItem{}, err
-	}
-	row := eventKey(e.Customer, e.Mode, whatisup.NewPosition())
-	row["event"] = str(string(e.Name))
-	row["event_id"] = str(string(e.ID))
-	row["instance_id"] = str(string(e.Instance))
-	row["body"] = str(string(body))
-	row[attrTTL] = number(db.now().Add(whatisup.EventsKept).Unix())
-	return put(db.tables.Events, row, "attribute_not_exists(pk)", nil, nil), nil
 }

@@ -155,7 +155,7 @@ func (db *DB) Observe(ctx context.Context, i *whatisup.Instance, o whatisup.Obse
 	}
 	items := []types.TransactWriteItem{write}
 	for _, e := range events {
-		it, err := db.EventItem(e)
+		it, err := db.eventItem(e)
 		if err != nil {
 			return err
 		}

@@ -14,7 +14,7 @@
 //	           key                key#K        key           API, operator
 //	           key in a list      customer#C   key#M#K       API, operator
 //	           instance count     customer#C   count#M       API
-//	           open attempts      customer#C   attempts#M    API
+//	           open attempts      customer#C   attempts#M#n  API (ten rows)
 //	           open streams       customer#C   streams#      API
 //	           token bucket       bucket#C#M   bucket        API
 //	instances  config and wanted  C#M          I             API

@@ -39,8 +39,8 @@ type Buckets interface {
 type Places interface {
 	// Occupy takes a place for id until a time, or prolongs it: ErrTooMany.
 	Occupy(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, kind, id string, until time.Time, limit int) error
-	// Vacate gives it back early.
-	Vacate(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, kind, id string) error
+	// Vacate gives places back early.
+	Vacate(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, kind string, ids ...string) error
 	// Places lists the ids that have one.
 	Places(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, kind string) ([]string, error)
 }

@@ -2,9 +2,10 @@ package httpapi
 
 import (
 	"errors"
+	"math/rand/v2"
 	"net/http"
 	"slices"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -157,37 +158,45 @@ func (c *call) mayPair(i *whatisup.Instance) error {
 	if wait := i.ThrottledFor(c.now()); wait > 0 {
 		return errThrottled.After(wait).With("reason", "unscanned_attempts")
 	}
-	id := string(i.Config.ID)
-	for swept := false; ; swept = true {
-		err := c.Store.Occupy(c.ctx, c.customer(), c.mode(), placeAttempt, id, c.now().Add(attemptLasts), maxAttempts)
+	for try := 1; ; try++ {
+		err := c.Store.Occupy(c.ctx, c.customer(), c.mode(), placeAttempt, string(i.Config.ID), c.now().Add(attemptLasts), maxAttempts)
 		if !errors.Is(err, whatisup.ErrTooMany) {
 			return err
 		}
-		if swept {
-			return errThrottled.After(10*time.Second).With("reason", "open_attempts")
+		freed := 0
+		if try < sweeps {
+			if freed, err = c.sweepAttempts(); err != nil {
+				return err
+			}
 		}
-		if err := c.sweepAttempts(); err != nil {
-			return err
+		if freed == 0 {
+			return errThrottled.After(10*time.Second).With("reason", "open_attempts")
 		}
 	}
 }
 
-// sweepTogether is how many attempts are looked at at a time.
-const sweepTogether = 20
+const (
+	// sweepTogether is how many attempts are looked at at a time.
+	sweepTogether = 20
+	// sweeps is how often a call frees places that others take before it.
+	sweeps = 5
+)
 
-// sweepAttempts frees the places of attempts that are over. A place is given for
-// as long as an attempt can last; only when all are taken is it worth a look at
-// which were scanned or stopped before.
+// sweepAttempts frees the places of attempts that are over, and says how many. A
+// place is given for as long as an attempt can last; only when all are taken is
+// it worth a look at which were scanned or stopped before.
 //
-// It stops when it has freed some, for the caller waits for a code.
-func (c *call) sweepAttempts() error {
+// It stops when it has freed some, for the caller waits for a code. Callers at
+// the same moment begin at different places, so as not to free the same.
+func (c *call) sweepAttempts() (int, error) {
 	ids, err := c.Store.Places(c.ctx, c.customer(), c.mode(), placeAttempt)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	slices.Sort(ids) // by age: the oldest are the likeliest to be over
+	rand.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
 	for some := range slices.Chunk(ids, sweepTogether) {
-		var freed atomic.Int32
+		var mu sync.Mutex
+		var over []string
 		var group errgroup.Group
 		for _, id := range some {
 			group.Go(func() error {
@@ -195,16 +204,20 @@ func (c *call) sweepAttempts() error {
 				if err != nil && !errors.Is(err, whatisup.ErrNotFound) {
 					return err
 				}
-				if err == nil && i.AttemptOpen() {
-					return nil
+				if err != nil || !i.AttemptOpen() {
+					mu.Lock()
+					defer mu.Unlock()
+					over = append(over, id)
 				}
-				freed.Add(1)
-				return c.Store.Vacate(c.ctx, c.customer(), c.mode(), placeAttempt, id)
+				return nil
 			})
 		}
-		if err := group.Wait(); err != nil || freed.Load() > 0 {
-			return err // somebody waits: the rest is for the next who finds no place
+		if err := group.Wait(); err != nil {
+			return 0, err
+		}
+		if len(over) > 0 {
+			return len(over), c.Store.Vacate(c.ctx, c.customer(), c.mode(), placeAttempt, over...)
 		}
 	}
-	return nil
+	return 0, nil
 }

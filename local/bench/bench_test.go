@@ -77,7 +77,7 @@ func TestShort(t *testing.T) {
 
 func TestBounds(t *testing.T) {
 	t.Parallel()
-	if got := beyond("received message", usage{Writes: 2, Sends: 1, WriteUnits: 8}); len(got) != 0 {
+	if got := beyond("received message", usage{Writes: 2, Sends: 1, WriteUnits: 5}); len(got) != 0 {
 		t.Errorf("what is allowed is refused: %q", got)
 	}
 	if got := beyond("received message", usage{Writes: 3, Reads: .1, Sends: 1}); len(got) != 2 {

@@ -70,7 +70,7 @@ func (b *bench) bill() error {
 		b.report.add("Cost of 1,000 sessions a month: "+l.name, l.cost, "$")
 	}
 	b.report.add("Cost of 1,000 sessions a month: requests in all", sum, "$", goal(60),
-		note("list prices of %s, %s, on demand; without logs, API calls, machines. A message is two transactions of two small items, %.3g write units; fewer would give up that it is in the log once",
+		note("list prices of %s, %s, on demand; without logs, API calls, machines. A message is a transaction of two small items, which makes it durable, and one put into the log: %.3g write units",
 			p.Region, p.Date, b.used["received message"].WriteUnits))
 	b.report.add("Cost of 1,000 sessions a month: two hosts of 0.5 vCPU and 1 GB", 2*hoursMonth*(p.CPU/2+p.Memory), "$", note("Fargate on ARM"))
 	return nil

@@ -36,20 +36,24 @@ const (
 	lookAgain = 500 * time.Millisecond
 )
 
+// pollWaitMost is the longest time between two looks at the code row.
+const pollWaitMost = 250 * time.Millisecond
+
 // pollWait is the time between two looks at the code row: a host that is awake
 // has a code within a few hundredths of a second on one machine, within half a
-// second on AWS.
-func pollWait(waited time.Duration) time.Duration {
+// second on AWS. Where looking takes long, because many look, the time is twice
+// that: at most a third of it is spent on looking.
+func pollWait(waited, look time.Duration) time.Duration {
+	wait := pollWaitMost
 	switch {
 	case waited < 200*time.Millisecond:
-		return 10 * time.Millisecond
+		wait = 10 * time.Millisecond
 	case waited < time.Second:
-		return 50 * time.Millisecond
+		wait = 50 * time.Millisecond
 	case waited < 2*time.Second:
-		return 100 * time.Millisecond
-	default:
-		return 250 * time.Millisecond
+		wait = 100 * time.Millisecond
 	}
+	return min(max(wait, 2*look), pollWaitMost)
 }
 
 // waitUntil is when a waiting call must have its answer.
@@ -208,19 +212,26 @@ func (w *waiting) run() (*answer, error) {
 	until := w.waitUntil()
 	ctx, cancel := context.WithDeadline(w.ctx, until.Add(answerMargin/2))
 	defer cancel()
-	if err := w.begin(); err != nil {
+	fresh, err := w.begin()
+	if err != nil {
 		return nil, err
 	}
 	began := w.now()
 	looked, woken := began, false
-	for first := true; ; first = false {
+	if fresh { // nobody has a code for it yet
+		if err := sleep(ctx, pollWait(0, 0)); err != nil {
+			return nil, w.late(ctx, err)
+		}
+	}
+	for first := !fresh; ; first = false {
+		asked := w.now()
 		p, err := w.Store.Pairing(ctx, w.instance.Config.ID)
 		if err != nil {
 			return nil, w.late(ctx, err)
 		}
 		a, err := w.ready(w.instance, p)
 		now := w.now()
-		waited := now.Sub(began)
+		waited, took := now.Sub(began), now.Sub(asked)
 		if a != nil || err != nil || now.Sub(looked) >= lookAgain {
 			// The instance was read just before the first look; later, the code
 			// may be of one that was deleted, stopped or linked meanwhile.
@@ -242,7 +253,7 @@ func (w *waiting) run() (*answer, error) {
 			woken = true
 			w.wake(w.instance)
 		}
-		wait := pollWait(waited)
+		wait := pollWait(waited, took)
 		if !w.now().Add(wait).Before(until) {
 			return nil, w.gaveUp()
 		}
@@ -252,31 +263,32 @@ func (w *waiting) run() (*answer, error) {
 	}
 }
 
-// begin makes sure that an attempt is wanted.
-func (w *waiting) begin() error {
+// begin makes sure that an attempt is wanted, and says whether it is a new one.
+func (w *waiting) begin() (fresh bool, _ error) {
 	for try := 1; ; try++ {
 		i := w.instance
 		if i.HasLink() {
 			shown, err := w.view(i)
 			if err != nil {
-				return err
+				return false, err
 			}
-			return transition("The instance has a link and is not paired anew.", shown)
+			return false, transition("The instance has a link and is not paired anew.", shown)
 		}
 		wanted, changed, err := w.want(i)
 		if err != nil {
-			return err
+			return false, err
 		}
+		fresh = wanted.Generation != i.Wanted.Generation
 		if changed {
-			if wanted.Generation != i.Wanted.Generation {
+			if fresh {
 				if err := w.mayPair(i); err != nil {
-					return err
+					return false, err
 				}
 			}
 			if again, err := w.again(try, w.Store.Want(w.ctx, i, wanted, nil)); again {
 				continue
 			} else if err != nil {
-				return err
+				return false, err
 			}
 			next := *i
 			next.Wanted = wanted
@@ -286,7 +298,7 @@ func (w *waiting) begin() error {
 		if changed || wanted.Generation > i.Observed.ObservedGeneration {
 			w.wake(i)
 		}
-		return nil
+		return fresh, nil
 	}
 }
 
@@ -325,7 +337,8 @@ func (w *waiting) look(ctx context.Context) error {
 	}
 	// Its codes ran out just as this call came: that was the other call's.
 	w.restarted = true
-	return w.begin()
+	_, err = w.begin()
+	return err
 }
 
 // gaveUp is the answer when the wait is over.

@@ -159,11 +159,13 @@ func (c *call) commandAndWait(kind whatisup.CommandKind, id whatisup.CommandID, 
 		return nil, err
 	}
 	for began := c.now(); ; {
+		asked := c.now()
 		result, err := c.Store.Result(ctx, id)
 		if result != nil {
 			return result, nil
 		}
-		wait := pollWait(c.now().Sub(began))
+		now := c.now()
+		wait := pollWait(now.Sub(began), now.Sub(asked))
 		over := !c.now().Add(wait).Before(until)
 		if err == nil && !over {
 			err = sleep(ctx, wait)

@@ -21,9 +21,15 @@ const (
 // Interactive is how many interactive connects may be under way at a time.
 const Interactive = 64
 
+// adoptions is how many sessions that nobody asked for may adopt their instances
+// at a time: each adoption checks the row of its shard's epoch, and DynamoDB
+// refuses one of two transactions that meet on a row.
+const adoptions = 16
+
 // Budgets limit how a host connects. One is shared by all its sessions.
 type Budgets struct {
 	interactive chan struct{}
+	adoptions   chan struct{}
 	resume      *rate.Limiter
 	reconnect   *rate.Limiter
 	max         int64
@@ -36,6 +42,7 @@ type Budgets struct {
 func NewBudgets(resume, reconnect float64, maxSessions int) *Budgets {
 	return &Budgets{
 		interactive: make(chan struct{}, Interactive),
+		adoptions:   make(chan struct{}, adoptions),
 		// A burst of a quarter of a second, so that few sessions don't wait at all.
 		resume:    rate.NewLimiter(rate.Limit(resume), max(int(resume/4), 1)),
 		reconnect: rate.NewLimiter(rate.Limit(reconnect), max(int(reconnect/4), 1)),

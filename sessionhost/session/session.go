@@ -99,7 +99,11 @@ func (s *session) run(owned context.Context) (rested rest) {
 		s.close()
 	}()
 	for failures := 1; ; failures++ {
+		began := time.Now()
 		err := s.live(ctx)
+		if time.Since(began) >= s.kit.Timing.Stable {
+			failures = 1
+		}
 		switch {
 		case err == nil:
 			return restOf(s.inst)
@@ -119,10 +123,23 @@ func (s *session) run(owned context.Context) (rested rest) {
 		}
 		s.close()
 		s.inst, s.device = nil, nil
-		if !sleep(ctx, backoff(failures, rand.Float64)) {
+		if !s.pause(ctx, backoff(failures, rand.Float64)) {
 			return rest{}
 		}
 	}
+}
+
+// pause is sleep for a session that can be woken: somebody waits for it.
+func (s *session) pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-s.wake:
+	case <-t.C:
+	}
+	return true
 }
 
 // close gives up what the session holds. It waits only for staged writes, and
@@ -158,7 +175,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // live adopts the instance and does one duty after the other.
 func (s *session) live(ctx context.Context) error {
-	inst, err := s.kit.Store.Adopt(ctx, s.ref, s.tenure.Epoch())
+	inst, err := s.adopt(ctx)
 	if err != nil {
 		return err
 	}
@@ -212,6 +229,23 @@ func (s *session) live(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// adopt makes the instance this owner's. After a claim a whole shard begins at
+// one moment, so there is a turn for that; whoever is asked for does not stand
+// behind those that nobody waits for.
+func (s *session) adopt(ctx context.Context) (*whatisup.Instance, error) {
+	if !s.seen.asked {
+		select {
+		case s.kit.Budgets.adoptions <- struct{}{}:
+			defer func() { <-s.kit.Budgets.adoptions }()
+		case <-s.wake:
+			s.seen.asked = true
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return s.kit.Store.Adopt(ctx, s.ref, s.tenure.Epoch())
 }
 
 // duty does the first thing there is to do, and says whether nothing is.

@@ -31,6 +31,9 @@ type Message struct {
 
 const (
 	pollWait = 20 * time.Second
+	// pollAgain is when the queue is asked again at the latest, after it could not
+	// be: what waits in it are calls that wait for ten seconds.
+	pollAgain = 4 * time.Second
 	// upWithin bounds the wait for the sessions of a claimed shard: one whose
 	// connection hangs must not hold up a roll-out.
 	upWithin = 10 * time.Second
@@ -44,9 +47,9 @@ type Shard struct {
 	inbox  Inbox
 	tenure Tenure
 
-	ctx  context.Context
-	wg   sync.WaitGroup // sessions and work
-	work chan struct{}
+	ctx    context.Context
+	wg     sync.WaitGroup // sessions and work
+	places chan error     // a nil for each further command that may be worked on now
 
 	mu       sync.Mutex
 	closed   bool
@@ -58,6 +61,7 @@ type Shard struct {
 type running struct {
 	ref     whatisup.Ref
 	wake    chan struct{}
+	asked   bool                              // somebody waits for it; the session's own from its start on
 	shown   atomic.Pointer[whatisup.Observed] // the state stored last
 	code    atomic.Pointer[string]            // the QR text that is shown
 	started chan struct{}                     // closed when the first connect is over, or there is none
@@ -87,10 +91,14 @@ func restOf(i *whatisup.Instance) rest {
 
 // NewShard is the shard of a tenure. Nothing runs until Run.
 func NewShard(kit *Kit, inbox Inbox, t Tenure) *Shard {
-	return &Shard{
-		kit: kit, inbox: inbox, tenure: t, work: make(chan struct{}, workAtOnce),
+	s := &Shard{
+		kit: kit, inbox: inbox, tenure: t, places: make(chan error, workAtOnce),
 		sessions: make(map[whatisup.InstanceID]*running), rested: make(map[whatisup.InstanceID]rest),
 	}
+	for range workAtOnce {
+		s.places <- nil
+	}
+	return s
 }
 
 // Run runs the shard until ctx ends, and returns when its sessions have closed.
@@ -187,7 +195,7 @@ func (s *Shard) look(ctx context.Context) (began []*running, err error) {
 			was.wanted == h.Generation && was.unlink == h.UnlinkThrough {
 			continue
 		}
-		if r := s.startLocked(h.Ref); r != nil {
+		if r := s.startLocked(h.Ref, h.Generation > h.ObservedGeneration); r != nil {
 			began = append(began, r)
 		}
 	}
@@ -209,7 +217,7 @@ func (s *Shard) Wake(ref whatisup.Ref) {
 		r.nudge()
 		return
 	}
-	s.startLocked(ref)
+	s.startLocked(ref, true)
 }
 
 // WakeOutdated tries again the links that were refused for the client's version.
@@ -224,12 +232,12 @@ func (s *Shard) WakeOutdated() {
 	}
 }
 
-func (s *Shard) startLocked(ref whatisup.Ref) *running {
+func (s *Shard) startLocked(ref whatisup.Ref, asked bool) *running {
 	if s.closed || s.ctx.Err() != nil {
 		return nil
 	}
 	delete(s.rested, ref.ID)
-	r := &running{ref: ref, wake: make(chan struct{}, 1), started: make(chan struct{})}
+	r := &running{ref: ref, asked: asked, wake: make(chan struct{}, 1), started: make(chan struct{})}
 	s.sessions[ref.ID] = r
 	s.kit.Budgets.sessions.Add(1)
 	s.wg.Go(func() { s.runSession(r) })
@@ -272,7 +280,7 @@ func (s *Shard) poll(ctx, polls context.Context) {
 			}
 			s.kit.Log.Warn("cannot take commands", "shard", int(s.tenure.Shard()), "error", err.Error())
 			n++
-			if !sleep(ctx, min(backoff(n, rand.Float64), 15*time.Second)) {
+			if !sleep(ctx, min(backoff(n, rand.Float64), pollAgain)) {
 				return
 			}
 			continue
@@ -315,18 +323,7 @@ func (s *Shard) take(messages []Message) {
 		})
 	}
 	for _, group := range groups {
-		select {
-		case s.work <- struct{}{}:
-		case <-s.ctx.Done():
-			for _, m := range group {
-				s.tidy(s.ctx, m.Release)
-			}
-			continue
-		}
-		s.spawn(func() {
-			defer func() { <-s.work }()
-			s.carryOut(group)
-		})
+		s.spawn(func() { s.carryOut(group) })
 	}
 }
 
@@ -355,6 +352,10 @@ func refOf(c *whatisup.Command) whatisup.Ref {
 // carryOut does the commands of one instance in their order. Those that wait
 // are kept hidden meanwhile.
 func (s *Shard) carryOut(group []Message) {
+	// There are no more groups that wait than instances with commands: the queue
+	// hands out nothing of a group of which it has handed out something.
+	_ = s.holding(group, s.places)
+	defer func() { s.places <- nil }()
 	for i, m := range group {
 		ctx, cancel := context.WithTimeout(s.ctx, 12*time.Second)
 		done := make(chan error, 1)

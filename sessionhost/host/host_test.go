@@ -44,6 +44,25 @@ type world struct {
 	fleet    fleet.Timing
 	shards   int
 	told     map[whatisup.EventID]int // what came off the events queue
+	said     *said                    // by the hosts
+}
+
+// said keeps what the hosts log, for a test that fails.
+type said struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+// saidAtMost of it is kept, the latest.
+const saidAtMost = 256 << 10
+
+func (s *said) Write(line []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.text = append(s.text, line...); len(s.text) > 2*saidAtMost {
+		s.text = slices.Clone(s.text[len(s.text)-saidAtMost:])
+	}
+	return len(line), nil
 }
 
 const patience = slowness * 30 * time.Second
@@ -54,9 +73,10 @@ func newWorldWith(t testing.TB, shards int, cfg whatsapp.Config) *world {
 	t.Helper()
 	w := &world{
 		t: t, aws: awstest.Start(t), customer: whatisup.NewCustomerID(), shards: shards,
-		told: make(map[whatisup.EventID]int),
-		sim:  whatsapptest.Start(t, cfg),
+		told: make(map[whatisup.EventID]int), said: new(said),
+		sim: whatsapptest.Start(t, cfg),
 	}
+	t.Cleanup(w.explain)
 	ctx := t.Context()
 	client := dynamodb.NewFromConfig(w.aws.Config)
 	if err := dynamo.Local().Create(ctx, client); err != nil {
@@ -78,6 +98,22 @@ func newWorldWith(t testing.TB, shards int, cfg whatsapp.Config) *world {
 	w.fleet = fleet.Default()
 	w.fleet.Settle, w.fleet.ClaimEvery = 0, time.Millisecond
 	return w
+}
+
+// explain tells, of a test that failed, when WhatsApp saw which connection, and
+// what the hosts logged.
+func (w *world) explain() {
+	if !w.t.Failed() {
+		return
+	}
+	for _, e := range w.sim.Journal(whatsapp.JournalFilter{Limit: 10_000}) {
+		if e.Tag == "login" || e.Tag == "registration" || e.Tag == "success" || e.Tag == "failure" || e.Tag == "closed" {
+			w.t.Logf("%s connection %d %s %s", e.At.Format(time.StampMilli), e.Connection, e.Instance, e.Stanza)
+		}
+	}
+	w.said.mu.Lock()
+	defer w.said.mu.Unlock()
+	w.t.Logf("%s", w.said.text)
 }
 
 func (w *world) config(id string) Config {
@@ -103,7 +139,7 @@ func (w *world) hostWith(cfg Config) *runningHost { return w.hostOn(cfg, w.aws.C
 
 func (w *world) hostOn(cfg Config, conf aws.Config) *runningHost {
 	w.t.Helper()
-	var out io.Writer = io.Discard
+	var out io.Writer = w.said
 	if os.Getenv("HOST_TEST_LOG") != "" {
 		out = os.Stderr
 	}
@@ -296,6 +332,9 @@ func (w *world) events(id whatisup.InstanceID) []whatisup.Event {
 	}
 	var found []positioned
 	for _, row := range out.Items {
+		if row["body"] == nil {
+			continue // keeps a position free of a late write; no event
+		}
 		var e whatisup.Event
 		if err := json.Unmarshal([]byte(text(row["body"])), &e); err != nil {
 			w.t.Fatal(err)

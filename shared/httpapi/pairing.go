@@ -36,24 +36,18 @@ const (
 	lookAgain = 500 * time.Millisecond
 )
 
-// pollWaitMost is the longest time between two looks at the code row.
-const pollWaitMost = 250 * time.Millisecond
+const (
+	pollWaitLeast = 10 * time.Millisecond
+	pollWaitMost  = 250 * time.Millisecond
+)
 
 // pollWait is the time between two looks at the code row: a host that is awake
 // has a code within a few hundredths of a second on one machine, within half a
-// second on AWS. Where looking takes long, because many look, the time is twice
-// that: at most a third of it is spent on looking.
+// second on AWS. It grows with the time waited, so that a look comes late by a
+// sixth of it at most; and with the time a look takes, for where many wait their
+// looks are a part of what they wait for.
 func pollWait(waited, look time.Duration) time.Duration {
-	wait := pollWaitMost
-	switch {
-	case waited < 200*time.Millisecond:
-		wait = 10 * time.Millisecond
-	case waited < time.Second:
-		wait = 50 * time.Millisecond
-	case waited < 2*time.Second:
-		wait = 100 * time.Millisecond
-	}
-	return min(max(wait, 2*look), pollWaitMost)
+	return min(max(pollWaitLeast, waited/6, 4*look), pollWaitMost)
 }
 
 // waitUntil is when a waiting call must have its answer.

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
 	"time"
+
+	sessionhost "whatisup/sessionhost/host"
 )
 
 // size is how much is measured.
@@ -25,13 +28,14 @@ type size struct {
 	Calls, Lists             int
 	Functions, Starts        int // functions: 0 for all
 	Arch                     string
+	Only                     []string // steps; none: all
 }
 
 // full is `make bench`.
 var full = size{
 	QR: 40, QRTogether: 100, Scans: 20, PairCodes: 8, Counted: 5, CountedMessages: 50,
 	Takeover: 1000, Rolling: true, Kill: true,
-	Density: 2000, Idle: 5 * time.Minute, Settle: 30 * time.Second, Busy: 100, BusyMessages: 100, GOGC: []int{50, 200},
+	Density: 2000, Idle: 5 * time.Minute, Settle: 30 * time.Second, Busy: 100, BusyMessages: 100, GOGC: []int{100, 200},
 	Inbound: []int{1, 10, 200}, Flood: 8 * time.Second,
 	Few: 100, Creates: 1500, Lots: 20_000, Calls: 4000, Lists: 320, Starts: 15, Arch: "arm64",
 }
@@ -41,7 +45,7 @@ var full = size{
 var tenth = size{
 	QR: 10, QRTogether: 50, Scans: 5, PairCodes: 2, Counted: 2, CountedMessages: 50,
 	Takeover: 100, Rolling: true, Kill: true,
-	Density: 200, Idle: 20 * time.Second, Settle: 5 * time.Second, Busy: 20, BusyMessages: 20, GOGC: []int{50},
+	Density: 200, Idle: 20 * time.Second, Settle: 5 * time.Second, Busy: 20, BusyMessages: 20, GOGC: []int{100},
 	Inbound: []int{1, 20}, Flood: 3 * time.Second,
 	Few: 100, Creates: 200, Lots: 2000, Calls: 500, Lists: 64, Functions: 1, Starts: 5, Arch: "arm64",
 }
@@ -69,10 +73,9 @@ type bench struct {
 	customer *customer
 	floor    *child
 
-	host, spare  *host
-	hosts        int
-	running      []*host
-	hostSettings []string
+	host, spare *host
+	hosts       int
+	running     []*host
 
 	phone  int
 	linked []instance
@@ -88,14 +91,11 @@ type bench struct {
 	idleSessions int
 }
 
-// shipped is the GOGC that the session host ships with.
-const shipped = "100"
-
 // run measures everything, in the order in which sessions come to be.
 func run(ctx context.Context, s size, dir string, out io.Writer) (*report, map[string]usage, error) {
 	b := &bench{
-		size: s, dir: dir, gogc: shipped, used: make(map[string]usage),
-		report: &report{Versions: versions(), out: out}, hostSettings: []string{"GOGC=" + shipped},
+		size: s, dir: dir, gogc: sessionhost.GOGC, used: make(map[string]usage),
+		report: &report{Versions: versions(), out: out},
 	}
 	defer b.close()
 	steps := []struct {
@@ -130,7 +130,10 @@ func run(ctx context.Context, s size, dir string, out io.Writer) (*report, map[s
 		{"cost", func(context.Context) error { return b.bill() }},
 		{"garbage collector", b.gogcs},
 	}
-	for _, step := range steps {
+	for i, step := range steps {
+		if i > 0 && len(s.Only) > 0 && !slices.Contains(s.Only, step.name) {
+			continue
+		}
 		began := time.Now()
 		fmt.Fprintf(out, "%s\n", step.name)
 		if err := step.do(ctx); err != nil {

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -56,6 +57,9 @@ func measure(ctx context.Context, getenv func(string) string, out io.Writer) err
 			return fmt.Errorf("BENCH_SESSIONS must be a number above 0, not %q", text)
 		}
 		s.Takeover, s.Density = min(s.Takeover, n), min(s.Density, n)
+	}
+	if text := getenv("BENCH_STEPS"); text != "" {
+		s.Only = strings.Split(text, ",")
 	}
 	path := getenv("BENCH_OUT")
 	if path == "" {

@@ -35,11 +35,22 @@ func (b *bench) firstCodes(ctx context.Context) error {
 		if err := b.floor.ask(ctx, "qr", many{c.n, c.parallel}, &floor); err != nil {
 			return fmt.Errorf("floor: %w", err)
 		}
+		// Timed first, and then followed on its way: the meters take time, too.
 		ids, err := b.instances(ctx, c.n)
 		if err != nil {
 			return err
 		}
-		took, parts, read, err := b.measureCodes(ctx, ids, c.parallel)
+		took, err := b.timeCodes(ctx, ids, c.parallel, nil)
+		if err != nil {
+			return err
+		}
+		if err := b.forget(ctx, ids); err != nil {
+			return err
+		}
+		if ids, err = b.instances(ctx, c.n); err != nil {
+			return err
+		}
+		parts, read, err := b.measureCodes(ctx, ids, c.parallel)
 		if err != nil {
 			return err
 		}
@@ -76,35 +87,46 @@ type part struct {
 	took spread
 }
 
+// call is one fetch of a code.
+type call struct{ began, ended time.Time }
+
+// timeCodes fetches a first code of every instance. It tells each call, if
+// somebody wants to know.
+func (b *bench) timeCodes(ctx context.Context, ids []string, parallel int, tell func(id string, c call)) (spread, error) {
+	took, err := each(len(ids), parallel, func(i int) (time.Duration, time.Duration, error) {
+		began := time.Now()
+		_, d, err := b.customer.qr(ctx, ids[i])
+		if tell != nil {
+			tell(ids[i], call{began, began.Add(d)})
+		}
+		return d, 0, err
+	})
+	return took.First, err
+}
+
 // measureCodes fetches a first code of every instance and says where the time
 // went, as the meters in front of AWS saw it.
-func (b *bench) measureCodes(ctx context.Context, ids []string, parallel int) (took spread, parts []part, r readings, err error) {
-	type call struct{ began, ended time.Time }
+func (b *bench) measureCodes(ctx context.Context, ids []string, parallel int) (parts []part, r readings, err error) {
 	var mu sync.Mutex
 	calls := make(map[string]call)
 	before, err := b.host.metrics(ctx)
 	if err != nil {
-		return nil, nil, r, err
+		return nil, r, err
 	}
 	r, err = b.stack.metering(ctx, func() error {
-		_, err := each(len(ids), parallel, func(i int) (time.Duration, time.Duration, error) {
-			c := call{began: time.Now()}
-			_, d, err := b.customer.qr(ctx, ids[i])
-			c.ended = c.began.Add(d)
+		_, err := b.timeCodes(ctx, ids, parallel, func(id string, c call) {
 			mu.Lock()
 			defer mu.Unlock()
-			calls[ids[i]] = c
-			took = append(took, ms(d))
-			return 0, 0, err
+			calls[id] = c
 		})
 		return err
 	})
 	if err != nil {
-		return nil, nil, r, err
+		return nil, r, err
 	}
 	after, err := b.host.metrics(ctx)
 	if err != nil {
-		return nil, nil, r, err
+		return nil, r, err
 	}
 	library := 1000 * (after["whatisup_first_code_seconds_sum"] - before["whatisup_first_code_seconds_sum"]) /
 		max(1, after["whatisup_first_code_seconds_count"]-before["whatisup_first_code_seconds_count"])
@@ -115,14 +137,14 @@ func (b *bench) measureCodes(ctx context.Context, ids []string, parallel int) (t
 	for id, c := range calls {
 		s, t, p := sent[id], taken[id], shown[id]
 		if s.Began.IsZero() || t.Ended.IsZero() || p.Began.IsZero() {
-			return nil, nil, r, fmt.Errorf("the way of a code can't be followed: sent %v, taken %v, shown %v", !s.Began.IsZero(), !t.Ended.IsZero(), !p.Began.IsZero())
+			return nil, r, fmt.Errorf("the way of a code can't be followed: sent %v, taken %v, shown %v", !s.Began.IsZero(), !t.Ended.IsZero(), !p.Began.IsZero())
 		}
 		for i, d := range []time.Duration{s.Began.Sub(c.began), t.Ended.Sub(s.Began), p.Began.Sub(t.Ended), c.ended.Sub(p.Began)} {
 			parts[i].took = append(parts[i].took, ms(d))
 		}
 	}
 	parts = append(parts, part{"library, dial to code (mean)", spread{library}})
-	return took, parts, r, nil
+	return parts, r, nil
 }
 
 // firsts finds the first request of a kind about each instance.

@@ -17,7 +17,7 @@ func spreadGaps(gaps map[string]time.Duration) (s spread) {
 // startHost starts one more host and puts it on the list of those to end.
 func (b *bench) startHost(ctx context.Context, settings ...string) (*host, error) {
 	b.hosts++
-	h, err := startHost(ctx, b.program, b.stack, fmt.Sprintf("bench-%d", b.hosts), append(b.hostSettings, settings...)...)
+	h, err := startHost(ctx, b.program, b.stack, fmt.Sprintf("bench-%d", b.hosts), settings...)
 	if err == nil {
 		b.running = append(b.running, h)
 	}

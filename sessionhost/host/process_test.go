@@ -391,3 +391,17 @@ func TestIdleGoroutines(t *testing.T) {
 	w.status(id, whatisup.Disconnected, whatisup.Stopped)
 	w.await("no goroutine of a stopped session", func() bool { return goroutines() == 0 })
 }
+
+// The child runs with what ships, but where the operator has said otherwise.
+func TestRuntimeSettings(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ gogc, godebug, want string }{
+		{"", "", "GODEBUG=tracebacklabels=1 GOGC=50"},
+		{"off", "x=1", "GODEBUG=x=1,tracebacklabels=1 GOGC=off"},
+	} {
+		env := map[string]string{"GOGC": c.gogc, "GODEBUG": c.godebug}
+		if got := strings.Join(runtimeSettings(func(name string) string { return env[name] }), " "); got != c.want {
+			t.Errorf("%q, %q make %s", c.gogc, c.godebug, got)
+		}
+	}
+}

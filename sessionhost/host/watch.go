@@ -2,6 +2,7 @@ package host
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +54,8 @@ func Watch(ctx context.Context, log *slog.Logger) error {
 	defer runtime.UnlockOSThread()
 	var crashes crashLog
 	for {
-		env := append(os.Environ(), ChildVariable+"=1", "HOST_ID="+id, "GODEBUG="+godebug(os.Getenv("GODEBUG")))
+		env := append(os.Environ(), ChildVariable+"=1", "HOST_ID="+id)
+		env = append(env, runtimeSettings(os.Getenv)...)
 		if blamed := crashes.blamed(time.Now()); len(blamed) > 0 {
 			env = append(env, BlamedVariable+"="+strings.Join(blamed, ","))
 		}
@@ -83,6 +85,17 @@ func self() (string, error) {
 		return exec.LookPath(os.Args[0])
 	}
 	return program, nil
+}
+
+// GOGC is the child's, unless the operator sets another: how far the heap may
+// grow beyond what lives in it, in percent, before it is collected. What lives in
+// a host is thousands of idle sessions, so the runtime's own 100 would keep as
+// much again for garbage that is seldom made. The benchmark measures both.
+const GOGC = "50"
+
+// runtimeSettings are the child's settings of the Go runtime.
+func runtimeSettings(getenv func(string) string) []string {
+	return []string{"GODEBUG=" + godebug(getenv("GODEBUG")), "GOGC=" + cmp.Or(getenv("GOGC"), GOGC)}
 }
 
 // godebug adds the setting that prints the labels of a crashing goroutine.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 
 	"go.mau.fi/whatsmeow/util/keys"
 )
@@ -165,10 +167,9 @@ func (l *link) newPreKeys(ctx context.Context, t *txn, n uint32, single bool) ([
 		return nil, fmt.Errorf("devicestore: pre-key ids are used up")
 	}
 	first := r.next
-	made := make([]*keys.PreKey, n)
+	made := makePreKeys(first, n)
 	rows := make(map[string][]byte)
 	for i := range made {
-		made[i] = keys.NewPreKey(first + uint32(i))
 		sk := preKeyRow(made[i].KeyID)
 		if _, ok := rows[sk]; !ok {
 			rows[sk] = nil
@@ -188,6 +189,24 @@ func (l *link) newPreKeys(ctx context.Context, t *txn, n uint32, single bool) ([
 	}
 	l.editPreKeys(t, func(r *preKeyRange) { r.generate(n, single) })
 	return made, nil
+}
+
+// makePreKeys makes n keys, on all processors: to make the 812 of a new link is
+// half of what there is to do between a scan and the first login.
+func makePreKeys(first, n uint32) []*keys.PreKey {
+	const worthwhile = 32 // keys, for a goroutine of their own
+	made := make([]*keys.PreKey, n)
+	workers := min(uint32(runtime.GOMAXPROCS(0)), n/worthwhile+1)
+	var group sync.WaitGroup
+	for w := range workers {
+		group.Go(func() {
+			for i := w; i < n; i += workers {
+				made[i] = keys.NewPreKey(first + i)
+			}
+		})
+	}
+	group.Wait()
+	return made
 }
 
 func (l *link) GenOnePreKey(ctx context.Context) (*keys.PreKey, error) {

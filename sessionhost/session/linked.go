@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"go.mau.fi/whatsmeow/types/events"
@@ -260,10 +261,14 @@ func (s *session) load(ctx context.Context) (*Device, error) {
 // loggedIn stores that the link is connected. A session that only moved between
 // hosts was never shown otherwise, and stores nothing.
 func (s *session) loggedIn(ctx context.Context) error {
+	// Either word of the first login is enough for whoever comes after us, so
+	// they needn't wait for each other.
+	var unconfirmed error
+	var confirming sync.WaitGroup
 	if !s.inst.Observed.Confirmed {
-		if err := s.persist(ctx, func() error { return s.auth.Confirm(ctx) }); err != nil {
-			return err
-		}
+		confirming.Go(func() {
+			unconfirmed = s.persist(ctx, func() error { return s.auth.Confirm(ctx) })
+		})
 	}
 	o := s.inst.Observed
 	o.Status, o.Reason, o.NextRetryAt, o.FailedCause = whatisup.Connected, whatisup.NoReason, time.Time{}, ""
@@ -273,10 +278,12 @@ func (s *session) loggedIn(ctx context.Context) error {
 	}
 	s.down, s.moved, s.refused = time.Time{}, time.Time{}, 0
 	defer s.linked()
-	if same(&o, &s.inst.Observed) {
-		return nil
+	var err error
+	if !same(&o, &s.inst.Observed) {
+		err = s.observe(ctx, o)
 	}
-	return s.observe(ctx, o)
+	confirming.Wait()
+	return errors.Join(unconfirmed, err)
 }
 
 // linked: no scan is under way any more. A session that went on only for it

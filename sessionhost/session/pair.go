@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"go.mau.fi/whatsmeow"
@@ -222,7 +223,9 @@ func (s *session) dialForCode(ctx context.Context, g whatisup.Generation, dial i
 		case *events.PairSuccess:
 			sh.connected = false
 			s.seen.code.Store(nil)
-			s.withdraw(ctx, sh.row.Attempt)
+			var withdrawn sync.WaitGroup
+			withdrawn.Go(func() { s.withdraw(ctx, sh.row.Attempt) })
+			defer withdrawn.Wait()
 			return nil, s.paired(ctx, l, g, got, !outcomeBy.IsZero())
 		case *events.PairError:
 			return &outcome{whatisup.Pending, whatisup.PairingInterrupted, ""}, nil

@@ -32,6 +32,7 @@ const lastGoroutines = 25 * time.Second
 type Host struct {
 	cfg     Config
 	log     *slog.Logger
+	db      *dynamo.DB
 	kit     *session.Kit
 	fleet   *fleet.Fleet
 	devices *devicestore.Store
@@ -72,7 +73,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 	})
 	queues := sqs.NewFromConfig(aws, func(o *sqs.Options) { o.HTTPClient = busy })
 	h := &Host{
-		cfg: cfg, log: log, metrics: m, shards: make(map[whatisup.Shard]*session.Shard),
+		cfg: cfg, log: log, db: db, metrics: m, shards: make(map[whatisup.Shard]*session.Shard),
 		inbox: inbox{queue.NewCommands(queues, cfg.CommandPrefix)},
 		devices: devicestore.New(devicestore.Config{
 			Table: cfg.Tables.Devices, DynamoDB: tables,
@@ -145,7 +146,9 @@ func (h *Host) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.learnVersion(ctx)
+	if !h.recallVersion(ctx) {
+		h.learnVersion(ctx)
+	}
 
 	// The device store and the health page outlive the draining.
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))

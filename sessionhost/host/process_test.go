@@ -242,6 +242,18 @@ func TestLiveProcess(t *testing.T) {
 	live.line(t, "the newest client version is unknown")
 	live.line(t, "session host runs")
 	live.line(t, "shard claimed")
+	// What a host before it had learned is used, and doesn't wait for WhatsApp.
+	if err := w.db.KeepClientVersion(t.Context(), whatisup.Live, "2.9999.1"); err != nil {
+		t.Fatal(err)
+	}
+	next := w.spawn("next", false, nowhere...)
+	if l := next.line(t, "client version"); !strings.Contains(l, `"client_version":"2.9999.1"`) {
+		t.Errorf("the kept version is not used: %s", l)
+	}
+	next.line(t, "session host runs")
+	if l := next.line(t, "the newest client version is unknown"); !strings.Contains(l, "2.9999.1") {
+		t.Errorf("another version is in use: %s", l)
+	}
 	for _, redirect := range []string{"WHATSAPP_ENDPOINT=http://" + w.sim.Address, "WHATSAPP_NOISE_ROOT=" + strings.Repeat("00", 32)} {
 		refused := w.spawn("refused", false, append(nowhere, redirect)...)
 		select {

@@ -5,17 +5,23 @@ import (
 	"sync"
 	"time"
 
+	"go.mau.fi/whatsmeow/store"
+
 	"whatisup/shared/whatisup"
 )
 
 // WhatsApp refuses web clients whose version is too old, for every session at
-// once. So a live host asks for the newest version at start, uses it if it is
-// newer than the library's own, asks again now and then, and asks at once when a
-// login was refused for it. If WhatsApp can't be asked the present version stays
-// in use.
+// once. So a live host asks for the newest version, uses it if it is newer than
+// the library's own, asks again now and then, and asks at once when a login was
+// refused for it. What was learned is kept for the hosts to come: they begin with
+// it, and ask when they run. So a start waits for WhatsApp's page in a deployment
+// that has never learned a version, and nowhere else; and when the page can't be
+// reached or has changed, the fleet stays at the newest version that it knew.
 const (
 	versionEvery = 6 * time.Hour
 	versionAfter = time.Minute // at least, between two questions
+	// versionWithin bounds the calls to the table.
+	versionWithin = 2 * time.Second
 )
 
 // versions is what a host knows of client versions.
@@ -52,6 +58,28 @@ func (h *Host) outdated() {
 	}
 }
 
+// recallVersion uses the version that was kept, and says whether there is one.
+func (h *Host) recallVersion(ctx context.Context) bool {
+	if h.cfg.Mode != whatisup.Live {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, versionWithin)
+	defer cancel()
+	kept, err := h.db.ClientVersion(ctx, h.cfg.Mode)
+	if err != nil {
+		h.log.Warn("the kept client version can't be read", "error", err.Error())
+		return false
+	}
+	v, err := store.ParseVersion(kept)
+	if err != nil {
+		return false // none, or none that this library understands
+	}
+	if h.kit.Network.Use(v) {
+		h.log.Info("client version", "client_version", v.String(), "source", "kept")
+	}
+	return true
+}
+
 // learnVersion asks once, and says whether a newer version is in use now.
 func (h *Host) learnVersion(ctx context.Context) bool {
 	if h.cfg.Mode != whatisup.Live {
@@ -75,7 +103,12 @@ func (h *Host) learnVersion(ctx context.Context) bool {
 	if !h.kit.Network.Use(newest) {
 		return false
 	}
-	h.log.Info("client version", "client_version", newest.String())
+	h.log.Info("client version", "client_version", newest.String(), "source", "asked")
+	ctx, cancel := context.WithTimeout(ctx, versionWithin)
+	defer cancel()
+	if err := h.db.KeepClientVersion(ctx, h.cfg.Mode, newest.String()); err != nil {
+		h.log.Warn("client version not kept", "error", err.Error())
+	}
 	return true
 }
 
@@ -85,6 +118,11 @@ func (h *Host) keepVersion(ctx context.Context) {
 		return
 	}
 	for {
+		if h.learnVersion(ctx) {
+			for _, s := range h.owned() {
+				s.WakeOutdated()
+			}
+		}
 		t := time.NewTimer(versionEvery)
 		select {
 		case <-ctx.Done():
@@ -93,11 +131,6 @@ func (h *Host) keepVersion(ctx context.Context) {
 		case <-h.version.questions():
 			t.Stop()
 		case <-t.C:
-		}
-		if h.learnVersion(ctx) {
-			for _, s := range h.owned() {
-				s.WakeOutdated()
-			}
 		}
 	}
 }

@@ -28,6 +28,7 @@
 //	fleet      lease              M#lease      S             host
 //	           epoch              M#epoch      S             host
 //	           host               M#host       host id       host        TTL
+//	           client version     M#client     version       host
 //	devices    device             I            device        host
 //	           auth state         I#link       kind#key      host (package devicestore)
 //

@@ -63,6 +63,7 @@ func eventKey(c whatisup.CustomerID, m whatisup.Mode, p whatisup.Position) item 
 func leaseKey(m whatisup.Mode, s whatisup.Shard) item { return key(string(m)+"#lease", shardName(s)) }
 func epochKey(m whatisup.Mode, s whatisup.Shard) item { return key(string(m)+"#epoch", shardName(s)) }
 func fleetHostKey(m whatisup.Mode, host string) item  { return key(string(m)+"#host", host) }
+func versionKey(m whatisup.Mode) item                 { return key(string(m)+"#client", "version") }
 
 // DeviceKey is the key of an instance's device row in the devices table. Its
 // other attributes belong to package devicestore.

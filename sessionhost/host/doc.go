@@ -22,4 +22,12 @@
 // WhatsApp in a variable of the process, so a process that trusts a simulator
 // must never meet a real link: sandbox settings are refused in live mode, and
 // live mode is refused in a process that trusts another root.
+//
+// # The client's version
+//
+// WhatsApp refuses web clients that are too old, all at once. A live host begins
+// with the newest version that a host before it had learned and kept in the fleet
+// table, or the library's own if that is newer, and asks WhatsApp for a newer one
+// while it runs. Only a deployment that never learned a version asks before it
+// claims its first shard, for ten seconds at most.
 package host

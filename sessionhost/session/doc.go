@@ -13,6 +13,11 @@
 // when there is nothing to do; an instance that is neither linked nor being
 // paired costs no goroutine.
 //
+// After a claim all sessions of a shard begin at one moment. They adopt their
+// instances a few at a time and log in by the resuming budget, but whoever is
+// asked for has a turn at once: neither other sessions that come back, nor a pause
+// after a failure, nor commands that take long are in the way of a wake-up.
+//
 // The order of duties is fixed: first every link that is given up is unlinked
 // and wiped, then what is wanted is honoured. An attempt to pair is begun only if
 // no attempt of its generation has ended.

@@ -13,7 +13,6 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"strings"
-	"sync"
 
 	qrcode "github.com/skip2/go-qrcode"
 )
@@ -96,7 +95,7 @@ func (c Code) PNG() []byte {
 	first, again := make([]byte, 1+(side+7)/8), make([]byte, 1+(side+7)/8)
 	first[0], again[0] = asItIs, differenceToAbove
 	var pixels bytes.Buffer
-	z := writers.Get().(*zlib.Writer)
+	z := writer()
 	z.Reset(&pixels)
 	for y := range n {
 		for i := range first[1:] {
@@ -116,7 +115,10 @@ func (c Code) PNG() []byte {
 		}
 	}
 	z.Close()
-	writers.Put(z)
+	select {
+	case writers <- z:
+	default:
+	}
 
 	out := []byte("\x89PNG\r\n\x1a\n")
 	out = appendChunk(out, "IHDR", header[:])
@@ -124,8 +126,19 @@ func (c Code) PNG() []byte {
 	return appendChunk(out, "IEND", nil)
 }
 
-// writers are kept, for a new one takes more time than what it is used for.
-var writers = sync.Pool{New: func() any { return zlib.NewWriter(nil) }}
+// writers are kept, for a new one takes almost a megabyte, and more time than what
+// it is used for. (A sync.Pool is emptied by each garbage collection, which new
+// writers would soon bring about.)
+var writers = make(chan *zlib.Writer, 4)
+
+func writer() *zlib.Writer {
+	select {
+	case z := <-writers:
+		return z
+	default:
+		return zlib.NewWriter(nil)
+	}
+}
 
 // appendChunk appends a part of a PNG: length, name, content, checksum.
 func appendChunk(out []byte, name string, content []byte) []byte {

@@ -31,8 +31,11 @@ type fleetHostRow struct {
 	TTL      int64  `dynamodbav:"ttl"`
 }
 
-// Leases reads every shard of a mode, consistently; the index of the slice is
-// the shard's number. A shard that nobody ever owned has the zero epoch.
+// Leases reads every shard of a mode; the index of the slice is the shard's
+// number. A shard that nobody ever owned has the zero epoch. Hosts look every
+// second, so the read is the cheaper, eventually consistent one: it may show a
+// lease of a moment ago, and a claim of that fails. Counters only rise, so one
+// that was seen and can still be claimed has stood still since it was seen.
 func (db *DB) Leases(ctx context.Context, m whatisup.Mode) ([]whatisup.Lease, error) {
 	leases := make([]whatisup.Lease, db.shards)
 	for s := range leases {
@@ -42,7 +45,6 @@ func (db *DB) Leases(ctx context.Context, m whatisup.Mode) ([]whatisup.Lease, er
 		TableName:                 aws.String(db.tables.Fleet),
 		KeyConditionExpression:    aws.String("pk = :pk"),
 		ExpressionAttributeValues: item{":pk": leaseKey(m, 0)[attrPK]},
-		ConsistentRead:            aws.Bool(true),
 	})
 	for p.HasMorePages() {
 		out, err := p.NextPage(ctx)
@@ -162,13 +164,12 @@ func (db *DB) Leave(ctx context.Context, m whatisup.Mode, id string) error {
 }
 
 // Hosts lists the hosts that have not left, dead ones included: whether one is
-// alive is seen by watching its counter.
+// alive is seen by watching its counter. It may be a moment behind, too.
 func (db *DB) Hosts(ctx context.Context, m whatisup.Mode) ([]whatisup.Host, error) {
 	p := dynamodb.NewQueryPaginator(db.client, &dynamodb.QueryInput{
 		TableName:                 aws.String(db.tables.Fleet),
 		KeyConditionExpression:    aws.String("pk = :pk"),
 		ExpressionAttributeValues: item{":pk": fleetHostKey(m, "")[attrPK]},
-		ConsistentRead:            aws.Bool(true),
 	})
 	var hosts []whatisup.Host
 	for p.HasMorePages() {

@@ -24,7 +24,7 @@
 //	pairings   code               pairing#I                  host        TTL
 //	           result             result#<id>                host        TTL
 //	           idempotency        idem#<hash>                API         TTL
-//	events     event              C#M          position      API, host   TTL
+//	events     event, void        C#M          position      API, host   TTL
 //	fleet      lease              M#lease      S             host
 //	           epoch              M#epoch      S             host
 //	           host               M#host       host id       host        TTL
@@ -68,6 +68,11 @@
 // A change and its event are one transaction: the event's row goes to the log,
 // and the event stands as unsent on the row that changed until every queue has
 // taken it. What a dead writer left unsent, the next owner of the shard sends.
+//
+// The event of a received message belongs to no row of this package. It is kept
+// by package devicestore, which writes what [DB.EventRows] makes: the event, at
+// first at the position that is its id, and a void where it must not turn up any
+// more. A void is a row without an event, and readers pass over it.
 //
 // # Conflicts
 //

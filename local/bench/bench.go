@@ -35,7 +35,7 @@ type size struct {
 var full = size{
 	QR: 40, QRTogether: 100, Scans: 20, PairCodes: 8, Counted: 5, CountedMessages: 50,
 	Takeover: 1000, Rolling: true, Kill: true,
-	Density: 2000, Idle: 5 * time.Minute, Settle: 30 * time.Second, Busy: 100, BusyMessages: 100, GOGC: []int{100, 200},
+	Density: 2000, Idle: 5 * time.Minute, Settle: 30 * time.Second, Busy: 100, BusyMessages: 100, GOGC: []int{100},
 	Inbound: []int{1, 10, 200}, Flood: 8 * time.Second,
 	Few: 100, Creates: 1500, Lots: 20_000, Calls: 4000, Lists: 320, Starts: 15, Arch: "arm64",
 }
@@ -136,7 +136,7 @@ func run(ctx context.Context, s size, dir string, out io.Writer) (*report, map[s
 		}
 		began := time.Now()
 		fmt.Fprintf(out, "%s\n", step.name)
-		if err := step.do(ctx); err != nil {
+		if err := within(ctx, stepMost, step.do); err != nil {
 			if b.host != nil {
 				err = fmt.Errorf("%w; the host's log ends with:\n%s", err, b.host.log)
 			}
@@ -145,6 +145,16 @@ func run(ctx context.Context, s size, dir string, out io.Writer) (*report, map[s
 		fmt.Fprintf(out, "  (%v)\n", time.Since(began).Round(time.Millisecond))
 	}
 	return b.report, b.used, nil
+}
+
+// stepMost is how long a step may take. None takes half of it on a machine that
+// has nothing else to do; one that hangs ends the run.
+const stepMost = 12 * time.Minute
+
+func within(ctx context.Context, most time.Duration, do func(context.Context) error) error {
+	ctx, stop := context.WithTimeout(ctx, most)
+	defer stop()
+	return do(ctx)
 }
 
 // open builds and starts everything, and weighs it empty.

@@ -308,14 +308,28 @@ func (b *bench) floorInstances(n int) []instance {
 	return all
 }
 
-type cpus struct{ host, stack float64 }
+// cpus is the processor time that each process has used, in seconds.
+type cpus struct{ host, stack, floor float64 }
 
 func (b *bench) cpus(ctx context.Context) (cpus, error) {
 	h, err := b.host.weigh(ctx)
 	if err != nil {
 		return cpus{}, err
 	}
-	var s weight
-	err = b.stack.ask(ctx, "process", struct{}{}, &s)
-	return cpus{h.CPU, s.CPU}, err
+	var s, f weight
+	err = errors.Join(b.stack.ask(ctx, "process", struct{}{}, &s), b.floor.ask(ctx, "process", struct{}{}, &f))
+	return cpus{h.CPU, s.CPU, f.CPU}, err
+}
+
+// spending is what they use while f runs.
+func (b *bench) spending(ctx context.Context, f func() error) (cpus, error) {
+	before, err := b.cpus(ctx)
+	if err != nil {
+		return cpus{}, err
+	}
+	if err := f(); err != nil {
+		return cpus{}, err
+	}
+	after, err := b.cpus(ctx)
+	return cpus{after.host - before.host, after.stack - before.stack, after.floor - before.floor}, err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -32,7 +33,8 @@ func (b *bench) firstCodes(ctx context.Context) error {
 		n, parallel int
 	}{{"QR alone", b.size.QR, 1}, {"QR at once", b.size.QRTogether, b.size.QRTogether}} {
 		var floor times
-		if err := b.floor.ask(ctx, "qr", many{c.n, c.parallel}, &floor); err != nil {
+		bare, err := b.spending(ctx, func() error { return b.floor.ask(ctx, "qr", many{c.n, c.parallel}, &floor) })
+		if err != nil {
 			return fmt.Errorf("floor: %w", err)
 		}
 		// Timed first, and then followed on its way: the meters take time, too.
@@ -40,7 +42,11 @@ func (b *bench) firstCodes(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		took, err := b.timeCodes(ctx, ids, c.parallel, nil)
+		var took spread
+		spent, err := b.spending(ctx, func() (err error) {
+			took, err = b.timeCodes(ctx, ids, c.parallel, nil)
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -61,6 +67,9 @@ func (b *bench) firstCodes(ctx context.Context) error {
 			tail = []option{goal(1.5*floor.First.at(.99) + 300)}
 		}
 		b.report.spread(c.name+": GET qr", took, floor.First, median, tail)
+		perCall := 1000 / float64(c.n)
+		b.report.add(c.name+": processor time a call", perCall*(spent.host+spent.stack), "ms", floorOf(perCall*(bare.floor+bare.stack)),
+			note("%.3g ms the host's, the rest of the API and of what stands in for AWS and WhatsApp; %d processors", perCall*spent.host, runtime.NumCPU()))
 		for _, part := range parts {
 			b.report.add(c.name+": of it "+part.name+", p50", part.took.at(.5), "ms", note("p99 %.4g ms", part.took.at(.99)))
 		}

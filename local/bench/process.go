@@ -125,6 +125,7 @@ func startHost(ctx context.Context, program string, s *stack, id string, setting
 		h.cmd.Stdout, h.cmd.Stderr = h.log, h.log
 	}
 	h.cmd.SysProcAttr = ownGroup()
+	h.cmd.WaitDelay = 10 * time.Second // for its output, once it has ended
 	if err := h.cmd.Start(); err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
@@ -66,6 +67,12 @@ func (s *said) Write(line []byte) (int, error) {
 }
 
 const patience = slowness * 30 * time.Second
+
+// Between two looks at a condition.
+const (
+	firstLook = 5 * time.Millisecond
+	lastLook  = 50 * time.Millisecond
+)
 
 func newWorld(t testing.TB, shards int) *world { return newWorldWith(t, shards, whatsapp.Config{}) }
 
@@ -279,11 +286,11 @@ func (w *world) await(what string, ok func() bool) {
 func (w *world) awaitFor(within time.Duration, what string, ok func() bool) {
 	w.t.Helper()
 	deadline := time.Now().Add(within)
-	for !ok() {
+	for wait := firstLook; !ok(); wait = min(wait+wait/8, lastLook) {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("no %s within %v", what, within)
 		}
-		time.Sleep(5 * time.Millisecond) // between looks at a condition
+		time.Sleep(wait)
 	}
 }
 
@@ -295,17 +302,16 @@ func (w *world) status(id whatisup.InstanceID, status whatisup.Status, reason wh
 
 func (w *world) statusWithin(within time.Duration, id whatisup.InstanceID, status whatisup.Status, reason whatisup.Reason) *whatisup.Instance {
 	w.t.Helper()
-	var i *whatisup.Instance
 	deadline := time.Now().Add(within)
-	for {
-		i = w.get(id)
+	for wait := firstLook; ; wait = min(wait+wait/8, lastLook) {
+		i := w.get(id)
 		if i.Observed.Status == status && i.Observed.Reason == reason {
 			return i
 		}
 		if time.Now().After(deadline) {
 			w.t.Fatalf("status is %s (%s) and not %s (%s) within %v", i.Observed.Status, i.Observed.Reason, status, reason, within)
 		}
-		time.Sleep(5 * time.Millisecond) // between looks at a condition
+		time.Sleep(wait)
 	}
 }
 
@@ -322,19 +328,12 @@ func (w *world) link(id whatisup.InstanceID, number string) {
 // events reads the log of the instance, oldest first.
 func (w *world) events(id whatisup.InstanceID) []whatisup.Event {
 	w.t.Helper()
-	out, err := dynamodb.NewFromConfig(w.aws.Config).Scan(w.t.Context(), &dynamodb.ScanInput{TableName: aws.String(dynamo.Local().Events)})
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	type positioned struct {
 		at string
 		e  whatisup.Event
 	}
 	var found []positioned
-	for _, row := range out.Items {
-		if row["body"] == nil {
-			continue // keeps a position free of a late write; no event
-		}
+	for _, row := range w.logRows() {
 		var e whatisup.Event
 		if err := json.Unmarshal([]byte(text(row["body"])), &e); err != nil {
 			w.t.Fatal(err)
@@ -355,3 +354,24 @@ func (w *world) events(id whatisup.InstanceID) []whatisup.Event {
 	}
 	return events
 }
+
+// logRows reads every event of the log.
+func (w *world) logRows() (rows []map[string]types.AttributeValue) {
+	w.t.Helper()
+	p := dynamodb.NewScanPaginator(dynamodb.NewFromConfig(w.aws.Config), &dynamodb.ScanInput{TableName: aws.String(dynamo.Local().Events)})
+	for p.HasMorePages() {
+		out, err := p.NextPage(w.t.Context())
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, row := range out.Items {
+			if row["body"] != nil { // else it keeps a position free of a late write
+				rows = append(rows, row)
+			}
+		}
+	}
+	return rows
+}
+
+// logged is how many events the log holds.
+func (w *world) logged() int { return len(w.logRows()) }

@@ -193,35 +193,3 @@ func TestAtCapacity(t *testing.T) {
 	w.status(a, whatisup.Connected, "")
 	w.link(b, "492000000402")
 }
-
-// A storm drops everything at once; all come back, spread by the budget.
-func TestStorm(t *testing.T) {
-	t.Parallel()
-	w := quick(t)
-	cfg := w.config("one")
-	cfg.ConnectsPerSecond = 20
-	w.hostWith(cfg)
-	const sessions = 12
-	var wg sync.WaitGroup
-	ids := make([]whatisup.InstanceID, sessions)
-	for n := range ids {
-		ids[n] = w.create()
-		wg.Go(func() { w.link(ids[n], fmt.Sprintf("4920000005%02d", n)) })
-	}
-	wg.Wait()
-	logins := make(map[whatisup.InstanceID]int)
-	for _, id := range ids {
-		d, _ := w.device(id)
-		logins[id] = int(d.Logins)
-	}
-	if _, err := w.sim.Inject(whatsapp.Fault{Kind: "storm", Target: whatsapp.Target{World: string(w.customer)}}); err != nil {
-		t.Fatal(err)
-	}
-	for _, id := range ids {
-		w.await("a new login", func() bool { d, _ := w.device(id); return int(d.Logins) > logins[id] && d.Connected })
-		w.status(id, whatisup.Connected, "")
-		if d, _ := w.device(id); int(d.Logins) != logins[id]+1 {
-			t.Errorf("%d logins", int(d.Logins)-logins[id])
-		}
-	}
-}

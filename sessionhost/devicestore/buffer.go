@@ -174,8 +174,8 @@ type Log interface {
 // handled is a message that leaves the buffer with a commit.
 type handled struct {
 	hash [hashSize]byte
-	log  Log               // its event is written as well; nil: there is none
-	void whatisup.Position // where the event may have been put before; empty: nowhere
+	log  Log
+	void whatisup.Position // where its event may have been put before; empty: nowhere
 }
 
 // errLogged is how a commit ends that finds the event in the log: nothing of it
@@ -190,7 +190,7 @@ func (h *Handle) Handled(ctx context.Context, m Message, log Log) error {
 		return ErrNoDevice
 	}
 	done := &handled{hash: m.hash, log: log}
-	if !m.part && log != nil {
+	if !m.part {
 		done.void = whatisup.Position(m.EventID)
 		if !m.Redelivered {
 			if logged, err := m.l.putEvent(done); logged || err != nil {

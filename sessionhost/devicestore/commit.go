@@ -176,7 +176,7 @@ func (l *link) items(p *plan) (items []types.TransactWriteItem, own int, err err
 		}
 	}
 	own = len(items)
-	if h := p.change.handled; h != nil && h.log != nil {
+	if h := p.change.handled; h != nil {
 		puts := []types.Put{h.log.Event(whatisup.NewPosition())}
 		if h.void != "" {
 			puts = append([]types.Put{h.log.Void(h.void)}, puts...)

@@ -514,7 +514,7 @@ func (s *session) told(was, is *whatisup.Observed, by string, now time.Time) (wh
 
 // sendSoon is when the events of a step that leads to another are sent, if that
 // has not been by then.
-const sendSoon = 200 * time.Millisecond
+const sendSoon = time.Second
 
 // sendWithin bounds one try to send events; it holds the session up.
 const sendWithin = 3 * time.Second

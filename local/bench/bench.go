@@ -91,6 +91,12 @@ type bench struct {
 	idleSessions int
 }
 
+// step is a part of a run.
+type step struct {
+	name string
+	do   func(context.Context) error
+}
+
 // run measures everything, in the order in which sessions come to be.
 func run(ctx context.Context, s size, dir string, out io.Writer) (*report, map[string]usage, error) {
 	b := &bench{
@@ -98,10 +104,7 @@ func run(ctx context.Context, s size, dir string, out io.Writer) (*report, map[s
 		report: &report{Versions: versions(), out: out},
 	}
 	defer b.close()
-	steps := []struct {
-		name string
-		do   func(context.Context) error
-	}{
+	steps := []step{
 		{"start", b.open},
 		{"first codes", b.firstCodes},
 		{"scans", b.scans},
@@ -129,6 +132,11 @@ func run(ctx context.Context, s size, dir string, out io.Writer) (*report, map[s
 		{"density after messages", b.busyDensity},
 		{"cost", func(context.Context) error { return b.bill() }},
 		{"garbage collector", b.gogcs},
+	}
+	for _, name := range s.Only {
+		if !slices.ContainsFunc(steps, func(step step) bool { return step.name == name }) {
+			return b.report, b.used, fmt.Errorf("there is no step %q", name)
+		}
 	}
 	for i, step := range steps {
 		if i > 0 && len(s.Only) > 0 && !slices.Contains(s.Only, step.name) {

@@ -75,6 +75,13 @@ func TestShort(t *testing.T) {
 	}
 }
 
+func TestUnknownStep(t *testing.T) {
+	t.Parallel()
+	if _, _, err := run(t.Context(), size{Only: []string{"density", "nonsense"}}, t.TempDir(), t.Output()); err == nil || !strings.Contains(err.Error(), "nonsense") {
+		t.Errorf("a step that there isn't: %v", err)
+	}
+}
+
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	if got := beyond("received message", usage{Writes: 2, Sends: 1, WriteUnits: 5}); len(got) != 0 {

@@ -2,6 +2,7 @@
 // bench`, which prints a table and writes bench.json. It takes about twenty
 // minutes and wants a machine of its own; BENCH=short walks through every step in
 // seconds, for its structure and not for times; BENCH=tenth is in between.
+// BENCH_STEPS names steps, with commas between them, and leaves the others out.
 //
 // # What runs
 //
@@ -26,6 +27,22 @@
 // followed by. What things cost is counted when nothing else happens; leases,
 // idle polls and looks at a shard's index are upkeep and belong to the idle hour.
 // Prices are in prices.json, with their date.
+//
+// # A QR call
+//
+// The requests of one that begins an attempt, on one machine:
+//
+//	API    UpdateItem access (token), Query instances, UpdateItem access (its place
+//	       among the open attempts), UpdateItem instances (the wish), SendMessage;
+//	       about three GetItem pairings; Query instances (it still stands)
+//	queue  ReceiveMessage, DeleteMessageBatch
+//	host   TransactWriteItems (adoption), Query instances, GenerateDataKey;
+//	       TransactWriteItems (starting); UpdateItem pairings; TransactWriteItems
+//	       (the code), SendMessageBatch (both events), UpdateItem instances (sent)
+//
+// Each takes about half a millisecond of a processor on both sides together. That
+// is why many at once are bound by the processors: the row "processor time a call"
+// tells by how much.
 //
 // # Rows
 //

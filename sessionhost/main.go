@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -54,6 +55,8 @@ func main() {
 
 // run is the child.
 func run(ctx context.Context, log *slog.Logger) error {
+	headroom := host.Headroom()
+	defer runtime.KeepAlive(headroom)
 	cfg, err := host.FromEnv(os.Getenv)
 	if err != nil {
 		return err

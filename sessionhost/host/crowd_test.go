@@ -300,6 +300,8 @@ func (c *crowd) takeOver() {
 	})
 	since = time.Now()
 	c.end(other, syscall.SIGKILL)
+	c.awaitFor(time.Minute, "a takeover of every shard", func() bool { return c.owned()["five"] == c.shards })
+	c.t.Logf("a code was shown %v after it was asked for, while %d sessions came back", c.slowestCode(), len(c.ids))
 	took, overlap = c.back(since, len(c.ids)), c.overlapAtMost(since)
 	c.t.Logf("%d sessions of a host that was killed were back after %v; two connections of one overlapped for %v", len(c.ids), took, overlap)
 	if took > within {
@@ -309,6 +311,25 @@ func (c *crowd) takeOver() {
 		c.t.Errorf("a device had two connections for %v", overlap)
 	}
 	c.allShown()
+}
+
+// slowestCode is how long the last of some instances waits for its code.
+func (c *crowd) slowestCode() time.Duration {
+	began := time.Now()
+	var wg sync.WaitGroup
+	for range 8 {
+		id := c.create()
+		wg.Go(func() {
+			c.fetchQR(id)
+			c.code(id)
+			if took := time.Since(began); took > slowness*10*time.Second {
+				c.t.Errorf("a call that waits for a code would have given up: it was there after %v", took)
+			}
+			c.disconnect(id)
+		})
+	}
+	wg.Wait()
+	return time.Since(began)
 }
 
 // end ends a process and waits until it has.

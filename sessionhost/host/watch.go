@@ -94,11 +94,11 @@ func self() (string, error) {
 const GOGC = "50"
 
 // Headroom is memory that the child holds and never touches. To the garbage
-// collector it lives, so that at the GOGC above at least half of it, 16 MB, is
+// collector it lives, so that at the GOGC above at least half of it, 8 MB, is
 // garbage before there is a collection: an almost empty host would otherwise
 // collect with every other QR call, a third of its processor time. Pages that
 // nobody touches are in no memory.
-func Headroom() []byte { return make([]byte, 32<<20) }
+func Headroom() []byte { return make([]byte, 16<<20) }
 
 // runtimeSettings are the child's settings of the Go runtime.
 func runtimeSettings(getenv func(string) string) []string {

@@ -29,8 +29,8 @@ func TestCrowd(t *testing.T) {
 		t.Skip("runs hosts at the pace of a deployment")
 	}
 	t.Parallel()
-	c := newCrowd(t, 40, 4, 5)
-	c.storm(5)
+	c := newCrowd(t, 24, 4, 3)
+	c.storm(3)
 	c.replaceAll()
 }
 

@@ -27,7 +27,7 @@ func (w *world) hasty() *world {
 
 // enduring gives WhatsApp the time that a busy machine needs.
 func (w *world) enduring() *world {
-	w.timing.FirstCode, w.timing.Login, w.timing.Unlink = slowness*5*time.Second, slowness*15*time.Second, slowness*15*time.Second
+	w.timing.FirstCode, w.timing.Login, w.timing.Unlink = slowness*7*time.Second, slowness*15*time.Second, slowness*15*time.Second
 	return w
 }
 
@@ -269,7 +269,7 @@ func TestDeathAtEveryWrite(t *testing.T) {
 	t.Parallel()
 	deaths := everyDeath(t)
 	t.Logf("%d deaths can be died in the story", len(deaths))
-	for k := 0; k < len(deaths); k += 47 {
+	for k := 0; k < len(deaths); k += 61 {
 		t.Run(deaths[k].String(), func(t *testing.T) {
 			t.Parallel()
 			die(t, deaths[k])
@@ -302,7 +302,7 @@ func TestSoakDeath(t *testing.T) {
 }
 
 // rehearsals is how often the story is told without a death.
-const rehearsals = 3
+const rehearsals = 2
 
 // everyDeath lists what the writes of a story in which nobody dies make possible.
 // How often a host writes something depends on when it is woken; what counts are

@@ -106,7 +106,7 @@ func TestScanAgainstGivingUp(t *testing.T) {
 func TestFetchAgainstRunningOut(t *testing.T) {
 	t.Parallel()
 	w := quick(t)
-	w.timing.CodeFirst, w.timing.CodeNext = 4*time.Second, 10*time.Millisecond
+	w.timing.CodeFirst, w.timing.CodeNext = slowness*10*time.Second, 10*time.Millisecond
 	w.host("one")
 	id := w.create()
 	for range 8 {

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	whatsmeow.KeepAliveResponseDeadline = slowness * 3 * time.Second
 	// The tests wait more than they work.
 	flag.Parse()
-	if err := flag.Set("test.parallel", strconv.Itoa(max(6/slowness, 2))); err != nil {
+	if err := flag.Set("test.parallel", strconv.Itoa(max(12/slowness, 3))); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())
@@ -31,8 +31,8 @@ func quick(t *testing.T) *world { return quickWith(t, 1) }
 
 func quickWith(t *testing.T, shards int) *world {
 	w := newWorld(t, shards)
-	w.timing.FirstCode = slowness * 1500 * time.Millisecond
-	w.timing.Login = slowness * 3 * time.Second
+	w.timing.FirstCode = slowness * 4 * time.Second
+	w.timing.Login = slowness * 6 * time.Second
 	w.timing.Down = 1500 * time.Millisecond
 	w.timing.Grace = 2 * time.Second
 	w.timing.Replaced = 500 * time.Millisecond

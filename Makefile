@@ -99,7 +99,7 @@ conformance: ## The stand-ins and stores against their oracles, at length. CONFO
 	DEVICESTORE_STEPS=10000 DEVICESTORE_MESSAGES=2000 go test -count=1 -timeout 2h ./sessionhost/devicestore/...
 
 .PHONY: soak
-soak: ## Crashes at every write of a session's life, and long conversations
+soak: ## A host's death at every write, 1,000 sessions in storms and takeovers, long conversations; over an hour. SOAK_DEATHS (1000)
 	SOAK=1 DEVICESTORE_MESSAGES=10000 go test -count=1 -timeout 6h ./sessionhost/...
 
 .PHONY: bench

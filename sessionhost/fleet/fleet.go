@@ -20,18 +20,25 @@ type Leases interface {
 	Leases(ctx context.Context, m whatisup.Mode) ([]whatisup.Lease, error)
 	Lease(ctx context.Context, m whatisup.Mode, s whatisup.Shard) (whatisup.Lease, error)
 	// ClaimLease makes owner the owner of the shard as it was seen, with the next
-	// epoch, or answers ErrConflict.
-	ClaimLease(ctx context.Context, m whatisup.Mode, seen whatisup.Lease, owner string) (whatisup.Lease, error)
-	// RenewLease and ReleaseLease answer ErrFenced unless the shard has this
-	// owner with this epoch.
-	RenewLease(ctx context.Context, m whatisup.Mode, l whatisup.Lease) error
+	// epoch, or answers ErrConflict; also if the seen owner is another host, and
+	// the list no longer has it as it was seen: former, which has no incarnation
+	// if the list had no such host.
+	ClaimLease(ctx context.Context, m whatisup.Mode, seen whatisup.Lease, former whatisup.Host, owner string) (whatisup.Lease, error)
+	// MarkUp and ReleaseLease answer ErrFenced unless the shard has this owner
+	// with this epoch.
+	MarkUp(ctx context.Context, m whatisup.Mode, l whatisup.Lease) error
 	ReleaseLease(ctx context.Context, m whatisup.Mode, l whatisup.Lease) error
 }
 
-// Hosts is the list in which hosts see each other.
+// Hosts is the list in which hosts see each other. A call is carried out once at
+// most, maybe after its caller has given up waiting.
 type Hosts interface {
+	// Join puts the host on the list, in place of whatever had its name.
+	Join(ctx context.Context, m whatisup.Mode, h whatisup.Host) error
+	// Beat shows that it is alive. Beat and Leave answer ErrFenced unless the list
+	// has this incarnation; a beat that is overtaken by a later one does nothing.
 	Beat(ctx context.Context, m whatisup.Mode, h whatisup.Host) error
-	Leave(ctx context.Context, m whatisup.Mode, id string) error
+	Leave(ctx context.Context, m whatisup.Mode, h whatisup.Host) error
 	Hosts(ctx context.Context, m whatisup.Mode) ([]whatisup.Host, error)
 }
 
@@ -46,10 +53,10 @@ type Runner interface {
 // Timing of a fleet. Zero values mean what [Default] has. Tests shorten it; in a
 // deployment every host has the same.
 type Timing struct {
-	Renew    time.Duration // between renewals
+	Renew    time.Duration // between beats
 	RenewTry time.Duration // one call
-	Trust    time.Duration // from before a renewal is sent
-	Takeover time.Duration // for how long a counter must be seen to stand still
+	Trust    time.Duration // from before a beat or a claim is sent
+	Takeover time.Duration // for how long lease and owner must be seen to stand still
 
 	Settle     time.Duration // a new host waits before its first claim
 	ClaimEvery time.Duration
@@ -75,7 +82,7 @@ func Default() Timing {
 // Validate says what is wrong with the timing.
 func (t Timing) Validate() error {
 	if t.Renew+t.RenewTry >= t.Trust {
-		return fmt.Errorf("fleet: a renewal every %v that takes up to %v does not keep a trust of %v", t.Renew, t.RenewTry, t.Trust)
+		return fmt.Errorf("fleet: a beat every %v that takes up to %v does not keep a trust of %v", t.Renew, t.RenewTry, t.Trust)
 	}
 	if t.Trust >= t.Takeover {
 		return fmt.Errorf("fleet: an owner that trusts its lease for %v can be replaced after %v", t.Trust, t.Takeover)
@@ -116,7 +123,11 @@ type Fleet struct {
 	tenures  map[whatisup.Shard]*Tenure
 	looked   time.Duration // the clock's time of the last look that succeeded
 	draining bool
-	counter  uint64
+	me       whatisup.Host // as the next beat shows it, but for what changes
+	listed   bool          // a beat of this incarnation has succeeded
+	usurped  bool          // the name is another process's, or was when it was last tried
+	nameFree bool          // nobody beats under the name any more
+	beating  chan struct{} // holds one while a beat is on its way
 
 	// What only the loop of Run touches.
 	seen     map[whatisup.Shard]sighting
@@ -134,9 +145,10 @@ type sighting struct {
 	since time.Duration
 }
 
+// heard is what was seen of a host, or of an owner that is not on the list.
 type heard struct {
 	host  whatisup.Host
-	first time.Duration // when it was seen first
+	first time.Duration // when this incarnation was seen first
 	since time.Duration // since when its counter has not changed
 }
 
@@ -165,6 +177,7 @@ func New(c Config) (*Fleet, error) {
 	return &Fleet{
 		host: c.Host, mode: c.Mode, shards: c.Shards, leases: c.Leases, hosts: c.Hosts, runner: c.Runner,
 		timing: c.Timing, clock: c.Clock, log: c.Log, sessions: c.Sessions,
+		me: whatisup.Host{ID: c.Host, Incarnation: incarnation()}, beating: make(chan struct{}, 1),
 		tenures: make(map[whatisup.Shard]*Tenure), seen: make(map[whatisup.Shard]sighting), beats: make(map[string]heard),
 	}, nil
 }
@@ -205,7 +218,8 @@ func (f *Fleet) Run(ctx context.Context) error {
 	defer wg.Wait()
 	beating, still := context.WithCancel(life)
 	defer still()
-	wg.Go(func() { f.beat(beating) })
+	next := f.beatOnce(life) // what is claimed from now on is kept by it
+	wg.Go(func() { f.beat(beating, next) })
 
 	f.began = f.clock()
 	for {
@@ -221,36 +235,86 @@ func (f *Fleet) Run(ctx context.Context) error {
 	}
 }
 
-// beat shows the host to the others, on its own: a slow look at the leases must
-// not make it look dead.
-func (f *Fleet) beat(ctx context.Context) {
+// beat shows the host to the others and keeps its leases, on its own: a slow look
+// must not make it look dead.
+func (f *Fleet) beat(ctx context.Context, next time.Duration) {
 	for {
-		f.beatOnce(ctx)
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(f.timing.Renew):
+		case <-time.After(next):
 		}
+		next = f.beatOnce(ctx)
 	}
 }
 
-func (f *Fleet) beatOnce(ctx context.Context) {
+// beatOnce says in how long the next beat is due.
+func (f *Fleet) beatOnce(ctx context.Context) (next time.Duration) {
+	select { // one after the other, so that none overtakes another
+	case f.beating <- struct{}{}:
+		defer func() { <-f.beating }()
+	case <-ctx.Done():
+		return f.timing.Renew
+	}
 	f.mu.Lock()
-	f.counter++
-	// A counter that begins at 1 again after a restart is a change all the same.
-	h := whatisup.Host{ID: f.host, Counter: f.counter, Draining: f.draining, Sessions: f.sessions()}
+	if f.usurped && !f.nameFree {
+		f.mu.Unlock()
+		return f.timing.Renew
+	}
+	if f.usurped {
+		f.usurped, f.me.Incarnation = false, incarnation()
+	}
+	f.me.Counter++
+	f.me.Draining, f.me.Sessions = f.draining, f.sessions()
+	h, call := f.me, f.hosts.Beat
+	if !f.listed {
+		call = f.hosts.Join
+	}
 	f.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, f.timing.RenewTry)
+	callCtx, cancel := context.WithTimeout(ctx, f.timing.RenewTry)
 	defer cancel()
-	if err := f.hosts.Beat(ctx, f.mode, h); err != nil && ctx.Err() == nil {
-		f.log.Warn("no beat", "error", err.Error())
+	sent := f.clock()
+	switch err := call(callCtx, f.mode, h); {
+	case err == nil:
+		f.mu.Lock()
+		f.listed = true
+		f.mu.Unlock()
+		for _, t := range f.Owned() {
+			t.beaten(sent)
+		}
+		return f.timing.Renew
+	case errors.Is(err, whatisup.ErrFenced):
+		f.mu.Lock()
+		f.listed, f.usurped, f.nameFree = false, true, false
+		f.mu.Unlock()
+		f.log.Error("this host is off the list, or another process has its name")
+		for _, t := range f.Owned() {
+			t.lose(errUsurped)
+		}
+		return f.timing.Renew
+	default:
+		if ctx.Err() == nil {
+			f.log.Warn("no beat", "error", err.Error())
+		}
+		return f.timing.Renew / 10
 	}
 }
+
+// incarnation is a number for a process, as good as never given twice.
+func incarnation() string { return fmt.Sprintf("%016x", rand.Uint64()) }
+
+var errUsurped = errors.New("another process has the name of this host")
 
 func (f *Fleet) leave(ctx context.Context) {
+	f.mu.Lock()
+	h, listed := f.me, f.listed
+	f.mu.Unlock()
+	if !listed {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, f.timing.RenewTry)
 	defer cancel()
-	if err := f.hosts.Leave(ctx, f.mode, f.host); err != nil {
+	if err := f.hosts.Leave(ctx, f.mode, h); err != nil {
 		f.log.Warn("still on the list of hosts; it forgets by itself", "error", err.Error())
 	}
 }
@@ -287,6 +351,7 @@ type view struct {
 func (f *Fleet) read(ctx context.Context) (view, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timing.RenewTry)
 	defer cancel()
+	// Both may be behind, which costs time and nothing else: see doc.go.
 	leases, err := f.leases.Leases(ctx, f.mode)
 	if err != nil {
 		return view{}, err
@@ -297,6 +362,10 @@ func (f *Fleet) read(ctx context.Context) (view, error) {
 	}
 	now := f.clock()
 	v := view{leases: leases, owned: make(map[string]int)}
+	listed := make(map[string]whatisup.Host, len(hosts))
+	for _, h := range hosts {
+		listed[h.ID] = h
+	}
 	for _, l := range leases {
 		if was, ok := f.seen[l.Shard]; !ok || was.lease.Owner != l.Owner || was.lease.Epoch != l.Epoch || was.lease.Counter != l.Counter {
 			f.seen[l.Shard] = sighting{lease: l, since: now}
@@ -305,18 +374,26 @@ func (f *Fleet) read(ctx context.Context) (view, error) {
 			v.hurry = true
 		} else {
 			v.owned[l.Owner]++
+			if _, ok := listed[l.Owner]; !ok {
+				listed[l.Owner] = whatisup.Host{ID: l.Owner}
+			}
 		}
 	}
-	listed := make(map[string]bool, len(hosts))
-	for _, h := range hosts {
-		listed[h.ID] = true
-		if was, ok := f.beats[h.ID]; !ok || was.host.Counter != h.Counter || was.host.Draining != h.Draining {
-			first := now
-			if ok {
-				first = was.first
-			}
-			f.beats[h.ID] = heard{host: h, first: first, since: now}
+	for id, h := range listed {
+		was, ok := f.beats[id]
+		switch {
+		case !ok || was.host.Incarnation != h.Incarnation:
+			f.beats[id] = heard{host: h, first: now, since: now}
+		case was.host.Counter != h.Counter:
+			f.beats[id] = heard{host: h, first: was.first, since: now}
 		}
+	}
+	for id := range f.beats {
+		if _, ok := listed[id]; !ok {
+			delete(f.beats, id)
+		}
+	}
+	for _, h := range hosts {
 		if h.ID == f.host || now-f.beats[h.ID].since >= whatisup.HostSilent {
 			continue
 		}
@@ -326,19 +403,21 @@ func (f *Fleet) read(ctx context.Context) (view, error) {
 			v.live = append(v.live, h.ID)
 		}
 	}
-	for id := range f.beats {
-		if !listed[id] {
-			delete(f.beats, id)
-		}
-	}
 	v.live = append(v.live, f.host)
 	v.share = (f.shards + len(v.live) - 1) / len(v.live)
 	if f.owns() < f.shards/len(v.live) {
 		v.hurry = true
 	}
+	named, ok := f.beats[f.host]
 	f.mu.Lock()
 	f.looked = now
+	f.nameFree = !ok || named.host.Incarnation == "" || now-named.since >= f.timing.Takeover
 	f.mu.Unlock()
+	for _, t := range f.Owned() {
+		if l := leases[t.Shard()]; l.Epoch > t.Epoch() {
+			t.lose(fmt.Errorf("another owner has epoch %d", l.Epoch))
+		}
+	}
 	return v, nil
 }
 
@@ -356,7 +435,13 @@ func (f *Fleet) choose(v view, now time.Duration) (l whatisup.Lease, from string
 	for s := range f.tenures {
 		mine[s] = true
 	}
+	me, listed := f.me.Incarnation, f.listed
 	f.mu.Unlock()
+	// What is claimed by a host that is not on the list is kept by no beat, or by
+	// another process's.
+	if !listed || f.beats[f.host].host.Incarnation != me {
+		return whatisup.Lease{}, "", false
+	}
 	// A lease in the own name that nobody here keeps is of the process before,
 	// or of a claim whose answer was lost. Its sessions wait for nobody else.
 	for _, l := range v.leases {
@@ -383,6 +468,9 @@ func (f *Fleet) choose(v view, now time.Duration) (l whatisup.Lease, from string
 			continue
 		}
 		idle := now - f.seen[l.Shard].since
+		if l.Owner != "" { // nobody's, once it and its owner stand still
+			idle = min(idle, now-f.beats[l.Owner].since)
+		}
 		switch {
 		case l.Owner == "":
 			// First the host with the fewest shards, a moment later any below its
@@ -403,15 +491,19 @@ func (f *Fleet) claim(ctx context.Context, wg *sync.WaitGroup, seen whatisup.Lea
 	callCtx, cancel := context.WithTimeout(ctx, f.timing.RenewTry)
 	defer cancel()
 	sent := f.clock()
-	l, err := f.leases.ClaimLease(callCtx, f.mode, seen, f.host)
+	l, err := f.leases.ClaimLease(callCtx, f.mode, seen, f.beats[seen.Owner].host, f.host)
 	if err != nil {
 		if !errors.Is(err, whatisup.ErrConflict) {
 			f.log.Warn("cannot claim", "shard", int(seen.Shard), "error", err.Error())
 		}
 		return
 	}
-	t := newTenure(ctx, f, l, from, sent)
 	f.mu.Lock()
+	if !f.listed { // the name was lost meanwhile; whoever has it finds the lease
+		f.mu.Unlock()
+		return
+	}
+	t := newTenure(ctx, f, l, from, sent)
 	f.tenures[l.Shard] = t
 	f.mu.Unlock()
 	f.log.Info("shard claimed", "shard", int(l.Shard), "epoch", uint64(l.Epoch), "from", from)

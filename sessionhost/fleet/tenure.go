@@ -23,13 +23,14 @@ type Tenure struct {
 	from string
 
 	until   atomic.Int64 // the clock's time at which trust ends
-	renewed atomic.Int64 // the clock's time of the last renewal that succeeded
-	up      atomic.Bool
-	nudge   chan struct{} // renew now
+	renewed atomic.Int64 // the clock's time from which it counts
+	up      sync.Once
+	nudge   chan struct{} // it is up
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	done   chan struct{} // the runner has returned
+	fenced chan struct{} // closed when the tenure is lost
 	end    chan struct{} // the tenure is over and released, or lost
 
 	mu     sync.Mutex
@@ -43,7 +44,7 @@ type Tenure struct {
 func newTenure(ctx context.Context, f *Fleet, l whatisup.Lease, from string, claimed time.Duration) *Tenure {
 	t := &Tenure{
 		fleet: f, lease: l, from: from, nudge: make(chan struct{}, 1),
-		done: make(chan struct{}), end: make(chan struct{}), onLost: make(map[int]func()),
+		done: make(chan struct{}), fenced: make(chan struct{}), end: make(chan struct{}), onLost: make(map[int]func()),
 	}
 	t.ctx, t.cancel = context.WithCancelCause(ctx)
 	t.trustFrom(claimed)
@@ -64,21 +65,15 @@ func (t *Tenure) TookOver() bool { return t.from != "" }
 // cheap; ask it immediately before each act.
 func (t *Tenure) Trusted() bool { return int64(t.fleet.clock()) < t.until.Load() }
 
-// LeaseAge is how long ago the lease was renewed.
+// LeaseAge is how long ago the last beat that keeps the lease was sent, or the
+// claim.
 func (t *Tenure) LeaseAge() time.Duration {
 	return t.fleet.clock() - time.Duration(t.renewed.Load())
 }
 
 // Up tells the fleet that every linked session of the shard has been started, so
 // that a host which is giving shards away goes on with the next.
-func (t *Tenure) Up() {
-	if !t.up.Swap(true) {
-		select {
-		case t.nudge <- struct{}{}:
-		default:
-		}
-	}
-}
+func (t *Tenure) Up() { t.up.Do(func() { t.nudge <- struct{}{} }) }
 
 // Confirm reads the lease: nil if it still is this tenure's, [whatisup.ErrFenced]
 // if not, in which case the tenure is lost by the time it returns.
@@ -115,28 +110,41 @@ func (t *Tenure) OnLost(f func()) (forget func()) {
 	}
 }
 
-// trustFrom begins trust anew, counted from the moment at which the renewal was
-// sent. A tenure that was lost meanwhile stays lost.
+// trustFrom lets trust count from the moment at which the claim, or a beat that
+// has succeeded, was sent.
 func (t *Tenure) trustFrom(sent time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.lost {
-		return
-	}
 	until := sent + t.fleet.timing.Trust
 	t.renewed.Store(int64(sent))
 	t.until.Store(int64(until))
-	// The end of trust is watched apart from the renewals, one of which may be
+	// The end of trust is watched apart from the beats, one of which may be
 	// waiting for its answer then.
 	left := max(until-t.fleet.clock(), 0)
-	if t.watch == nil {
-		t.watch = time.AfterFunc(left, func() {
-			if !t.Trusted() {
-				t.lose(errors.New("the lease was not renewed in time"))
-			}
-		})
-	} else {
+	if t.watch != nil {
 		t.watch.Reset(left)
+		return
+	}
+	t.watch = time.AfterFunc(left, func() {
+		if !t.Trusted() {
+			t.lose(errExpired)
+		}
+	})
+}
+
+var errExpired = errors.New("no beat kept the lease in time")
+
+// beaten is called after a beat has succeeded. If trust has run out before its
+// answer came it proves nothing: the shard may have been claimed before the beat
+// arrived.
+func (t *Tenure) beaten(sent time.Duration) {
+	t.mu.Lock()
+	ended := t.lost || t.over
+	trusted := t.Trusted()
+	if !ended && trusted && int64(sent) > t.renewed.Load() {
+		t.trustFrom(sent)
+	}
+	t.mu.Unlock()
+	if !ended && !trusted {
+		t.lose(errExpired)
 	}
 }
 
@@ -149,6 +157,7 @@ func (t *Tenure) lose(why error) {
 	}
 	t.lost = true
 	t.until.Store(0)
+	close(t.fenced)
 	fs := t.onLost
 	t.onLost = nil
 	t.mu.Unlock()
@@ -159,13 +168,7 @@ func (t *Tenure) lose(why error) {
 	t.fleet.log.Warn("shard lost", "shard", int(t.lease.Shard), "epoch", uint64(t.lease.Epoch), "cause", why.Error())
 }
 
-func (t *Tenure) isLost() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.lost
-}
-
-// keep runs the shard and renews its lease until the runner has returned.
+// keep runs the shard until its runner has returned.
 func (t *Tenure) keep(ctx context.Context) {
 	defer close(t.end)
 	var wg sync.WaitGroup
@@ -174,37 +177,59 @@ func (t *Tenure) keep(ctx context.Context) {
 		defer close(t.done)
 		t.fleet.runner.RunShard(t.ctx, t)
 	})
-	f := t.fleet
-	renew := time.NewTimer(f.timing.Renew)
-	defer renew.Stop()
+	var again <-chan time.Time
 	for {
 		select {
 		case <-t.done:
 			t.release(ctx)
 			return
-		case <-renew.C:
+		case <-t.fenced:
+			t.abandon(ctx)
+			return
 		case <-t.nudge:
+		case <-again:
 		}
-		if t.isLost() {
-			<-t.done
+		again = t.markUp(ctx)
+	}
+}
+
+// markUp returns when to try again, nil for never.
+func (t *Tenure) markUp(ctx context.Context) <-chan time.Time {
+	f := t.fleet
+	ctx, cancel := context.WithTimeout(ctx, f.timing.RenewTry)
+	defer cancel()
+	switch err := f.leases.MarkUp(ctx, f.mode, t.lease); {
+	case err == nil:
+		return nil
+	case errors.Is(err, whatisup.ErrFenced):
+		t.lose(err)
+		return nil
+	default:
+		f.log.Warn("cannot say that a shard is up", "shard", int(t.lease.Shard), "error", err.Error())
+		return time.After(f.timing.Renew / 10)
+	}
+}
+
+// abandon waits for the runner of a lost shard. This host takes the shard back
+// when it has returned; if it hangs, another must be able to, which the host's
+// beats would prevent for as long as the lease is in its name.
+func (t *Tenure) abandon(ctx context.Context) {
+	f := t.fleet
+	wait := f.timing.Takeover
+	for {
+		select {
+		case <-t.done:
+			return
+		case <-time.After(wait):
+		}
+		callCtx, cancel := context.WithTimeout(ctx, f.timing.RenewTry)
+		err := f.leases.ReleaseLease(callCtx, f.mode, t.lease)
+		cancel()
+		if err == nil || errors.Is(err, whatisup.ErrFenced) {
+			f.log.Error("the runner of a lost shard does not end", "shard", int(t.lease.Shard))
 			return
 		}
-		l := t.lease
-		l.Up = t.up.Load()
-		sent := f.clock()
-		callCtx, cancel := context.WithTimeout(ctx, f.timing.RenewTry)
-		err := f.leases.RenewLease(callCtx, f.mode, l)
-		cancel()
-		switch {
-		case err == nil:
-			t.trustFrom(sent)
-			renew.Reset(f.timing.Renew)
-		case errors.Is(err, whatisup.ErrFenced):
-			t.lose(err)
-		default:
-			f.log.Warn("lease not renewed", "shard", int(l.Shard), "error", err.Error())
-			renew.Reset(f.timing.Renew / 10)
-		}
+		wait = f.timing.Renew
 	}
 }
 

@@ -12,9 +12,9 @@
 // and a poll that is open, is waited for last, and not for long; neither can act
 // any more by then.
 //
-// The calls that renew leases have an HTTP client of their own, without the
-// SDK's retries: a renewal must not wait behind anything, and a late one is
-// worth nothing.
+// The beats that keep the leases have an HTTP client of their own, without the
+// SDK's retries: a beat must not wait behind anything, and a late one is worth
+// nothing.
 //
 // # Modes
 //

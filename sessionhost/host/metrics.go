@@ -102,7 +102,7 @@ var (
 	sessionsDesc = prometheus.NewDesc("whatisup_sessions", "Running sessions by the status of their instance.", []string{"status"}, nil)
 	pairingsDesc = prometheus.NewDesc("whatisup_pairings", "Open attempts to pair.", nil, nil)
 	shardsDesc   = prometheus.NewDesc("whatisup_shards", "Shards that this host owns.", nil, nil)
-	leaseDesc    = prometheus.NewDesc("whatisup_lease_age_seconds", "Age of the oldest renewal among the leases.", nil, nil)
+	leaseDesc    = prometheus.NewDesc("whatisup_lease_age_seconds", "Since the beat that keeps the leases, or the oldest claim if none was since.", nil, nil)
 	drainingDesc = prometheus.NewDesc("whatisup_draining", "Whether the host is on its way out.", nil, nil)
 )
 

@@ -12,8 +12,9 @@ import (
 	"whatisup/shared/whatisup"
 )
 
-// leaseRow is who owns a shard. A shard without an owner keeps its row and its
-// epoch. Times are unix milliseconds, of the owner's wall clock, for display.
+// leaseRow is who owns a shard; it is written when that changes, and once when
+// the shard is up. A shard without an owner keeps its row and its epoch. Times
+// are unix milliseconds, of the owner's wall clock, for display.
 type leaseRow struct {
 	Owner   string `dynamodbav:"owner"`
 	Epoch   uint64 `dynamodbav:"epoch"`
@@ -22,20 +23,27 @@ type leaseRow struct {
 	Up      bool   `dynamodbav:"up"`
 }
 
-// fleetHostRow is one host, in the list of all.
+// fleetHostRow is one host, in the list of all. Its writes keep every lease that
+// the host has.
 type fleetHostRow struct {
-	Counter  uint64 `dynamodbav:"counter"`
-	Draining bool   `dynamodbav:"draining"`
-	Sessions int    `dynamodbav:"sessions"`
-	AliveAt  int64  `dynamodbav:"alive_at"`
-	TTL      int64  `dynamodbav:"ttl"`
+	Incarnation string `dynamodbav:"incarnation"`
+	Counter     uint64 `dynamodbav:"counter"`
+	Draining    bool   `dynamodbav:"draining"`
+	Sessions    int    `dynamodbav:"sessions"`
+	AliveAt     int64  `dynamodbav:"alive_at"`
+	TTL         int64  `dynamodbav:"ttl"`
 }
+
+// hostKept is how long the row of a host that died stays: while nobody has its
+// shards, it tells when they were last looked after.
+const hostKept = 7 * 24 * time.Hour
 
 // Leases reads every shard of a mode; the index of the slice is the shard's
 // number. A shard that nobody ever owned has the zero epoch. Hosts look every
 // second, so the read is the cheaper, eventually consistent one: it may show a
-// lease of a moment ago, and a claim of that fails. Counters only rise, so one
-// that was seen and can still be claimed has stood still since it was seen.
+// lease or a host of a moment ago. A claim of what has changed since fails, by
+// its conditions. Counters only rise, so what was seen and can still be claimed
+// has stood still since it was seen.
 func (db *DB) Leases(ctx context.Context, m whatisup.Mode) ([]whatisup.Lease, error) {
 	leases := make([]whatisup.Lease, db.shards)
 	for s := range leases {
@@ -84,12 +92,39 @@ func (db *DB) Lease(ctx context.Context, m whatisup.Mode, s whatisup.Shard) (wha
 	return l, nil
 }
 
+// OwnersAlive is when the owner of each shard was last known to be alive, zero
+// for never; the index of the slice is the shard's number.
+func (db *DB) OwnersAlive(ctx context.Context, m whatisup.Mode) ([]time.Time, error) {
+	leases, err := db.Leases(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	hosts, err := db.Hosts(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	beats := make(map[string]time.Time, len(hosts))
+	for _, h := range hosts {
+		beats[h.ID] = h.AliveAt
+	}
+	alive := make([]time.Time, len(leases))
+	for s, l := range leases {
+		alive[s] = l.AliveAt
+		if beat := beats[l.Owner]; beat.After(l.AliveAt) {
+			alive[s] = beat
+		}
+	}
+	return alive, nil
+}
+
 // ClaimLease makes owner the owner of the shard as it was seen, with the next
 // epoch, which it writes to the shard's epoch row in the same transaction: that
-// row changes only here, so that a check on it never meets a renewal. It answers
-// ErrConflict if the lease is no longer as it was seen. Whether the seen owner
-// may be replaced is the caller's judgement.
-func (db *DB) ClaimLease(ctx context.Context, m whatisup.Mode, seen whatisup.Lease, owner string) (whatisup.Lease, error) {
+// row changes only here, so that a check on it meets nothing else. former is the
+// seen owner as it was seen, without an incarnation if it was not on the list;
+// it counts only if the shard is taken from somebody else. It answers ErrConflict
+// if the lease is no longer as it was seen, or such an owner has beaten since.
+// Whether the seen owner may be replaced is the caller's judgement.
+func (db *DB) ClaimLease(ctx context.Context, m whatisup.Mode, seen whatisup.Lease, former whatisup.Host, owner string) (whatisup.Lease, error) {
 	now := db.now()
 	l := whatisup.Lease{Shard: seen.Shard, Owner: owner, Epoch: seen.Epoch + 1, Counter: seen.Counter + 1, AliveAt: now}
 	row := marshal(leaseRow{Owner: owner, Epoch: uint64(l.Epoch), Counter: l.Counter, AliveAt: now.UnixMilli()})
@@ -103,8 +138,17 @@ func (db *DB) ClaimLease(ctx context.Context, m whatisup.Mode, seen whatisup.Lea
 		lease = put(db.tables.Fleet, withKey(leaseKey(m, seen.Shard), row), "attribute_not_exists(pk)", nil, nil)
 		epoch = put(db.tables.Fleet, withKey(epochKey(m, seen.Shard), item{attrEpoch: number(uint64(l.Epoch))}), "attribute_not_exists(pk)", nil, nil)
 	}
-	err := db.transact(ctx, []types.TransactWriteItem{lease, epoch})
-	for i := range 2 {
+	items := []types.TransactWriteItem{lease, epoch}
+	if seen.Owner != "" && seen.Owner != owner {
+		still := check(db.tables.Fleet, fleetHostKey(m, seen.Owner), "incarnation = :incarnation AND #counter = :counter",
+			item{":incarnation": str(former.Incarnation), ":counter": number(former.Counter)}, map[string]string{"#counter": "counter"})
+		if former.Incarnation == "" {
+			still = check(db.tables.Fleet, fleetHostKey(m, seen.Owner), "attribute_not_exists(incarnation)", nil, nil)
+		}
+		items = append(items, still)
+	}
+	err := db.transact(ctx, items)
+	for i := range items {
 		if _, failed := failedAt(err, i); failed {
 			return whatisup.Lease{}, whatisup.ErrConflict
 		}
@@ -112,55 +156,79 @@ func (db *DB) ClaimLease(ctx context.Context, m whatisup.Mode, seen whatisup.Lea
 	return l, err
 }
 
-// RenewLease raises the lease's counter. It answers ErrFenced if the shard has
-// another owner, or this one with another epoch.
-func (db *DB) RenewLease(ctx context.Context, m whatisup.Mode, l whatisup.Lease) error {
-	return db.changeLease(ctx, m, l, "SET alive_at = :now, up = :up ADD #counter :one", item{
-		":now": number(db.now().UnixMilli()), ":up": boolean(l.Up), ":one": number(1),
-	}, map[string]string{"#counter": "counter", "#owner": "owner"})
+// MarkUp says that the shard's sessions have been started. It answers ErrFenced
+// if the shard has another owner, or this one with another epoch.
+func (db *DB) MarkUp(ctx context.Context, m whatisup.Mode, l whatisup.Lease) error {
+	return db.changeLease(ctx, m, l, "SET alive_at = :now, up = :up ADD #counter :one", item{":up": boolean(true)})
 }
 
-// ReleaseLease leaves the shard without an owner. Errors as of RenewLease.
+// ReleaseLease leaves the shard without an owner. Errors as of MarkUp.
 func (db *DB) ReleaseLease(ctx context.Context, m whatisup.Mode, l whatisup.Lease) error {
-	return db.changeLease(ctx, m, l, "SET #owner = :nobody, up = :up ADD #counter :one", item{
-		":nobody": str(""), ":up": boolean(false), ":one": number(1),
-	}, map[string]string{"#owner": "owner", "#counter": "counter"})
+	return db.changeLease(ctx, m, l, "SET alive_at = :now, #owner = :nobody, up = :up ADD #counter :one", item{
+		":nobody": str(""), ":up": boolean(false),
+	})
 }
 
-func (db *DB) changeLease(ctx context.Context, m whatisup.Mode, l whatisup.Lease, expression string, values item, names map[string]string) error {
+func (db *DB) changeLease(ctx context.Context, m whatisup.Mode, l whatisup.Lease, expression string, values item) error {
 	values[":owner"], values[":epoch"] = str(l.Owner), number(uint64(l.Epoch))
+	values[":now"], values[":one"] = number(db.now().UnixMilli()), number(1)
 	_, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 		TableName: aws.String(db.tables.Fleet), Key: leaseKey(m, l.Shard),
 		UpdateExpression:          aws.String(expression),
 		ConditionExpression:       aws.String("#owner = :owner AND epoch = :epoch"),
-		ExpressionAttributeValues: values, ExpressionAttributeNames: names,
+		ExpressionAttributeValues: values,
+		ExpressionAttributeNames:  map[string]string{"#counter": "counter", "#owner": "owner"},
 	})
-	err = translate(err)
+	return fenced(translate(err))
+}
+
+// Join puts a host on the list, in place of whatever had its name.
+func (db *DB) Join(ctx context.Context, m whatisup.Mode, h whatisup.Host) error {
+	_, err := db.client.PutItem(ctx, &dynamodb.PutItemInput{
+		TableName: aws.String(db.tables.Fleet), Item: db.beatOf(m, h),
+	})
+	return translate(err)
+}
+
+// Beat shows to the others that a host on the list is alive, which keeps its
+// leases. It answers ErrFenced if the list has another incarnation of the host,
+// or none. A beat that arrives after a later one changes nothing.
+func (db *DB) Beat(ctx context.Context, m whatisup.Mode, h whatisup.Host) error {
+	_, err := db.client.PutItem(ctx, &dynamodb.PutItemInput{
+		TableName: aws.String(db.tables.Fleet), Item: db.beatOf(m, h),
+		ConditionExpression:       aws.String("incarnation = :incarnation AND #counter < :counter"),
+		ExpressionAttributeValues: item{":incarnation": str(h.Incarnation), ":counter": number(h.Counter)},
+		ExpressionAttributeNames:  map[string]string{"#counter": "counter"},
+	})
+	return fenced(translate(err))
+}
+
+func (db *DB) beatOf(m whatisup.Mode, h whatisup.Host) item {
+	now := db.now()
+	return withKey(fleetHostKey(m, h.ID), marshal(fleetHostRow{
+		Incarnation: h.Incarnation, Counter: h.Counter, Draining: h.Draining, Sessions: h.Sessions,
+		AliveAt: now.UnixMilli(), TTL: now.Add(hostKept).Unix(),
+	}))
+}
+
+// Leave takes a host off the list. It answers ErrFenced if the list has another
+// incarnation of it, or none.
+func (db *DB) Leave(ctx context.Context, m whatisup.Mode, h whatisup.Host) error {
+	_, err := db.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
+		TableName: aws.String(db.tables.Fleet), Key: fleetHostKey(m, h.ID),
+		ConditionExpression:       aws.String("incarnation = :incarnation"),
+		ExpressionAttributeValues: item{":incarnation": str(h.Incarnation)},
+	})
+	return fenced(translate(err))
+}
+
+// fenced is the error of a write whose only condition is that the writer still
+// is who it was.
+func fenced(err error) error {
 	if _, failed := failedAt(err, 0); failed {
 		return whatisup.ErrFenced
 	}
 	return err
-}
-
-// Beat shows a host to the others.
-func (db *DB) Beat(ctx context.Context, m whatisup.Mode, h whatisup.Host) error {
-	now := db.now()
-	row := marshal(fleetHostRow{
-		Counter: h.Counter, Draining: h.Draining, Sessions: h.Sessions,
-		AliveAt: now.UnixMilli(), TTL: now.Add(time.Hour).Unix(),
-	})
-	_, err := db.client.PutItem(ctx, &dynamodb.PutItemInput{
-		TableName: aws.String(db.tables.Fleet), Item: withKey(fleetHostKey(m, h.ID), row),
-	})
-	return translate(err)
-}
-
-// Leave takes a host off the list.
-func (db *DB) Leave(ctx context.Context, m whatisup.Mode, id string) error {
-	_, err := db.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
-		TableName: aws.String(db.tables.Fleet), Key: fleetHostKey(m, id),
-	})
-	return translate(err)
 }
 
 // Hosts lists the hosts that have not left, dead ones included: whether one is
@@ -183,7 +251,8 @@ func (db *DB) Hosts(ctx context.Context, m whatisup.Mode) ([]whatisup.Host, erro
 				return nil, err
 			}
 			hosts = append(hosts, whatisup.Host{
-				ID: stringOf(it[attrSK]), Counter: r.Counter, Draining: r.Draining, Sessions: r.Sessions, AliveAt: fromMillis(r.AliveAt),
+				ID: stringOf(it[attrSK]), Incarnation: r.Incarnation, Counter: r.Counter,
+				Draining: r.Draining, Sessions: r.Sessions, AliveAt: fromMillis(r.AliveAt),
 			})
 		}
 	}

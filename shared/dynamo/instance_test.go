@@ -55,7 +55,7 @@ func own(t *testing.T, db *DB, i *whatisup.Instance) whatisup.Epoch {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err = db.ClaimLease(t.Context(), i.Config.Mode, l, "host")
+	l, err = db.ClaimLease(t.Context(), i.Config.Mode, l, whatisup.Host{}, "host")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,9 +98,10 @@ type Outcomes interface {
 	Result(context.Context, whatisup.CommandID) (*whatisup.Result, error)
 }
 
-// Leases tells when the owners of a mode's shards were last alive.
-type Leases interface {
-	Leases(context.Context, whatisup.Mode) ([]whatisup.Lease, error)
+// Owners tells when the owner of each of a mode's shards was last alive, zero for
+// never.
+type Owners interface {
+	OwnersAlive(context.Context, whatisup.Mode) ([]time.Time, error)
 }
 
 // Log is the event log.
@@ -122,7 +123,7 @@ type Store interface {
 	Configs
 	Wishes
 	Outcomes
-	Leases
+	Owners
 	Log
 }
 

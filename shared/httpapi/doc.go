@@ -26,7 +26,7 @@
 // # What is kept in memory
 //
 // Keys and customers for at most [KeyKept], so that a revoked key ends
-// everywhere within a minute; the owners' beats for [leasesKept]. Nothing else:
+// everywhere within a minute; the owners' beats for [beatsKept]. Nothing else:
 // a function may be frozen or thrown away between two requests.
 //
 // # Wanted, and waiting for it

@@ -30,7 +30,7 @@ func (h *host) own(cmd whatisup.Command) (*whatisup.Instance, error) {
 	if !owned {
 		seen, err := h.f.db.Lease(ctx, cmd.Mode, shard)
 		if err == nil {
-			seen, err = h.f.db.ClaimLease(ctx, cmd.Mode, seen, "host")
+			seen, err = h.f.db.ClaimLease(ctx, cmd.Mode, seen, whatisup.Host{}, "host")
 		}
 		if err != nil {
 			h.mu.Unlock()

@@ -8,12 +8,12 @@ import (
 	"whatisup/shared/whatisup"
 )
 
-// leasesKept is how long the owners' beats are trusted without being read again,
+// beatsKept is how long the owners' beats are trusted without being read again,
 // and lostKept how long if by them the owner of a live session is lost: a host
 // that has just come up is not to be overlooked for long.
 const (
-	leasesKept = 5 * time.Second
-	lostKept   = 300 * time.Millisecond
+	beatsKept = 5 * time.Second
+	lostKept  = 300 * time.Millisecond
 )
 
 // owners remembers when the owner of each shard was last alive.
@@ -24,7 +24,15 @@ type owners struct {
 
 type beats struct {
 	readAt time.Time
-	seen   map[whatisup.Shard]time.Time
+	seen   []time.Time // by shard
+}
+
+// of is when the owner of a shard was last alive, zero for never.
+func (b beats) of(s whatisup.Shard) time.Time {
+	if int(s) >= len(b.seen) {
+		return time.Time{}
+	}
+	return b.seen[s]
 }
 
 // ownerSeen is when the owner of an instance's shard was last alive, zero for
@@ -35,15 +43,12 @@ func (a *API) ownerSeen(ctx context.Context, m whatisup.Mode, s whatisup.Shard) 
 	b := a.owners.modes[m]
 	a.owners.mu.Unlock()
 	age := now.Sub(b.readAt)
-	if age >= leasesKept || age >= lostKept && now.Sub(b.seen[s]) > whatisup.OwnerLost {
-		leases, err := a.Store.Leases(ctx, m)
+	if age >= beatsKept || age >= lostKept && now.Sub(b.of(s)) > whatisup.OwnerLost {
+		seen, err := a.Store.OwnersAlive(ctx, m)
 		if err != nil {
 			return time.Time{}, err
 		}
-		b = beats{readAt: now, seen: map[whatisup.Shard]time.Time{}}
-		for _, l := range leases {
-			b.seen[l.Shard] = l.AliveAt
-		}
+		b = beats{readAt: now, seen: seen}
 		a.owners.mu.Lock()
 		if a.owners.modes == nil {
 			a.owners.modes = map[whatisup.Mode]beats{}
@@ -51,7 +56,7 @@ func (a *API) ownerSeen(ctx context.Context, m whatisup.Mode, s whatisup.Shard) 
 		a.owners.modes[m] = b
 		a.owners.mu.Unlock()
 	}
-	return b.seen[s], nil
+	return b.of(s), nil
 }
 
 // view is what the caller is shown of an instance at this moment.

@@ -5,8 +5,11 @@ import "time"
 // Host is a session host as it shows itself to the others.
 type Host struct {
 	ID string
-	// Counter rises with each beat. A host is alive as long as somebody who
-	// watches sees it rise; no clocks are compared.
+	// Incarnation is the process that has the name. It is empty of a host that
+	// is not on the list.
+	Incarnation string
+	// Counter rises with each beat of an incarnation. A host is alive as long as
+	// somebody who watches sees it rise; no clocks are compared.
 	Counter  uint64
 	Draining bool // it is giving up all it has and claims nothing
 	Sessions int

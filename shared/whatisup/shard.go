@@ -28,13 +28,15 @@ type Epoch uint64
 // is no longer shown as the present.
 const OwnerLost = 30 * time.Second
 
-// Lease is what a reader may know of a shard's ownership. Times are wall clock
-// and for display; who owns what is decided inside the fleet, without clocks.
+// Lease is what a reader may know of a shard's ownership. It changes when it is
+// claimed, up and released; between these its owner's beats keep it. Times are
+// wall clock and for display; who owns what is decided inside the fleet, without
+// clocks.
 type Lease struct {
 	Shard   Shard
 	Owner   string // host id; empty while nobody owns it
 	Epoch   Epoch
-	Counter uint64
-	AliveAt time.Time // last renewal
+	Counter uint64    // of its changes
+	AliveAt time.Time // of its last change
 	Up      bool      // every linked session of the shard has been started since the claim
 }

@@ -53,7 +53,7 @@ func newCrowd(t *testing.T, sessions, shards, connectsPerSecond int) *crowd {
 	}
 	c.start("one")
 	c.start("two")
-	c.await("two hosts with half of the shards each", func() bool {
+	c.awaitFor(slowness*2*time.Minute, "two hosts with half of the shards each", func() bool {
 		owned := c.owned()
 		return owned["one"] == shards/2 && owned["two"] == shards/2
 	})

@@ -38,8 +38,7 @@
 // No clocks are compared. What is assumed of them is their rate: what is
 // Takeover by one host's must be longer than Trust by another's, which of 20 s and
 // 12 s holds as long as none runs faster than another by two thirds. [New] refuses
-// timings for which it doesn't hold at all, and those in which one beat may not
-// fail.
+// timings in which Trust is no shorter, or would end before a slow beat is answered.
 //
 // # An ownership
 //

@@ -34,9 +34,9 @@ type fleetHostRow struct {
 	TTL         int64  `dynamodbav:"ttl"`
 }
 
-// hostKept is how long the row of a host that died stays: while nobody has its
-// shards, it tells when they were last looked after.
-const hostKept = 7 * 24 * time.Hour
+// hostKept is how long the row of a host that died stays. A host that comes
+// counts it among the living until it has seen it stand still.
+const hostKept = time.Hour
 
 // Leases reads every shard of a mode; the index of the slice is the shard's
 // number. A shard that nobody ever owned has the zero epoch. Hosts look every

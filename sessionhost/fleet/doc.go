@@ -39,6 +39,9 @@
 // Takeover by one host's must be longer than Trust by another's, which of 20 s and
 // 12 s holds as long as none runs faster than another by two thirds. [New] refuses
 // timings in which Trust is no shorter, or would end before a slow beat is answered.
+// A host whose clock stood still with it, as that of a machine that was paused may,
+// finds the higher epochs at its next look, and loses what they are of; until then
+// the epochs alone stop its writes.
 //
 // # An ownership
 //

@@ -686,6 +686,37 @@ func TestSleep(t *testing.T) {
 	})
 }
 
+// A process whose clock stood still with it learns from its next look what it has
+// lost, though its beats succeed.
+func TestClockStoodStill(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tab := newTable(4)
+		a := join(t, tab, newStage(), "a", 4)
+		time.Sleep(10 * time.Second)
+		b := join(t, tab, newStage(), "b", 4)
+		tab.fail("a", faults{cut: true})
+		for range int((Default().Takeover + 10*time.Second) / time.Second) {
+			time.Sleep(time.Second)
+			a.sleep(-time.Second)
+		}
+		if n := trusted(a); n != 4 || len(b.Owned()) != 4 {
+			t.Fatalf("one trusts %d shards, the other owns %d", n, len(b.Owned()))
+		}
+		tab.fail("a", faults{})
+		time.Sleep(Default().RenewTry + 2*Default().Look)
+		tab.mu.Lock()
+		for _, tn := range a.Owned() {
+			if l := tab.leases[tn.Shard()]; tn.Trusted() && (l.Owner != "a" || l.Epoch != tn.Epoch()) {
+				t.Errorf("shard %d is trusted with epoch %d, and %s has %d", tn.Shard(), tn.Epoch(), l.Owner, l.Epoch)
+			}
+		}
+		tab.mu.Unlock()
+		a.stop()
+		b.stop()
+	})
+}
+
 // Of two processes with one name the later has everything, for as long as it
 // lives.
 func TestTwoOfOneName(t *testing.T) {

@@ -22,10 +22,10 @@ type Tenure struct {
 	// from is whether the shard was taken from an owner that did not give it up.
 	from string
 
-	until   atomic.Int64 // the clock's time at which trust ends
-	renewed atomic.Int64 // the clock's time from which it counts
-	up      sync.Once
-	nudge   chan struct{} // it is up
+	until atomic.Int64 // the clock's time at which trust ends
+	kept  atomic.Int64 // the clock's time from which it counts
+	up    sync.Once
+	nudge chan struct{} // it is up
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -68,7 +68,7 @@ func (t *Tenure) Trusted() bool { return int64(t.fleet.clock()) < t.until.Load()
 // LeaseAge is how long ago the last beat that keeps the lease was sent, or the
 // claim.
 func (t *Tenure) LeaseAge() time.Duration {
-	return t.fleet.clock() - time.Duration(t.renewed.Load())
+	return t.fleet.clock() - time.Duration(t.kept.Load())
 }
 
 // Up tells the fleet that every linked session of the shard has been started, so
@@ -114,7 +114,7 @@ func (t *Tenure) OnLost(f func()) (forget func()) {
 // has succeeded, was sent.
 func (t *Tenure) trustFrom(sent time.Duration) {
 	until := sent + t.fleet.timing.Trust
-	t.renewed.Store(int64(sent))
+	t.kept.Store(int64(sent))
 	t.until.Store(int64(until))
 	// The end of trust is watched apart from the beats, one of which may be
 	// waiting for its answer then.
@@ -139,7 +139,7 @@ func (t *Tenure) beaten(sent time.Duration) {
 	t.mu.Lock()
 	ended := t.lost || t.over
 	trusted := t.Trusted()
-	if !ended && trusted && int64(sent) > t.renewed.Load() {
+	if !ended && trusted && int64(sent) > t.kept.Load() {
 		t.trustFrom(sent)
 	}
 	t.mu.Unlock()

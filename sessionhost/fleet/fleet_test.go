@@ -26,7 +26,8 @@ type table struct {
 	before func(seen whatisup.Lease, owner string)
 	past   []past // what stale reads may still show
 	// drift is by how much the clock of a host that joins may be too fast or slow.
-	drift float64
+	drift  float64
+	writes int
 }
 
 // faults are what happens to a host's calls.
@@ -137,6 +138,7 @@ func (r reach) Lease(ctx context.Context, _ whatisup.Mode, s whatisup.Shard) (wh
 
 func (r reach) ClaimLease(ctx context.Context, _ whatisup.Mode, seen whatisup.Lease, former whatisup.Host, owner string) (whatisup.Lease, error) {
 	return call(ctx, r, func() (whatisup.Lease, error) {
+		r.writes++
 		if r.before != nil {
 			r.before(seen, owner)
 		}
@@ -152,9 +154,9 @@ func (r reach) ClaimLease(ctx context.Context, _ whatisup.Mode, seen whatisup.Le
 	})
 }
 
-// do is a call that answers nothing but its outcome.
+// do is a write that answers nothing but its outcome.
 func (r reach) do(ctx context.Context, f func() error) error {
-	_, err := call(ctx, r, func() (struct{}, error) { return struct{}{}, f() })
+	_, err := call(ctx, r, func() (struct{}, error) { r.writes++; return struct{}{}, f() })
 	return err
 }
 
@@ -419,6 +421,27 @@ func TestLevelsOut(t *testing.T) {
 			m.stop()
 		}
 		st.check(t)
+	})
+}
+
+// A host at rest writes its beats and nothing else, whatever it owns.
+func TestWritesAtRest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tab := newTable(16)
+		a := join(t, tab, newStage(), "a", 16)
+		time.Sleep(10 * time.Second)
+		written := func() int {
+			tab.mu.Lock()
+			defer tab.mu.Unlock()
+			return tab.writes
+		}
+		before := written()
+		time.Sleep(5 * time.Minute)
+		if n := written() - before; trusted(a) != 16 || n < 59 || n > 60 {
+			t.Errorf("%d writes in five minutes, %d shards", n, trusted(a))
+		}
+		a.stop()
 	})
 }
 

@@ -26,6 +26,7 @@ import (
 	"whatisup/local/gateway"
 	"whatisup/local/gateway/template"
 	"whatisup/local/whatsapp"
+	"whatisup/sessionhost/fleet"
 	"whatisup/sessionhost/host"
 	"whatisup/shared/dashboard"
 	"whatisup/shared/dynamo"
@@ -275,6 +276,10 @@ func (c Config) startHost(s *Stack, start starter) error {
 	if err != nil {
 		return err
 	}
+	// It is the first of its machine: nobody whom it should leave shards to is
+	// about to start, and somebody waits for a first code.
+	conf.Fleet = fleet.Default()
+	conf.Fleet.Settle, conf.Fleet.ClaimEvery = 50*time.Millisecond, 5*time.Millisecond
 	h, err := host.New(conf, s.AWSConf, c.Log.With("part", "host"))
 	if err != nil {
 		return err

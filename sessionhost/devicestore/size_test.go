@@ -50,6 +50,7 @@ func TestLargeValues(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	h := b.open(1)
+	h.store.commitTimeout, h.store.readTimeout = patience, patience // megabytes, on a busy machine
 	device := h.pair(t, 1)
 	ctx := t.Context()
 	put := func(v []byte) error { return device.SenderKeys.PutSenderKey(ctx, "g@g.us", annAddress, v) }

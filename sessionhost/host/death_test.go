@@ -182,6 +182,7 @@ func TestTakeover(t *testing.T) {
 func TestHandOver(t *testing.T) {
 	t.Parallel()
 	w := quick(t)
+	w.timing.Grace = patience // however slow the machine is
 	first := w.host("one")
 	const number = "491800000020"
 	id := w.create()

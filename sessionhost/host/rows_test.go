@@ -37,7 +37,7 @@ func quickWith(t *testing.T, shards int) *world {
 	w.timing.Grace = 2 * time.Second
 	w.timing.Replaced = 500 * time.Millisecond
 	w.timing.Stable = 500 * time.Millisecond
-	w.timing.Unlink = 3 * time.Second
+	w.timing.Unlink = slowness * 6 * time.Second
 	w.timing.Reconcile = 500 * time.Millisecond
 	w.timing.Tries = 3
 	return w

@@ -357,6 +357,17 @@ func (s *stage) check(t *testing.T) {
 	}
 }
 
+// onStage runs a test on a table of shards that nobody has, in a bubble of its
+// own, and ends it by asking whether two ever acted for one shard.
+func onStage(t *testing.T, shards int, test func(t *testing.T, tab *table, st *stage)) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		st := newStage()
+		test(t, newTable(shards), st)
+		st.check(t)
+	})
+}
+
 func (s *stage) gap() (longest time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -394,9 +405,7 @@ func TestTimingIsValidated(t *testing.T) {
 // From 16, 0, 0 shards to 6, 5, 5 within a minute, with nobody's shard idle for
 // long.
 func TestLevelsOut(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		tab, st := newTable(16), newStage()
+	onStage(t, 16, func(t *testing.T, tab *table, st *stage) {
 		st.closing = 300 * time.Millisecond
 		a := join(t, tab, st, "a", 16)
 		time.Sleep(10 * time.Second)
@@ -420,7 +429,6 @@ func TestLevelsOut(t *testing.T) {
 		for _, m := range []*member{a, b, c} {
 			m.stop()
 		}
-		st.check(t)
 	})
 }
 
@@ -448,9 +456,7 @@ func TestWritesAtRest(t *testing.T) {
 // A host that is cut off stops by itself before anybody may take over, and the
 // others have its shards within the takeover time and a little.
 func TestTakeover(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		tab, st := newTable(16), newStage()
+	onStage(t, 16, func(t *testing.T, tab *table, st *stage) {
 		a := join(t, tab, st, "a", 16)
 		time.Sleep(10 * time.Second)
 		b := join(t, tab, st, "b", 16)
@@ -483,15 +489,12 @@ func TestTakeover(t *testing.T) {
 		}
 		a.stop()
 		b.stop()
-		st.check(t)
 	})
 }
 
 // A rolling replacement of all hosts: nobody's shard is idle for long.
 func TestRollingReplacement(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		tab, st := newTable(16), newStage()
+	onStage(t, 16, func(t *testing.T, tab *table, st *stage) {
 		st.closing = 300 * time.Millisecond
 		a, b := join(t, tab, st, "a1", 16), join(t, tab, st, "b1", 16)
 		time.Sleep(2 * time.Minute)
@@ -515,15 +518,12 @@ func TestRollingReplacement(t *testing.T) {
 		}
 		a2.stop()
 		b2.stop()
-		st.check(t)
 	})
 }
 
 // A process that has the name of one that died takes its leases over at once.
 func TestSameName(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		tab, st := newTable(4), newStage()
+	onStage(t, 4, func(t *testing.T, tab *table, st *stage) {
 		for s := range tab.leases {
 			tab.leases[s].Owner, tab.leases[s].Epoch, tab.leases[s].Counter = "a", 3, 100
 		}
@@ -543,9 +543,7 @@ func TestSameName(t *testing.T) {
 // A beat whose answer comes after the trust has run out does not bring it
 // back.
 func TestLateAnswerDoesNotRevive(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		tab, st := newTable(1), newStage()
+	onStage(t, 1, func(t *testing.T, tab *table, st *stage) {
 		a := join(t, tab, st, "a", 1)
 		time.Sleep(5 * time.Second)
 		tn := a.Owned()[0]
@@ -555,16 +553,13 @@ func TestLateAnswerDoesNotRevive(t *testing.T) {
 			t.Error("a lost tenure is trusted again")
 		}
 		a.stop()
-		st.check(t)
 	})
 }
 
 // What was registered for the end runs before the context ends, and at once when
 // it is too late to register.
 func TestOnLost(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		tab, st := newTable(1), newStage()
+	onStage(t, 1, func(t *testing.T, tab *table, st *stage) {
 		a := join(t, tab, st, "a", 1)
 		time.Sleep(5 * time.Second)
 		tn := a.Owned()[0]
@@ -607,9 +602,7 @@ func trusted(m *member) (n int) {
 
 // A beat that arrives just before the claim makes it fail.
 func TestBeatBeforeClaim(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		tab, st := newTable(4), newStage()
+	onStage(t, 4, func(t *testing.T, tab *table, st *stage) {
 		a := join(t, tab, st, "a", 4)
 		time.Sleep(10 * time.Second)
 		tab.fail("a", faults{cut: true})
@@ -637,16 +630,13 @@ func TestBeatBeforeClaim(t *testing.T) {
 		}
 		a.stop()
 		b.stop()
-		st.check(t)
 	})
 }
 
 // A beat that arrives after the claim, and its answer, bring no trust back: it
 // had run out before.
 func TestBeatAfterClaim(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		tab, st := newTable(4), newStage()
+	onStage(t, 4, func(t *testing.T, tab *table, st *stage) {
 		a := join(t, tab, st, "a", 4)
 		time.Sleep(10 * time.Second)
 		had := a.Owned()
@@ -674,16 +664,13 @@ func TestBeatAfterClaim(t *testing.T) {
 		}
 		a.stop()
 		b.stop()
-		st.check(t)
 	})
 }
 
 // A process that slept trusts nothing when it wakes, also if its first beat
 // succeeds, and takes what is still in its name with the next epochs.
 func TestSleep(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		tab, st := newTable(4), newStage()
+	onStage(t, 4, func(t *testing.T, tab *table, st *stage) {
 		a := join(t, tab, st, "a", 4)
 		time.Sleep(10 * time.Second)
 		had := a.Owned()
@@ -705,7 +692,6 @@ func TestSleep(t *testing.T) {
 			t.Errorf("%d shards", n)
 		}
 		a.stop()
-		st.check(t)
 	})
 }
 
@@ -743,9 +729,7 @@ func TestClockStoodStill(t *testing.T) {
 // Of two processes with one name the later has everything, for as long as it
 // lives.
 func TestTwoOfOneName(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		tab, st := newTable(4), newStage()
+	onStage(t, 4, func(t *testing.T, tab *table, st *stage) {
 		first := joinAs(t, tab, actor{"first", st}, "first", "a", 4)
 		time.Sleep(10 * time.Second)
 		second := joinAs(t, tab, actor{"second", newStage()}, "second", "a", 4)
@@ -785,9 +769,7 @@ func TestTwoOfOneName(t *testing.T) {
 // A lease whose owner is not on the list can be claimed after a takeover time,
 // and not before.
 func TestOwnerNotListed(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		tab, st := newTable(4), newStage()
+	onStage(t, 4, func(t *testing.T, tab *table, st *stage) {
 		for s := range tab.leases {
 			tab.leases[s].Owner, tab.leases[s].Epoch, tab.leases[s].Counter = "ghost", 3, 100
 		}
@@ -801,16 +783,13 @@ func TestOwnerNotListed(t *testing.T) {
 			t.Errorf("%d shards", n)
 		}
 		a.stop()
-		st.check(t)
 	})
 }
 
 // Beats that are carried out and have no answer keep nothing, and lose nothing
 // before its time.
 func TestUnansweredBeats(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		tab, st := newTable(4), newStage()
+	onStage(t, 4, func(t *testing.T, tab *table, st *stage) {
 		tab.fail("a", faults{mute: true})
 		a := join(t, tab, st, "a", 4)
 		time.Sleep(30 * time.Second)
@@ -833,7 +812,6 @@ func TestUnansweredBeats(t *testing.T) {
 			t.Errorf("%d shards are trusted without an answer", n)
 		}
 		a.stop()
-		st.check(t)
 	})
 }
 
@@ -853,9 +831,7 @@ func (r stuck) RunShard(ctx context.Context, t *Tenure) {
 
 // A host whose runner hangs over a lost shard does not keep others from it.
 func TestHangingRunner(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		tab, st := newTable(2), newStage()
+	onStage(t, 2, func(t *testing.T, tab *table, st *stage) {
 		r := stuck{actor{"a", st}, 1, make(chan struct{})}
 		a := joinAs(t, tab, r, "a", "a", 2)
 		time.Sleep(10 * time.Second)
@@ -869,7 +845,6 @@ func TestHangingRunner(t *testing.T) {
 		close(r.free)
 		a.stop()
 		b.stop()
-		st.check(t)
 	})
 }
 

@@ -94,11 +94,8 @@ func (b *bench) busyDensity(ctx context.Context) error {
 	if n == 0 {
 		return nil
 	}
-	consuming, stop := context.WithCancel(ctx)
-	c := newConsumer(b.stack)
-	ended := make(chan struct{})
-	go func() { c.run(consuming); close(ended) }()
-	defer func() { stop(); <-ended }()
+	c, stop := b.consume(ctx)
+	defer stop()
 	if err := b.drained(ctx, c); err != nil {
 		return err
 	}
@@ -169,11 +166,8 @@ func (b *bench) gogcs(ctx context.Context) error {
 
 // busyCPU is the processor time that a message costs the host, in milliseconds.
 func (b *bench) busyCPU(ctx context.Context) (float64, error) {
-	consuming, stop := context.WithCancel(ctx)
-	c := newConsumer(b.stack)
-	ended := make(chan struct{})
-	go func() { c.run(consuming); close(ended) }()
-	defer func() { stop(); <-ended }()
+	c, stop := b.consume(ctx)
+	defer stop()
 	if err := b.drained(ctx, c); err != nil {
 		return 0, err
 	}

@@ -158,6 +158,16 @@ func newConsumer(s *stack) *consumer {
 	return &consumer{client: sqs.NewFromConfig(conf), url: s.Env["EVENT_QUEUE_URLS"]}
 }
 
+// consume begins to take events off the queue. The function returned ends it and
+// waits for that.
+func (b *bench) consume(ctx context.Context) (*consumer, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	c := newConsumer(b.stack)
+	var wg sync.WaitGroup
+	wg.Go(func() { c.run(ctx) })
+	return c, func() { cancel(); wg.Wait() }
+}
+
 // run consumes until ctx ends.
 func (c *consumer) run(ctx context.Context) {
 	var wg sync.WaitGroup
@@ -203,11 +213,7 @@ func (c *consumer) batch(ctx context.Context) error {
 // inbound measures messages from phones to the event queue, for some numbers of
 // sessions: how many a second at most, and how long one takes at half of that.
 func (b *bench) inbound(ctx context.Context) error {
-	consuming, stop := context.WithCancel(ctx)
-	c := newConsumer(b.stack)
-	var wg sync.WaitGroup
-	wg.Go(func() { c.run(consuming) })
-	defer wg.Wait()
+	c, stop := b.consume(ctx)
 	defer stop()
 	if err := b.drained(ctx, c); err != nil {
 		return err
@@ -273,11 +279,7 @@ func (b *bench) drained(ctx context.Context, c *consumer) error {
 
 // countMessages counts what a received message costs, when its session is warm.
 func (b *bench) countMessages(ctx context.Context) error {
-	consuming, stop := context.WithCancel(ctx)
-	c := newConsumer(b.stack)
-	var wg sync.WaitGroup
-	wg.Go(func() { c.run(consuming) })
-	defer wg.Wait()
+	c, stop := b.consume(ctx)
 	defer stop()
 	f := newFlight(b.phones, b.linked[:1])
 	got := f.arrived

@@ -29,7 +29,7 @@ var rooms = []struct {
 	{"shared/operator", []string{"shared/whatisup", "shared/dynamo"}, "the operator's work is on the tables"},
 	{"functions", []string{"shared"}, "a main wires; it never links whatsmeow"},
 	{"sessionhost/fleet", []string{"shared/whatisup"}, "ownership knows nothing of WhatsApp"},
-	{"sessionhost/session", []string{"shared/whatisup", "shared/qr"}, "one instance, whatever stores it; qr for the picture in qr.updated"},
+	{"sessionhost/session", []string{"shared/whatisup"}, "one instance, whatever stores it and draws its codes"},
 	{"sessionhost/devicestore", []string{"shared/whatisup", "shared/seal"}, "auth state on its own table"},
 	{"sessionhost", []string{"sessionhost", "shared"}, "the host's program wires its rooms"},
 	{"local/aws", nil, "a stand-in for AWS must not know who calls it"},

@@ -130,9 +130,12 @@ func mended(current, next []byte) []byte {
 	}
 	// What was taken from the previous states may still stand among them.
 	seen := map[string]bool{string(then.SessionState.SenderBaseKey): true}
-	previous := then.PreviousStates[:0]
+	previous := make([]*record.StateStructure, 0, len(then.PreviousStates))
 	for _, state := range then.PreviousStates {
-		if state == nil || seen[string(state.SenderBaseKey)] {
+		if state == nil || len(state.SenderBaseKey) == 0 {
+			return next
+		}
+		if seen[string(state.SenderBaseKey)] {
 			continue
 		}
 		seen[string(state.SenderBaseKey)] = true

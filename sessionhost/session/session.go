@@ -123,23 +123,10 @@ func (s *session) run(owned context.Context) (rested rest) {
 		}
 		s.close()
 		s.inst, s.device = nil, nil
-		if !s.pause(ctx, backoff(failures, rand.Float64)) {
+		if !pause(ctx, backoff(failures, rand.Float64), s.wake) { // whoever wakes it waits for it
 			return rest{}
 		}
 	}
-}
-
-// pause is sleep for a session that can be woken: somebody waits for it.
-func (s *session) pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-s.wake:
-	case <-t.C:
-	}
-	return true
 }
 
 // close gives up what the session holds. It waits only for staged writes, and
@@ -162,15 +149,20 @@ func (s *session) close() {
 	s.auth = nil
 }
 
-func sleep(ctx context.Context, d time.Duration) bool {
+// sleep says whether ctx still goes on afterwards.
+func sleep(ctx context.Context, d time.Duration) bool { return pause(ctx, d, nil) }
+
+// pause is a sleep that wake ends.
+func pause(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
 		return false
+	case <-wake:
 	case <-t.C:
-		return true
 	}
+	return true
 }
 
 // live adopts the instance and does one duty after the other.

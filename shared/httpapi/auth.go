@@ -74,9 +74,8 @@ func (k *keyring) put(id whatisup.KeyID, entry known) {
 func (k *keyring) forget(id whatisup.KeyID) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	entry := k.known[id]
-	entry.readAt = time.Time{}
-	if k.known != nil {
+	if entry, ok := k.known[id]; ok {
+		entry.readAt = time.Time{}
 		k.known[id] = entry
 	}
 }

@@ -19,10 +19,7 @@ import (
 	"whatisup/shared/whatisup"
 )
 
-const (
-	bufferLife   = 14 * 24 * time.Hour // the server redelivers no longer
-	outgoingLife = 7 * 24 * time.Hour
-)
+const bufferLife = 14 * 24 * time.Hour // the server redelivers no longer
 
 // pendingEvent is a message that was decrypted and not yet handled.
 type pendingEvent struct {
@@ -361,44 +358,3 @@ func (l *link) DeleteOldBufferedHashes(ctx context.Context) error {
 	}
 	return nil
 }
-
-// Outgoing messages are kept for a peer that asks for them again. The row is
-// staged: it joins the commit of the session that the same message is encrypted
-// with, which comes before the ciphertext leaves.
-
-func (l *link) outgoingKey(chat wa.JID, id wa.MessageID) string {
-	return kindOutgoing + "#" + l.key.Name(kindOutgoing, chat.String()+" "+id)
-}
-
-func (l *link) AddOutgoingEvent(ctx context.Context, chat wa.JID, id wa.MessageID, format string, plaintext []byte) error {
-	value := appendBytes(appendBytes(nil, []byte(format)), plaintext)
-	return l.stage(ctx, map[string]*write{
-		l.outgoingKey(chat, id): {value: value, expires: time.Now().Add(outgoingLife)},
-	})
-}
-
-func (l *link) GetOutgoingEvent(ctx context.Context, chat, altChat wa.JID, id wa.MessageID) (string, []byte, error) {
-	first, second := l.outgoingKey(chat, id), l.outgoingKey(altChat, id)
-	values, err := l.getMany(ctx, []string{first, second})
-	if err != nil {
-		return "", nil, err
-	}
-	value := values[first]
-	if value == nil {
-		value = values[second]
-	}
-	if value == nil {
-		return "", nil, errNotKept
-	}
-	d := decoder{b: value}
-	format, plaintext := string(d.bytes()), d.bytes()
-	if d.failed {
-		return "", nil, l.h.fail(fmt.Errorf("%w: outgoing message", ErrCorrupt))
-	}
-	return format, plaintext, nil
-}
-
-var errNotKept = errors.New("devicestore: outgoing message is not kept")
-
-// DeleteOldOutgoingEvents has nothing to do: the rows carry their expiry.
-func (l *link) DeleteOldOutgoingEvents(context.Context) error { return l.usable() }

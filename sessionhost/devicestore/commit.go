@@ -197,13 +197,15 @@ func (l *link) items(p *plan) (items []types.TransactWriteItem, own int, err err
 func (l *link) headUpdate(p *plan) *types.Update {
 	names := map[string]string{
 		"#epoch": attrEpoch, "#link": attrLink, "#n": attrCommits, "#mark": attrMark, "#hot": attrHot,
+		"#format": attrFormat,
 	}
 	values := map[string]types.AttributeValue{
 		":epoch": num(l.h.fence.Epoch), ":link": num(l.number),
 		":next": num(p.commits), ":mark": &types.AttributeValueMemberB{Value: p.mark},
-		":hot": &types.AttributeValueMemberB{Value: l.key.Seal(p.hot.encode(), l.hotPlace())},
+		":hot":    &types.AttributeValueMemberB{Value: l.key.Seal(p.hot.encode(), l.hotPlace(formatKnown, p.commits))},
+		":format": num(uint64(formatKnown)),
 	}
-	set := []string{"#n = :next", "#mark = :mark", "#hot = :hot"}
+	set := []string{"#n = :next", "#mark = :mark", "#hot = :hot", "#format = :format"}
 	condition := "#epoch = :epoch AND #link = :link AND #n = :n"
 	if p.change.create {
 		condition = "attribute_exists(pk) AND #epoch = :epoch AND attribute_not_exists(#link) AND (attribute_not_exists(#last) OR #last < :link)"

@@ -104,8 +104,8 @@ func (l *link) DeleteDevice(ctx context.Context, device *store.Device) error {
 
 // load reads what every connection needs: the device, and the messages that
 // were decrypted and not handled. It is one query.
-func (l *link) load(ctx context.Context, sealedHot []byte) (*store.Device, error) {
-	plain, err := l.key.Open(sealedHot, l.hotPlace())
+func (l *link) load(ctx context.Context, row head) (*store.Device, error) {
+	plain, err := l.key.Open(row.sealedHot, l.hotPlace(row.format, row.commits))
 	if err != nil {
 		return nil, fmt.Errorf("%w: hot state", ErrCorrupt)
 	}

@@ -16,12 +16,14 @@
 //	device := h.New(link)               // an unpaired one; nothing is stored before the scan
 //	h.Confirm(ctx)                      // after the first login
 //	h.Handling(), h.Handled(ctx, m, log)  // inside the message handler, see below
+//	h.Copy(ctx, id), h.Send(ctx, id, copy) // around SendMessage, see "Sending"
+//	h.SenderKeyHas(ctx, group, devices)   // who need not be given the key again
 //	h.Wipe(ctx, link)                   // after the unlink; also what whatsmeow's own delete does
 //	h.Remove(ctx)                       // once the instance is deleted and wiped
 //	h.Close(ctx)
 //
-// The client needs EnableDecryptedEventBuffer and SynchronousAck, and handlers
-// that return in less than five minutes (see "Events").
+// The client needs EnableDecryptedEventBuffer, SynchronousAck and
+// UseRetryMessageStore, and handlers that return in less than five minutes (see "Events").
 //
 // # What is stored where
 //
@@ -37,6 +39,7 @@
 //	I#link          p#<n>                   up to fifty pre-keys
 //	I#link          l#<lid>, n#<pn>         who is who, one row for each direction
 //	I#link          c#, t#, v#, k#, o#      contact, chat, privacy token, message secret (TTL), sent message (TTL)
+//	I#link          h#<group>, j#           who has our sender key; who has a new identity
 //	I#link          y#, a#, m#, z#          app state: keys, versions, MACs in 256 rows a collection; salt
 //	I#link          ~<sk>#<i>               what of a value passes the size of an item
 //
@@ -45,9 +48,12 @@
 // link's data key: the table tells no phone number.
 //
 // The attributes of the device row: epoch (written by adoption, elsewhere),
-// link, last (the highest link ever), confirmed, key (the wrapped data key), n
-// and mark (number and random id of the last commit), hot (sealed), sweep (links
-// whose rows are still to be removed), customer_id, mode. DynamoDB bills by the
+// link, last (the highest link ever), confirmed, key (the wrapped data key),
+// format (of what is stored; a link of a newer one than the program knows is
+// [ErrNewerFormat] and is left alone, but for its wipe; one without is read and
+// takes the present one with its next commit), n and mark (number and random id
+// of the last commit), hot (sealed, for this n), sweep (links whose rows are
+// still to be removed), customer_id, mode. DynamoDB bills by the
 // size of an item, and this one is part of every transaction, so it stays within
 // one kilobyte; the room that is left holds what changes all the time and is
 // small: messages that are not handled yet, the hashes of the last ones that
@@ -101,17 +107,37 @@
 //
 // Staged, that is visible at once and written with the device's next commit, at
 // the latest ten minutes later or when the handle is closed, are push and
-// business names, message secrets and copies of sent messages. A sent message's
-// secret and copy are staged right before the commit that must precede its
-// departure, so they are in time. The others may be lost in a crash: a name comes
-// again with the next message; a received message's secret does not, and then
-// what refers to that message (a vote, an encrypted reaction) can't be read. It
-// is the last message's secret at most, since the next one's commit takes it
-// along.
+// business names, received messages' secrets and who has a sender key. They may
+// be lost in a crash: a name comes again with the next message, a sender key is
+// given once more; a message's secret does not come again, and then what refers
+// to that message (a vote, an encrypted reaction) can't be read. It is the last
+// message's secret at most, since the next one's commit takes it along.
 //
 // The removal of a handled message waits for the next commit too, however long
 // that takes; only closing the handle writes it by itself. What a crash leaves
 // so is recognised if it is delivered again, and expires if it isn't.
+//
+// # Sending
+//
+// The copy of a sent message decides what may have left: there is one before
+// there is a frame. [Handle.Send] returns the context for one call of
+// SendMessage. Under it whatsmeow hands the message over before it encrypts it;
+// the copy, under the message's id alone, joins the transaction of the session
+// records (in a group, of the sender key), which whatsmeow stores before it
+// writes the frame. What is only staged is left out of a transaction that is
+// full, the copy never. A message too long for company is kept in a write of its
+// own.
+//
+// whatsmeow skips devices that it can't encrypt for. If the sessions that it
+// stores for a direct message are none of the recipient's, that is
+// [ErrNoRecipientDevice], and nothing is stored. If there is no session to be
+// stored at all, whatsmeow asks this store nothing that it would stop for; but
+// it asks for the recipient's privacy token after encrypting, and right before
+// the frame, under the connection's write lock, whether the context has ended.
+// [Sending] then says that it has.
+//
+// A copy lives for 30 days, and no longer than its link. A device that asks for
+// a message again gets it from there, in the chat that it was sent to.
 //
 // # Fail-stop
 //

@@ -39,13 +39,30 @@ var (
 	// older copy. The ciphertext must not leave; encrypting anew is right.
 	ErrStale = errors.New("devicestore: session changed meanwhile")
 
+	// ErrCopyTooLarge: a message is over what its copy may have. Nothing of it has
+	// left.
+	ErrCopyTooLarge = fmt.Errorf("devicestore: message: %w", ErrTooLarge)
+
+	// ErrNoRecipientDevice: a direct message was encrypted for no device of its
+	// recipient. Nothing of it has left.
+	ErrNoRecipientDevice = errors.New("devicestore: message can be encrypted for no device of the recipient")
+
+	// ErrOtherChat: a further attempt to send a message would go to another chat
+	// than the first. Nothing of it has left.
+	ErrOtherChat = errors.New("devicestore: message was sent to another chat before")
+
+	// ErrNewerFormat: what is stored was written by a newer version of this
+	// program, which this one can't read. Nothing is touched.
+	ErrNewerFormat = fmt.Errorf("devicestore: stored by a newer version: %w", whatisup.ErrCorrupt)
+
 	// ErrUnavailable: the table or KMS could not be reached in time. It is not
 	// whatisup's word, which means "try the same call again": mostly the handle
 	// has failed with it.
 	ErrUnavailable = errors.New("devicestore: unavailable")
 
-	// ErrCorrupt: a stored value does not open or has an impossible form.
-	ErrCorrupt = errors.New("devicestore: corrupt value")
+	// ErrCorrupt: a stored value does not open or has an impossible form. Waiting
+	// doesn't mend that, so it is never [ErrUnavailable] as well.
+	ErrCorrupt = fmt.Errorf("devicestore: %w", whatisup.ErrCorrupt)
 
 	// ErrUnfinished: the device row still has a link or partitions to sweep.
 	ErrUnfinished = fmt.Errorf("devicestore: not yet wiped: %w", whatisup.ErrConflict)

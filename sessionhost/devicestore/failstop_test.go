@@ -244,7 +244,7 @@ func TestCallerGoesAway(t *testing.T) {
 
 	writing, leave := context.WithCancel(t.Context())
 	h.rec.hook(func(op string) error { leave(); return nil }, nil)
-	if err := device.Identities.PutIdentity(writing, annAddress, [32]byte{7}); err != nil || writing.Err() == nil {
+	if err := device.Sessions.PutSession(writing, annAddress, []byte("next")); err != nil || writing.Err() == nil {
 		t.Errorf("write: %v", err)
 	}
 	reading, leave := context.WithCancel(t.Context())

@@ -27,11 +27,12 @@ type Handle struct {
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 
-	mu      sync.Mutex
-	failed  *failure
-	link    *link           // the current one, paired or not
-	sweeps  []whatisup.Link // links whose rows are to be removed
-	resting time.Time
+	opened time.Time
+
+	mu     sync.Mutex
+	failed *failure
+	link   *link // the current one, paired or not
+	seen   bool  // what the device row lists to be swept is known
 }
 
 // Device is what [Handle.Load] found.
@@ -83,9 +84,12 @@ func (h *Handle) Load(ctx context.Context) (*Device, error) {
 	if !found || row.epoch != h.fence.Epoch {
 		return nil, h.fail(ErrFenced)
 	}
-	h.sweepLater(row.sweep...)
+	h.saw(row.sweep...)
 	if !row.linked {
 		return nil, ErrNoDevice
+	}
+	if row.format > formatKnown {
+		return nil, fmt.Errorf("%w: link %d has format %d, this one knows %d", ErrNewerFormat, row.link, row.format, formatKnown)
 	}
 	key, err := h.openKey(ctx, row.wrapped)
 	if err != nil {
@@ -94,7 +98,7 @@ func (h *Handle) Load(ctx context.Context) (*Device, error) {
 	l := newLink(h, row.link)
 	l.key, l.wrapped = key, row.wrapped
 	l.commits, l.confirmed, l.stored = row.commits, row.confirmed, true
-	device, err := l.load(ctx, row.sealedHot)
+	device, err := l.load(ctx, row)
 	if err != nil {
 		return nil, err
 	}
@@ -178,15 +182,16 @@ func (h *Handle) Wipe(ctx context.Context, number whatisup.Link) error {
 	if l != nil && l.number == number {
 		l.drain(store.ErrDeviceDeleted)
 	}
-	_, err := retry(h, ctx, h.store.commitTimeout, func(ctx context.Context) (*dynamodb.UpdateItemOutput, error) {
+	out, err := retry(h, ctx, h.store.commitTimeout, func(ctx context.Context) (*dynamodb.UpdateItemOutput, error) {
 		return h.store.db.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 			TableName:           aws.String(h.store.table),
 			Key:                 primaryKey(string(h.instance.ID), headSK),
-			UpdateExpression:    aws.String("REMOVE #link, #key, #hot, #confirmed, #n, #mark ADD #sweep :sweep"),
+			ReturnValues:        types.ReturnValueAllNew,
+			UpdateExpression:    aws.String("REMOVE #link, #key, #hot, #confirmed, #n, #mark, #format ADD #sweep :sweep"),
 			ConditionExpression: aws.String("attribute_exists(pk) AND #epoch = :epoch AND #link = :link"),
 			ExpressionAttributeNames: map[string]string{
 				"#link": attrLink, "#key": attrKey, "#hot": attrHot, "#confirmed": attrConfirmed,
-				"#n": attrCommits, "#mark": attrMark, "#sweep": attrSweep, "#epoch": attrEpoch,
+				"#n": attrCommits, "#mark": attrMark, "#format": attrFormat, "#sweep": attrSweep, "#epoch": attrEpoch,
 			},
 			ExpressionAttributeValues: map[string]types.AttributeValue{
 				":epoch": num(h.fence.Epoch),
@@ -199,7 +204,7 @@ func (h *Handle) Wipe(ctx context.Context, number whatisup.Link) error {
 	var refused *types.ConditionalCheckFailedException
 	switch {
 	case err == nil:
-		h.sweepLater(number)
+		h.saw(parseHead(out.Attributes).sweep...)
 		return nil
 	case errors.As(err, &refused):
 		row := parseHead(refused.Item)
@@ -209,7 +214,7 @@ func (h *Handle) Wipe(ctx context.Context, number whatisup.Link) error {
 		case row.linked:
 			return ErrWiped
 		default:
-			h.sweepLater(row.sweep...)
+			h.saw(row.sweep...)
 			return nil
 		}
 	default:
@@ -255,7 +260,7 @@ func (h *Handle) remove(ctx context.Context) error {
 	if row.epoch != h.fence.Epoch {
 		return ErrFenced
 	}
-	h.sweepLater(row.sweep...)
+	h.saw(row.sweep...)
 	return ErrUnfinished
 }
 
@@ -270,6 +275,7 @@ func (h *Handle) Close(ctx context.Context) error {
 		err = l.flush(ctx)
 		l.drain(ErrClosed)
 	}
+	h.unseen()
 	h.cancel(ErrClosed)
 	h.store.forget(h)
 	return err
@@ -348,6 +354,9 @@ func (h *Handle) maintain(ctx context.Context, now time.Time) {
 	h.mu.Lock()
 	l := h.link
 	h.mu.Unlock()
+	if now.Sub(h.opened) >= peekAfter {
+		h.unseen()
+	}
 	if l != nil {
 		l.maintain(ctx, now)
 	}

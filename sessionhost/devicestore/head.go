@@ -3,6 +3,7 @@ package devicestore
 import (
 	"encoding/binary"
 	"slices"
+	"strconv"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
@@ -16,6 +17,7 @@ const headSK = "device"
 const (
 	attrEpoch     = "epoch"       // the owner's; written by adoption, read here
 	attrLink      = "link"        // absent: no link
+	attrFormat    = "format"      // of the link's rows; absent: 0
 	attrLast      = "last"        // the highest link there ever was
 	attrConfirmed = "confirmed"   // the first login has succeeded
 	attrKey       = "key"         // the wrapped data key
@@ -27,11 +29,20 @@ const (
 	attrMode      = "mode"
 )
 
+// The formats of a link, as its device row tells them. A program that meets a
+// higher one than it knows leaves the link alone.
+const (
+	formatPlain    = 0 // nothing says so; hot is sealed without the commit's number
+	formatNumbered = 1 // hot is sealed for the commit that it was written with
+	formatKnown    = formatNumbered
+)
+
 // head is the device row as read or left by a handle.
 type head struct {
 	epoch     whatisup.Epoch
 	link      whatisup.Link // 0 with linked false
 	linked    bool
+	format    uint64
 	confirmed bool
 	wrapped   []byte
 	sealedHot []byte
@@ -50,6 +61,7 @@ func parseHead(item map[string]types.AttributeValue) head {
 	}
 	h.wrapped = bytesAttr(item, attrKey)
 	h.sealedHot = bytesAttr(item, attrHot)
+	h.format, _ = numberAttr(item, attrFormat)
 	h.commits, _ = numberAttr(item, attrCommits)
 	h.mark = string(bytesAttr(item, attrMark))
 	if v, ok := item[attrSweep].(*types.AttributeValueMemberNS); ok {
@@ -150,9 +162,14 @@ func (h *hot) finish(hash [hashSize]byte) {
 	h.done = appendDone(h.done, hash, doneRing)
 }
 
-// hotPlace is where a link's hot state belongs.
-func (l *link) hotPlace() seal.Place {
-	return seal.Place{Table: l.h.store.table, Partition: l.pk, Kind: "hot", Key: headSK}
+// hotPlace is where a link's hot state belongs: the device row, and in it the
+// commit of this number. An older value that was put back does not open.
+func (l *link) hotPlace(format, commits uint64) seal.Place {
+	key := headSK
+	if format >= formatNumbered {
+		key += "#" + strconv.FormatUint(commits, 10)
+	}
+	return seal.Place{Table: l.h.store.table, Partition: l.pk, Kind: "hot", Key: key}
 }
 
 // decoder reads what the append functions wrote. After a fault everything it

@@ -10,7 +10,18 @@ func (l *link) PutIdentity(ctx context.Context, address string, key [32]byte) er
 	if err := l.usable(); err != nil {
 		return err
 	}
-	return l.putChanged(ctx, l.peerKey(peerIdentity, address), key[:])
+	sk := l.peerKey(peerIdentity, address)
+	return l.atomically(ctx, func(ctx context.Context, t *txn) error {
+		current, err := l.get(ctx, sk)
+		if err != nil || string(current) == string(key[:]) {
+			return err
+		}
+		t.put(sk, key[:])
+		if current == nil {
+			return nil
+		}
+		return l.renewed(ctx, t, address)
+	})
 }
 
 // putChanged writes a row unless it has the value already.
@@ -25,11 +36,28 @@ func (l *link) putChanged(ctx context.Context, sk string, value []byte) error {
 }
 
 func (l *link) DeleteAllIdentities(ctx context.Context, phone string) error {
-	return l.deletePrefix(ctx, l.peerPrefix(phone, peerIdentity))
+	return l.atomically(ctx, func(ctx context.Context, t *txn) error {
+		rows, err := l.list(ctx, l.peerPrefix(phone, peerIdentity))
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		for sk := range rows {
+			t.delete(sk)
+		}
+		return l.renewed(ctx, t, phone)
+	})
 }
 
 func (l *link) DeleteIdentity(ctx context.Context, address string) error {
-	return l.deleteRow(ctx, l.peerKey(peerIdentity, address))
+	sk := l.peerKey(peerIdentity, address)
+	return l.atomically(ctx, func(ctx context.Context, t *txn) error {
+		current, err := l.get(ctx, sk)
+		if err != nil || current == nil {
+			return err
+		}
+		t.delete(sk)
+		return l.renewed(ctx, t, address)
+	})
 }
 
 func (l *link) IsTrustedIdentity(ctx context.Context, address string, key [32]byte) (bool, error) {

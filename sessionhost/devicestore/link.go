@@ -30,6 +30,7 @@ type link struct {
 	commitMu sync.Mutex
 
 	contactMu sync.Mutex // one change of contacts at a time
+	markMu    sync.Mutex // one change of who has a sender key at a time
 
 	mu        sync.Mutex
 	dead      error // why everything is refused

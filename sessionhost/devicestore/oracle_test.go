@@ -436,10 +436,12 @@ func operations(clock *ticker, highest *uint32) []operation {
 			return fmt.Sprint(inside, seen(err))
 		}},
 		{"AddOutgoingEvent", func(ctx context.Context, d *store.Device, r *rand.Rand) any {
-			return seen(d.EventBuffer.AddOutgoingEvent(ctx, oracleUser(r), pick(r, "O1", "O2"), "wa", junk(r, pick(r, 10, 50_000))))
+			chat := oracleUser(r)
+			return seen(d.EventBuffer.AddOutgoingEvent(ctx, chat, pick(r, "O1", "O2")+chat.User, "wa", junk(r, pick(r, 10, 50_000))))
 		}},
 		{"GetOutgoingEvent", func(ctx context.Context, d *store.Device, r *rand.Rand) any {
-			format, b, err := d.EventBuffer.GetOutgoingEvent(ctx, oracleUser(r), wa.EmptyJID, pick(r, "O1", "O2"))
+			chat := oracleUser(r)
+			format, b, err := d.EventBuffer.GetOutgoingEvent(ctx, chat, wa.EmptyJID, pick(r, "O1", "O2")+chat.User)
 			return seen(err, format, b)
 		}},
 		{"DeleteOldOutgoingEvents", func(ctx context.Context, d *store.Device, r *rand.Rand) any {

@@ -43,6 +43,9 @@ func (l *link) PutMessageSecrets(ctx context.Context, inserts []store.MessageSec
 			value := appendBytes(nil, []byte(in.Sender.ToNonAD().String()))
 			rows[sk] = &write{value: appendBytes(value, in.Secret), expires: time.Now().Add(secretLife)}
 		}
+		if s := l.sendingOf(ctx); s != nil && s.add(rows) {
+			continue
+		}
 		write := l.stage
 		if len(inserts) > stagedRows { // history, which nothing waits for
 			write = l.commitRows

@@ -13,15 +13,25 @@ func (l *link) senderKey(group, user string) string {
 	return l.peerPrefix(name, peerSenderKey) + l.key.Name(peerSenderKey, group) + "#" + device
 }
 
+// PutSenderKey is also the commit of a group message's copy: whatsmeow calls it
+// when it encrypts the message, and may call no other before the frame.
 func (l *link) PutSenderKey(ctx context.Context, group, user string, session []byte) error {
 	if err := l.usable(); err != nil {
 		return err
 	}
 	sk := l.senderKey(group, user)
-	return l.atomically(ctx, func(_ context.Context, t *txn) error {
+	decrypting, sending := l.txnOf(ctx) != nil, l.sendingOf(ctx)
+	err := l.atomically(ctx, func(_ context.Context, t *txn) error {
 		t.put(sk, bytes.Clone(nonNil(session)))
+		if !decrypting {
+			l.keepCopies(sending, t)
+		}
 		return nil
 	})
+	if err == nil && sending != nil {
+		sending.wrote(nil)
+	}
+	return err
 }
 
 func (l *link) GetSenderKey(ctx context.Context, group, user string) ([]byte, error) {

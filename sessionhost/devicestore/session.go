@@ -60,8 +60,15 @@ func (l *link) PutSession(ctx context.Context, address string, session []byte) e
 }
 
 // PutManySessions writes up to a hundred sessions in one transaction; more of
-// them (a large group) in several, all before it returns.
+// them (a large group) in several, all before it returns. It is what whatsmeow
+// calls between encrypting a message and sending it, so the copy of the message
+// goes with it.
 func (l *link) PutManySessions(ctx context.Context, sessions map[string][]byte) error {
+	if s := l.sendingOf(ctx); s != nil && l.txnOf(ctx) == nil {
+		if err := s.aim(sessions); err != nil {
+			return err
+		}
+	}
 	batch := make(map[string][]byte, min(len(sessions), maxItems-spare))
 	for address, session := range sessions {
 		batch[address] = session
@@ -86,7 +93,8 @@ func (l *link) putSessions(ctx context.Context, sessions map[string][]byte) erro
 		return err
 	}
 	decrypting := l.txnOf(ctx) != nil
-	return l.atomically(ctx, func(ctx context.Context, t *txn) error {
+	sending := l.sendingOf(ctx)
+	err := l.atomically(ctx, func(ctx context.Context, t *txn) error {
 		sks := make([]string, 0, len(sessions))
 		byKey := make(map[string][]byte, len(sessions))
 		for address, session := range sessions {
@@ -107,8 +115,31 @@ func (l *link) putSessions(ctx context.Context, sessions map[string][]byte) erro
 		for sk, session := range byKey {
 			t.put(sk, bytes.Clone(nonNil(session)))
 		}
+		if !decrypting {
+			l.keepCopies(sending, t)
+		}
 		return nil
 	})
+	if err == nil && sending != nil {
+		sending.wrote(sessions)
+	}
+	return err
+}
+
+// keepCopies makes the copies of messages part of the transaction that comes
+// before they leave, and not of what may be left out of it.
+func (l *link) keepCopies(s *Sending, t *txn) {
+	if s != nil {
+		s.join(t)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for sk, w := range l.staged {
+		if kindOf(sk) == kindOutgoing {
+			t.set(sk, w)
+		}
+	}
 }
 
 // mended undoes what a decryption has done to the states of a session that it

@@ -65,6 +65,7 @@ type Store struct {
 
 	mu      sync.Mutex
 	handles map[*Handle]struct{}
+	sweeps  map[whatisup.InstanceID]*sweeping
 }
 
 // New returns a store. Nothing runs until [Store.Run].
@@ -79,6 +80,7 @@ func New(c Config) *Store {
 		commitTimeout: commitTimeout,
 		logWithin:     logWithin,
 		handles:       make(map[*Handle]struct{}),
+		sweeps:        make(map[whatisup.InstanceID]*sweeping),
 	}
 }
 
@@ -114,7 +116,7 @@ type Fence struct {
 // There must be one open handle for an instance at a time; another one is
 // opened after [Handle.Close], or after the first has failed.
 func (s *Store) Open(instance Instance, fence Fence) *Handle {
-	h := &Handle{store: s, instance: instance, fence: fence}
+	h := &Handle{store: s, instance: instance, fence: fence, opened: time.Now()}
 	h.ctx, h.cancel = context.WithCancelCause(fence.Context)
 	s.mu.Lock()
 	s.handles[h] = struct{}{}

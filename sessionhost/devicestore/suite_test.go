@@ -15,7 +15,7 @@ import (
 // away from: pre-key ids are never used twice; a secret put twice for one
 // message; a MAC put twice for one version (sqlstore refuses it); prefixes are
 // exact (sqlstore's are LIKE patterns, in which the _ of a LID is a wildcard);
-// LIDs are per device; what was handled is remembered for the last 128 messages
+// LIDs are per device; the copy of a sent message is found by its id alone; what was handled is remembered for the last 128 messages
 // only; privacy tokens go with their link.
 func TestSameAsSQLStore(t *testing.T) {
 	t.Parallel()

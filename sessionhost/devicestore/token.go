@@ -76,6 +76,9 @@ func (l *link) PutPrivacyTokens(ctx context.Context, tokens ...store.PrivacyToke
 }
 
 func (l *link) GetPrivacyToken(ctx context.Context, user wa.JID) (*store.PrivacyToken, error) {
+	if s := l.sendingOf(ctx); s != nil {
+		s.afterEncryption() // whatsmeow asks between encrypting a direct message and its frame
+	}
 	forms, err := l.forms(ctx, user)
 	if err != nil {
 		return nil, err

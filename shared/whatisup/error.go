@@ -174,4 +174,8 @@ var (
 	// ErrClaimLost: the record of the request is no longer held by this call;
 	// another one carries it out, or has.
 	ErrClaimLost = errors.New("the claim on the request is lost")
+
+	// ErrCorrupt: what is stored does not open, is not what belongs there, or was
+	// written by a newer version. Waiting does not mend that.
+	ErrCorrupt = errors.New("stored value is corrupt")
 )

@@ -56,7 +56,8 @@ func values(t *testing.T, d *template.Template, parameters map[string]any) templ
 	v := template.Values{
 		"AWS::StackName": stack, "AWS::Region": "eu-central-1", "AWS::AccountId": "123456789012",
 		"AWS::Partition": "aws", "AWS::URLSuffix": "amazonaws.com",
-		"Api": "api", "EventsFunctionUrl.FunctionUrl": "https://events.example.com/",
+		"AWS::StackId": "arn:aws:cloudformation:eu-central-1:123456789012:stack/whatisup/0b6f1c2e-1111-2222-3333-444455556666",
+		"Api":          "api", "EventsFunctionUrl.FunctionUrl": "https://events.example.com/",
 	}
 	maps.Copy(v, parameters)
 	for name, r := range d.Resources {
@@ -289,8 +290,9 @@ func TestTables(t *testing.T) {
 }
 
 // TestTableCare holds that what can't be made again can't be deleted by mistake
-// and can be restored; that what was wiped stays wiped; and that what customers
-// wrote is under the deployment's own key.
+// once there are hosts, and can be restored; that a first deploy, which may have
+// to be undone, protects nothing; that what was wiped stays wiped; and that what
+// customers wrote is under the deployment's own key.
 func TestTableCare(t *testing.T) {
 	t.Parallel()
 	d := declared(t)
@@ -302,10 +304,13 @@ func TestTableCare(t *testing.T) {
 		"PairingsTable":  {false, false, true},
 		"FleetTable":     {false, false, false},
 	} {
-		p := resolve(t, d, d.Resources[name].Properties, values(t, d, nil)).(map[string]any)
+		if first := resolve(t, d, d.Resources[name].Properties, values(t, d, nil)).(map[string]any); first["DeletionProtectionEnabled"] == true {
+			t.Errorf("%s: a first deploy that fails can't delete it", name)
+		}
+		p := resolve(t, d, d.Resources[name].Properties, values(t, d, map[string]any{"HostImageUri": "image"})).(map[string]any)
 		pitr, _ := p["PointInTimeRecoverySpecification"].(map[string]any)
 		sse, _ := p["SSESpecification"].(map[string]any)
-		if got := p["DeletionProtectionEnabled"] == "true"; got != want.protected {
+		if got := p["DeletionProtectionEnabled"] == true; got != want.protected {
 			t.Errorf("%s: deletion protection %v, want %v", name, got, want.protected)
 		}
 		if got := pitr["PointInTimeRecoveryEnabled"] == true; got != want.restorable {

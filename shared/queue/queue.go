@@ -26,6 +26,9 @@ const (
 
 	commandsKept = 24 * time.Hour
 	deadKept     = 14 * 24 * time.Hour
+	// eventsKept outlasts a long weekend without a reader, and leaves some days to
+	// what goes to the dead letters on its last.
+	eventsKept = 10 * 24 * time.Hour
 )
 
 // Names are the names of the deployment's queues.
@@ -73,7 +76,7 @@ func (n Names) Definitions(shards int) []Definition {
 		{Name: n.CommandsDead, FIFO: true, Visibility: 30 * time.Second, Kept: deadKept},
 		{Name: n.EventsDead, Visibility: 30 * time.Second, Kept: deadKept},
 		{Name: n.IntegrateDead, Visibility: 30 * time.Second, Kept: deadKept},
-		{Name: n.Events, Visibility: 30 * time.Second, Kept: 4 * 24 * time.Hour, Dead: n.EventsDead},
+		{Name: n.Events, Visibility: 30 * time.Second, Kept: eventsKept, Dead: n.EventsDead},
 		// Six times the timeout of the function that is fed from it.
 		{Name: n.Integration, Visibility: 180 * time.Second, Kept: 4 * 24 * time.Hour, Dead: n.IntegrateDead},
 	}

@@ -38,6 +38,41 @@ func (t *Template) Holds(condition string, known Values) (bool, error) {
 	return r.condition(condition)
 }
 
+// Refusals are the descriptions of the template's rules that the parameters
+// break: CloudFormation makes nothing then.
+func (t *Template) Refusals(known Values) ([]string, error) {
+	var broken []string
+	r := resolver{t: t, known: known}
+	for _, name := range slices.Sorted(maps.Keys(t.Rules)) {
+		rule := object(t.Rules[name])
+		if c, ok := rule["RuleCondition"]; ok {
+			if applies, err := r.truth(c); err != nil {
+				return nil, fmt.Errorf("rule %s: %w", name, err)
+			} else if !applies {
+				continue
+			}
+		}
+		for _, a := range list(rule["Assertions"]) {
+			holds, err := r.truth(object(a)["Assert"])
+			if err != nil {
+				return nil, fmt.Errorf("rule %s: %w", name, err)
+			}
+			if !holds {
+				broken = append(broken, text1(object(a)["AssertDescription"]))
+			}
+		}
+	}
+	return broken, nil
+}
+
+func (r resolver) truth(v any) (bool, error) {
+	resolved, err := r.value(v)
+	if err != nil {
+		return false, err
+	}
+	return truth(resolved)
+}
+
 type resolver struct {
 	t     *Template
 	known Values
@@ -118,6 +153,12 @@ func (r resolver) intrinsic(name string, argument any) (any, error) {
 	switch {
 	case name == "Fn::Equals" && len(list) == 2:
 		return fmt.Sprint(list[0]) == fmt.Sprint(list[1]), nil
+	case name == "Fn::Contains" && len(list) == 2:
+		among, ok := list[0].([]any)
+		if !ok {
+			return nil, fmt.Errorf("Fn::Contains of something that is no list")
+		}
+		return slices.ContainsFunc(among, func(e any) bool { return fmt.Sprint(e) == fmt.Sprint(list[1]) }), nil
 	case name == "Fn::Not" && len(list) == 1:
 		b, err := truth(list[0])
 		return !b, err

@@ -12,6 +12,7 @@ import (
 // long form, as maps with one key ("Ref", "Fn::Sub", …).
 type Template struct {
 	Parameters map[string]Parameter
+	Rules      map[string]any
 	Conditions map[string]any
 	Resources  map[string]Resource
 	Outputs    map[string]any
@@ -49,6 +50,7 @@ func Parse(text []byte) (*Template, error) {
 	top := object(value)
 	t := &Template{
 		Parameters: make(map[string]Parameter),
+		Rules:      object(top["Rules"]),
 		Conditions: object(top["Conditions"]),
 		Resources:  make(map[string]Resource),
 		Outputs:    object(top["Outputs"]),

@@ -16,6 +16,14 @@ Conditions:
   HasImage: !Not [!Equals [!Ref Image, ""]]
   HasBoth: !And [!Condition HasImage, !Equals [!Ref Count, 2]]
   HasAny: !Or [!Condition HasImage, !Equals [!Ref Count, 2]]
+Rules:
+  ImageHasUrls:
+    RuleCondition: !Not [!Equals [!Ref Image, ""]]
+    Assertions:
+      - {Assert: !Not [!Contains [!Ref Urls, ""]], AssertDescription: Image needs Urls.}
+  FewOnly:
+    Assertions:
+      - {Assert: !Contains [["1", "2"], !Ref Count], AssertDescription: Count is 1 or 2.}
 Globals:
   Function:
     Timeout: 15
@@ -114,6 +122,25 @@ func TestResolve(t *testing.T) {
 	} {
 		if got, err := parsed.Resolve(bad, known); err == nil {
 			t.Errorf("%s: got %v", name, got)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	parsed := parse(t)
+	for _, c := range []struct {
+		known Values
+		want  []string
+	}{
+		{Values{}, nil},
+		{Values{"Image": "i", "Urls": "a"}, nil},
+		{Values{"Image": "i"}, []string{"Image needs Urls."}},
+		{Values{"Image": "i", "Count": 3}, []string{"Count is 1 or 2.", "Image needs Urls."}},
+	} {
+		got, err := parsed.Refusals(c.known)
+		if err != nil || !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%v: got %q, %v; want %q", c.known, got, err, c.want)
 		}
 	}
 }

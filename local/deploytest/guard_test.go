@@ -1,0 +1,291 @@
+package deploytest
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"whatisup/local/gateway/template"
+)
+
+// full is a deployment with all that can be switched on.
+var full = map[string]any{
+	"HostImageUri": "image", "Sandbox": "true", "EventsQueueRead": "true", "MonthlyBudget": 500,
+	"DomainName": "api.example.com", "CertificateArn": "arn:aws:acm:eu-central-1:123456789012:certificate/1",
+	"StreamDomainName": "events.example.com", "StreamCertificateArn": "arn:aws:acm:us-east-1:123456789012:certificate/2",
+	"ExtraEventQueueUrls": "https://sqs.eu-central-1.amazonaws.com/123456789012/theirs", "ExtraEventQueueArns": "arn:aws:sqs:eu-central-1:123456789012:theirs",
+	"PepperReplicaRegion": "eu-west-1", "PermissionsBoundaryArn": "arn:aws:iam::123456789012:policy/boundary",
+}
+
+// TestRules holds that parameters which can only fail half-way are refused before
+// anything is made, and that those of a real deployment are not.
+func TestRules(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	for name, c := range map[string]struct {
+		parameters map[string]any
+		want       string
+	}{
+		"defaults":                  {nil, ""},
+		"everything":                {full, ""},
+		"own network":               {map[string]any{"VpcId": "vpc-1", "SubnetIds": "subnet-1,subnet-2"}, ""},
+		"network without subnets":   {map[string]any{"VpcId": "vpc-1"}, "VpcId needs SubnetIds."},
+		"subnets without network":   {map[string]any{"SubnetIds": "subnet-1"}, "SubnetIds needs VpcId."},
+		"routes without network":    {map[string]any{"RouteTableIds": "rtb-1"}, "RouteTableIds needs VpcId."},
+		"queues without ARNs":       {map[string]any{"ExtraEventQueueUrls": "https://q"}, "ExtraEventQueueUrls needs ExtraEventQueueArns."},
+		"ARNs without queues":       {map[string]any{"ExtraEventQueueArns": "arn:q"}, "ExtraEventQueueArns needs ExtraEventQueueUrls."},
+		"domain without cert":       {map[string]any{"DomainName": "a.example.com"}, "DomainName needs CertificateArn."},
+		"stream without cert":       {map[string]any{"StreamDomainName": "a.example.com"}, "StreamDomainName needs StreamCertificateArn."},
+		"quarter core, 4 GiB":       {map[string]any{"HostCpu": 256, "HostMemory": 4096}, "HostCpu 256 goes with HostMemory 512, 1024 or 2048."},
+		"half a core":               {map[string]any{"HostCpu": 512, "HostMemory": 4096}, ""},
+		"one core, 1 GiB":           {map[string]any{"HostCpu": 1024, "HostMemory": 1024}, "HostCpu 1024 goes with HostMemory 2048 to 8192, in steps of 1024."},
+		"two cores, 2 GiB":          {map[string]any{"HostCpu": 2048, "HostMemory": 2048}, "HostCpu 2048 goes with HostMemory 4096 to 16384, in steps of 1024."},
+		"four cores, odd memory":    {map[string]any{"HostCpu": 4096, "HostMemory": 9000}, "HostCpu 4096 goes with HostMemory 8192 to 30720, in steps of 1024."},
+		"four cores, thirty of GiB": {map[string]any{"HostCpu": 4096, "HostMemory": 30720}, ""},
+	} {
+		got, err := d.Refusals(template.Values(c.parameters))
+		if err != nil || strings.Join(got, " ") != c.want {
+			t.Errorf("%s: %q, %v; want %q", name, got, err, c.want)
+		}
+	}
+	// What CloudFormation knows in rules, and no more.
+	for name, rule := range d.Rules {
+		for _, m := range regexp.MustCompile(`Fn::\w+|Condition:`).FindAllString(fmt.Sprint(rule), -1) {
+			if !slices.Contains([]string{"Fn::Equals", "Fn::Not", "Fn::Contains", "Fn::And", "Fn::Or"}, m) && m != "Condition:" {
+				t.Errorf("rule %s uses %s, which rules don't have", name, m)
+			}
+		}
+	}
+}
+
+// TestKept holds that what the tables need outlives the stack, but not a first
+// deploy that failed; and that nobody edits the pepper's recipe, on which
+// CloudFormation would make another pepper.
+func TestKept(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	for _, name := range []string{"Pepper", "AuthKey", "DataKey"} {
+		a := d.Resources[name].Attributes
+		if a["DeletionPolicy"] != "RetainExceptOnCreate" || a["UpdateReplacePolicy"] != "Retain" {
+			t.Errorf("%s goes with the stack: %v, %v", name, a["DeletionPolicy"], a["UpdateReplacePolicy"])
+		}
+	}
+	const recipe = "map[ExcludePunctuation:true GenerateStringKey:1 IncludeSpace:false PasswordLength:44 SecretStringTemplate:{}]"
+	p := resolve(t, d, d.Resources["Pepper"].Properties, values(t, d, full)).(map[string]any)
+	if got := fmt.Sprint(p["GenerateSecretString"]); got != recipe {
+		t.Errorf("the pepper's recipe changed: the next deploy would make every API key useless.\n got %s\nwant %s", got, recipe)
+	}
+	// A kept pepper must not be in the way of the next stack of that name.
+	if got := p["Name"]; got != "whatisup/pepper/0b6f1c2e-1111-2222-3333-444455556666" {
+		t.Errorf("the pepper is called %v", got)
+	}
+	if fmt.Sprint(p["ReplicaRegions"]) != "[map[Region:eu-west-1]]" {
+		t.Errorf("replicas of the pepper: %v", p["ReplicaRegions"])
+	}
+}
+
+// TestNothingReserved holds that the first deploy reserves no concurrency: an
+// account whose quota is low can't give any.
+func TestNothingReserved(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	for _, c := range []struct {
+		parameters map[string]any
+		want       map[string]any
+	}{
+		{nil, map[string]any{}},
+		{map[string]any{"StreamConcurrency": 100, "QrConcurrency": 300}, map[string]any{"EventsFunction": 100, "QrFunction": 300}},
+	} {
+		got := make(map[string]any)
+		for _, f := range d.OfType("AWS::Serverless::Function") {
+			p := resolve(t, d, f.Properties["ReservedConcurrentExecutions"], values(t, d, c.parameters))
+			if p != nil {
+				got[f.Name] = p
+			}
+		}
+		if !maps.Equal(got, c.want) {
+			t.Errorf("%v: reserved %v, want %v", c.parameters, got, c.want)
+		}
+	}
+}
+
+// TestPrincipalsExist holds that no key's policy names a role as a principal: KMS
+// looks it up and refuses one that was made a moment ago.
+func TestPrincipalsExist(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	for _, k := range d.OfType("AWS::KMS::Key") {
+		p := resolve(t, d, k.Properties["KeyPolicy"], values(t, d, nil)).(map[string]any)
+		for _, statement := range p["Statement"].([]any) {
+			for _, who := range texts(statement.(map[string]any)["Principal"].(map[string]any)["AWS"]) {
+				if who != "*" && who != "arn:aws:iam::123456789012:root" {
+					t.Errorf("%s: %s is looked up by KMS", k.Name, who)
+				}
+			}
+		}
+	}
+}
+
+// TestHostsComeLast holds that hosts are made after, and deleted before, the way
+// to the internet and their queues.
+func TestHostsComeLast(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	for service, queues := range map[string]string{"LiveHosts": "CommandsLive", "SandboxHosts": "CommandsTest"} {
+		a := d.Resources[service].Attributes
+		after := texts(a["DependsOn"])
+		for _, name := range after {
+			// CloudFormation says nothing of what happens then.
+			if c := d.Resources[name].Condition; c != "" {
+				t.Errorf("%s depends on %s, which is made only if %s", service, name, c)
+			}
+		}
+		references(a["Metadata"], func(name string) { after = append(after, name) })
+		want := []string{"RouteOut", "RoutesOfA", "RoutesOfB", "DynamoDBEndpoint", "S3Endpoint", "EventsDead", "CommandsDead"}
+		for _, q := range d.OfType("AWS::SQS::Queue") {
+			if strings.HasPrefix(q.Name, queues) {
+				want = append(want, q.Name)
+			}
+		}
+		for _, name := range want {
+			if !slices.Contains(after, name) {
+				t.Errorf("%s may run without %s", service, name)
+			}
+		}
+	}
+	if d.Resources["RouteOut"].Attributes["DependsOn"] != "GatewayAttachment" {
+		t.Error("the route out may be made before its gateway is attached")
+	}
+}
+
+// references calls found for every Ref within v.
+func references(v any, found func(string)) {
+	switch v := v.(type) {
+	case []any:
+		for _, e := range v {
+			references(e, found)
+		}
+	case map[string]any:
+		for name, e := range v {
+			if text, ok := e.(string); ok && name == "Ref" {
+				found(text)
+			}
+			references(e, found)
+		}
+	}
+}
+
+// TestRolling holds that hosts change one after the other, and can change at all.
+func TestRolling(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	for hosts := 1; hosts <= 16; hosts++ {
+		p := resolve(t, d, d.Resources["LiveHosts"].Properties, values(t, d, map[string]any{"HostImageUri": "image", "HostCount": hosts})).(map[string]any)
+		c := p["DeploymentConfiguration"].(map[string]any)
+		// ECS rounds the floor up and the ceiling down.
+		floor := (hosts*c["MinimumHealthyPercent"].(int) + 99) / 100
+		ceiling := hosts * c["MaximumPercent"].(int) / 100
+		if floor < hosts {
+			t.Errorf("%d hosts: only %d run during a deploy", hosts, floor)
+		}
+		if ceiling <= floor {
+			t.Errorf("%d hosts: there is no room for a new one", hosts)
+		}
+		if more := ceiling - hosts; more > (hosts+1)/2 {
+			t.Errorf("%d hosts: %d change at once", hosts, more)
+		}
+		if p["AvailabilityZoneRebalancing"] != "DISABLED" {
+			t.Error("ECS may move hosts unasked")
+		}
+	}
+}
+
+// TestSandboxWakesNobody holds that what a test key can cause reaches no alarm
+// about live instances.
+func TestSandboxWakesNobody(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	known := values(t, d, full)
+	for _, c := range resolve(t, d, d.Resources["SandboxHostTask"].Properties["ContainerDefinitions"], known).([]any) {
+		options := c.(map[string]any)["LogConfiguration"].(map[string]any)["Options"].(map[string]any)
+		if options["awslogs-group"] != "SandboxHostLogs" {
+			t.Errorf("%v logs to %v", c.(map[string]any)["Name"], options["awslogs-group"])
+		}
+	}
+	for _, f := range d.OfType("AWS::Logs::MetricFilter") {
+		if group := resolve(t, d, f.Properties["LogGroupName"], known); group != "HostLogs" {
+			t.Errorf("%s looks at %v", f.Name, group)
+		}
+	}
+	for _, a := range d.OfType("AWS::CloudWatch::Alarm") {
+		p := resolve(t, d, a.Properties, known).(map[string]any)
+		text := fmt.Sprint(p)
+		test := strings.Contains(text, "Value:test") || strings.Contains(text, "-commands-test-")
+		if to := fmt.Sprint(p["AlarmActions"]); test != (to == "[SandboxTopic]") {
+			t.Errorf("%s goes to %s", a.Name, to)
+		}
+	}
+}
+
+// TestContainers holds what a container can't do.
+func TestContainers(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	for _, task := range d.OfType("AWS::ECS::TaskDefinition") {
+		for _, container := range resolve(t, d, task.Properties["ContainerDefinitions"], values(t, d, full)).([]any) {
+			c := container.(map[string]any)
+			if c["ReadonlyRootFilesystem"] != true || c["User"] != "65532:65532" || fmt.Sprint(c["LinuxParameters"]) != "map[Capabilities:map[Drop:[ALL]]]" {
+				t.Errorf("%s: %v may more than it needs", task.Name, c["Name"])
+			}
+		}
+	}
+}
+
+// TestBoundary holds that every role takes the permissions boundary.
+func TestBoundary(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	text := read(t, "template.yaml")
+	const boundary = "PermissionsBoundary: !If [HasBoundary, !Ref PermissionsBoundaryArn, !Ref AWS::NoValue]"
+	// Once for all functions, and once for each role that stands here.
+	if got, want := strings.Count(text, boundary), 1+len(d.OfType("AWS::IAM::Role")); got != want {
+		t.Errorf("%d roles take the boundary, want %d", got, want)
+	}
+}
+
+// TestKeylessRoutes holds that routes without a key have brakes of their own,
+// which leave most of the deployment's to the others.
+func TestKeylessRoutes(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	p := d.Resources["Api"].Properties
+	all := p["DefaultRouteSettings"].(map[string]any)["ThrottlingRateLimit"].(int)
+	settings := p["RouteSettings"].(map[string]any)
+	sum := 0
+	for _, route := range []string{"$default", "GET /v1", "HEAD /v1", "GET /openapi.json", "HEAD /openapi.json", "GET /docs", "HEAD /docs"} {
+		s, ok := settings[route].(map[string]any)
+		if !ok {
+			t.Errorf("%s has no brake of its own", route)
+			continue
+		}
+		sum += s["ThrottlingRateLimit"].(int)
+	}
+	if sum > all/2 {
+		t.Errorf("routes without a key may take %d of %d requests a second", sum, all)
+	}
+	routes := make(map[string]bool)
+	for _, f := range functions(t, d) {
+		for _, r := range f.Routes {
+			routes[r.Key()] = true
+		}
+	}
+	for name := range settings {
+		// The stage can't be made with settings of a route that is not there.
+		if !routes[name] {
+			t.Errorf("there is no route %s", name)
+		}
+	}
+}

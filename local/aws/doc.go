@@ -7,7 +7,7 @@
 //
 // A closed list, each operation whole (Operations returns it):
 //
-//	DynamoDB  CreateTable (with global secondary indexes) DescribeTable
+//	DynamoDB  CreateTable (with secondary indexes of both kinds) DescribeTable
 //	          ListTables DeleteTable UpdateTimeToLive DescribeTimeToLive
 //	          GetItem PutItem UpdateItem DeleteItem Query Scan BatchGetItem
 //	          BatchWriteItem TransactGetItems TransactWriteItems
@@ -19,8 +19,8 @@
 //	          ReEncrypt
 //
 // Anything else (another operation, or a member that AWS knows in one of these:
-// DynamoDB's parameters from before expressions, local secondary indexes,
-// streams, keys of several attributes, SQS's receive attempt ids and its query
+// DynamoDB's parameters from before expressions, streams, keys of several
+// attributes, SQS's receive attempt ids and its query
 // protocol, KMS grants) is refused in the service's own error form with a text
 // that names it, logged, and counted: Unknown lists it, and a test of the whole
 // system ends by finding that list empty.
@@ -80,16 +80,22 @@
 // NOT NOT is legal; how many rules CreateTable has, and which of several wrong
 // types is named.
 //
+// Well-formed requests also go to AWS's own DynamoDB Local 3.3.1, where a Java
+// runtime is installed: status, type of error and body must be the same, its
+// messages are its own. Local secondary indexes are held to both.
+//
 // Never compared with anything but AWS's documentation and published findings:
 // transactions, their tokens and cancellation reasons; expiry; the item in a
-// failed condition; comparing lists and maps, and false, in conditions; several
-// list indexes in one update; capacity on indexes; the order of index entries
+// failed condition; comparing false in conditions; several list indexes in one
+// update; the order of index entries
 // with equal keys; the megabyte at which a page ends (by item size here); the
 // words after "Syntax error"; names beyond ASCII in sizes; all of SQS and KMS.
 // Nothing here was run against AWS itself. AWS's own messages differ a little
 // between regions and years; these are dynalite's where it has them.
 //
-// Known to be simpler than AWS: an index is never behind its table; capacity is
+// Known to be simpler than AWS: an index is never behind its table; an item
+// collection (a partition with its local indexes) has no limit of 10 GB and is
+// always told to be under one; capacity is
 // never exhausted; concurrent transactions wait for each other and never
 // conflict; tags, policies and encryption settings are taken and change nothing;
 // there is no limit on messages in flight; KMS keys lie in the file in the clear.

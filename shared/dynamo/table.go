@@ -3,6 +3,7 @@ package dynamo
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -72,6 +73,37 @@ type Definition struct {
 	SortKey bool
 	TTL     bool
 	Indexes []types.GlobalSecondaryIndex
+	// LocalIndexes have the table's partitions in another order. They can only
+	// be made together with the table.
+	LocalIndexes []types.LocalSecondaryIndex
+}
+
+// attributes are those that the keys of the table and its indexes name. All are
+// strings.
+func (d Definition) attributes() []types.AttributeDefinition {
+	names := []string{attrPK}
+	if d.SortKey {
+		names = append(names, attrSK)
+	}
+	add := func(key []types.KeySchemaElement) {
+		for _, k := range key {
+			if !slices.Contains(names, *k.AttributeName) {
+				names = append(names, *k.AttributeName)
+			}
+		}
+	}
+	for _, i := range d.Indexes {
+		add(i.KeySchema)
+	}
+	for _, i := range d.LocalIndexes {
+		add(i.KeySchema)
+	}
+
+	var out []types.AttributeDefinition
+	for _, name := range names {
+		out = append(out, types.AttributeDefinition{AttributeName: aws.String(name), AttributeType: types.ScalarAttributeTypeS})
+	}
+	return out
 }
 
 // Definitions lists the tables in the order of [Tables].
@@ -99,22 +131,15 @@ func (t Tables) Definitions() []Definition {
 func (t Tables) Create(ctx context.Context, client *dynamodb.Client) error {
 	for _, d := range t.Definitions() {
 		in := &dynamodb.CreateTableInput{
-			TableName:   aws.String(d.Name),
-			BillingMode: types.BillingModePayPerRequest,
-			AttributeDefinitions: []types.AttributeDefinition{
-				{AttributeName: aws.String(attrPK), AttributeType: types.ScalarAttributeTypeS},
-			},
-			KeySchema: []types.KeySchemaElement{{AttributeName: aws.String(attrPK), KeyType: types.KeyTypeHash}},
+			TableName:              aws.String(d.Name),
+			BillingMode:            types.BillingModePayPerRequest,
+			AttributeDefinitions:   d.attributes(),
+			KeySchema:              []types.KeySchemaElement{{AttributeName: aws.String(attrPK), KeyType: types.KeyTypeHash}},
+			GlobalSecondaryIndexes: d.Indexes,
+			LocalSecondaryIndexes:  d.LocalIndexes,
 		}
 		if d.SortKey {
-			in.AttributeDefinitions = append(in.AttributeDefinitions,
-				types.AttributeDefinition{AttributeName: aws.String(attrSK), AttributeType: types.ScalarAttributeTypeS})
 			in.KeySchema = append(in.KeySchema, types.KeySchemaElement{AttributeName: aws.String(attrSK), KeyType: types.KeyTypeRange})
-		}
-		if len(d.Indexes) > 0 {
-			in.GlobalSecondaryIndexes = d.Indexes
-			in.AttributeDefinitions = append(in.AttributeDefinitions,
-				types.AttributeDefinition{AttributeName: aws.String(attrShardKey), AttributeType: types.ScalarAttributeTypeS})
 		}
 		_, err := client.CreateTable(ctx, in)
 		if _, exists := errors.AsType[*types.ResourceInUseException](err); err != nil && !exists {

@@ -76,6 +76,7 @@ func (s *Service) batchWriteItem(r *Request) ([]byte, error) {
 		var left unprocessed
 		var costs capacities
 		var todo []*effect
+		touched := collections{}
 		seen := map[string]bool{}
 		for _, e := range entries {
 			fx, err := e.aim(s)
@@ -94,13 +95,14 @@ func (s *Service) batchWriteItem(r *Request) ([]byte, error) {
 			if err := e.decide(tx, fx); err != nil {
 				return err
 			}
+			touched.add(fx.table, e.keyOf())
 			todo = append(todo, fx)
 		}
 		for _, fx := range todo {
 			c := fx.do(tx)
 			costs.of(c.table).add(c.base, c.indexes)
 		}
-		out = costs.member([]byte{'{'}, r.Input)
+		out = touched.member(costs.member([]byte{'{'}, r.Input), r.Input)
 		out = append(out, `"UnprocessedItems":{`...)
 		for i, table := range left.order {
 			if i > 0 {
@@ -203,7 +205,7 @@ func (s *Service) batchGetItem(r *Request) ([]byte, error) {
 			}
 			found[e.table] = list
 			read += size
-			costs.of(e.read.table.Name).add(readUnits(size, e.consistent), nil)
+			costs.of(e.read.table).add(readUnits(size, e.consistent), nil)
 		}
 		out = costs.member([]byte{'{'}, r.Input)
 		out = append(out, `"Responses":{`...)

@@ -22,7 +22,7 @@ func readUnits(size int, consistent bool) float64 {
 
 // capacity is what one call cost one table.
 type capacity struct {
-	table   string
+	table   *Table
 	base    float64
 	indexes map[string]float64
 	// read and write are told apart in the answers of transactions.
@@ -46,7 +46,7 @@ func (c *capacity) append(dst []byte, detail bool) []byte {
 		total += u
 	}
 	dst = append(dst, `{"TableName":`...)
-	dst = wire.AppendString(dst, c.table)
+	dst = wire.AppendString(dst, c.table.Name)
 	dst = append(dst, `,"CapacityUnits":`...)
 	dst = strconv.AppendFloat(dst, total, 'f', -1, 64)
 	if c.read > 0 {
@@ -60,20 +60,32 @@ func (c *capacity) append(dst []byte, detail bool) []byte {
 	if detail {
 		dst = append(dst, `,"Table":`...)
 		dst = appendUnits(dst, c.base)
-		if len(c.indexes) > 0 {
-			dst = append(dst, `,"GlobalSecondaryIndexes":{`...)
-			for i, name := range slices.Sorted(maps.Keys(c.indexes)) {
-				if i > 0 {
-					dst = append(dst, ',')
-				}
-				dst = wire.AppendString(dst, name)
-				dst = append(dst, ':')
-				dst = appendUnits(dst, c.indexes[name])
-			}
-			dst = append(dst, '}')
-		}
+		dst = c.appendIndexes(dst, "LocalSecondaryIndexes", true)
+		dst = c.appendIndexes(dst, "GlobalSecondaryIndexes", false)
 	}
 	return append(dst, '}')
+}
+
+// appendIndexes appends the units of one kind of index, if there are any.
+func (c *capacity) appendIndexes(dst []byte, member string, local bool) []byte {
+	some := false
+	for _, name := range slices.Sorted(maps.Keys(c.indexes)) {
+		if c.table.index(name).Local != local {
+			continue
+		}
+		if some {
+			dst = append(dst, ',')
+		} else {
+			dst = append(append(append(dst, `,"`...), member...), `":{`...)
+		}
+		some = true
+		dst = append(wire.AppendString(dst, name), ':')
+		dst = appendUnits(dst, c.indexes[name])
+	}
+	if some {
+		dst = append(dst, '}')
+	}
+	return dst
 }
 
 func appendUnits(dst []byte, u float64) []byte {
@@ -104,14 +116,14 @@ type capacities struct {
 	byTable map[string]*capacity
 }
 
-func (c *capacities) of(table string) *capacity {
+func (c *capacities) of(t *Table) *capacity {
 	if c.byTable == nil {
 		c.byTable = map[string]*capacity{}
 	}
-	if c.byTable[table] == nil {
-		c.byTable[table] = &capacity{table: table}
+	if c.byTable[t.Name] == nil {
+		c.byTable[t.Name] = &capacity{table: t}
 	}
-	return c.byTable[table]
+	return c.byTable[t.Name]
 }
 
 func (c *capacities) member(dst []byte, in *wire.Node) []byte {

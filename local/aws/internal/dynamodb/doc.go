@@ -1,5 +1,5 @@
-// Package dynamodb is DynamoDB over one file: tables with global secondary
-// indexes, items, queries, batches, transactions and expiry.
+// Package dynamodb is DynamoDB over one file: tables with secondary indexes
+// of both kinds, items, queries, batches, transactions and expiry.
 //
 // A request passes four gates, in AWS's order, each with AWS's words: the shape
 // of the input (shapes.go), the rules that need no table (parse…), those that

@@ -2,7 +2,10 @@ package dynamodb
 
 import (
 	"bytes"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 
 	"go.etcd.io/bbolt"
 
@@ -26,6 +29,9 @@ type page struct {
 	projection *expression.Projection
 	countOnly  bool
 	consistent bool
+	// fetch says that an item is read from the table for each row, because a
+	// local index does not hold what is asked for.
+	fetch bool
 }
 
 // prefixEnd is the first place after all that begin with prefix; nil if none can be.
@@ -115,18 +121,24 @@ func (s *Service) run(p *page, in *wire.Node) ([]byte, error) {
 			list           = make([]byte, 0, 1024)
 			count, scanned int
 			size           int
+			fetched        float64 // units
 			last           *stored
 		)
 		p.walk(p.bucket(data).Cursor(), func(_, v []byte) bool {
 			o := p.row(items, v)
 			scanned++
 			size += o.size
+			shown := o
+			if p.fetch {
+				shown = open(items.Get(v))
+				fetched += readUnits(shown.size, p.consistent)
+			}
 			if p.filter == nil || p.filter.Holds(o.attributes()) {
 				if !p.countOnly {
 					if count > 0 {
 						list = append(list, ',')
 					}
-					list = p.append(list, o)
+					list = p.append(list, shown)
 				}
 				count++
 			}
@@ -136,11 +148,11 @@ func (s *Service) run(p *page, in *wire.Node) ([]byte, error) {
 			}
 			return true
 		})
-		cost := capacity{table: p.table.Name}
+		cost := capacity{table: p.table}
 		if units := readUnits(size, p.consistent); p.index == nil {
 			cost.base = units
 		} else {
-			cost.add(0, map[string]float64{p.index.Name: units})
+			cost.add(fetched, map[string]float64{p.index.Name: units})
 		}
 		out = cost.member(append(make([]byte, 0, len(list)+256), '{'), in)
 		out = append(out, `"Count":`...)
@@ -204,25 +216,62 @@ func (s *Service) openPage(in *wire.Node) (*page, error) {
 		if p.index = t.index(in.Str("IndexName")); p.index == nil {
 			return nil, wire.Validation("The table does not have the specified index: %s", in.Str("IndexName"))
 		}
-		if p.consistent {
+		if p.consistent && !p.index.Local {
 			return nil, wire.Validation("Consistent reads are not supported on global secondary indexes")
 		}
 	}
 	return p, nil
 }
 
-// checkSelect holds Select to the projection and to the index.
+// checkSelect holds Select, projection and filter to what the index holds. Of
+// a local index more may be asked for: the rest is fetched from the table.
 func (p *page) checkSelect(in *wire.Node) error {
-	switch sel := in.Str("Select"); {
-	case sel == "ALL_ATTRIBUTES" && p.index != nil && p.index.Projection != "ALL":
-		return invalid("Select type ALL_ATTRIBUTES is not supported for global secondary index %s because its projection type is not ALL", p.index.Name)
-	case p.index == nil || p.projection == nil || p.index.Projection == "ALL":
+	if p.index == nil || p.index.Projection == "ALL" {
+		return nil
+	}
+	if in.Str("Select") == "ALL_ATTRIBUTES" {
+		if !p.index.Local {
+			return invalid("Select type ALL_ATTRIBUTES is not supported for global secondary index %s because its projection type is not ALL", p.index.Name)
+		}
+		p.fetch = true
+	}
+	if p.projection == nil {
 		return nil
 	}
 	for _, name := range p.projection.Tops() {
-		if !p.index.covers(p.table, name) {
+		switch {
+		case p.index.covers(p.table, name):
+		case p.index.Local:
+			p.fetch = true
+		default:
 			return invalid("Global secondary index %s does not project [%s]", p.index.Name, name)
 		}
+	}
+	return nil
+}
+
+// checkFilter refuses a query's filter on what the index does not hold. (A scan
+// finds nothing there.)
+func (p *page) checkFilter() error {
+	if p.filter == nil {
+		return nil
+	}
+	for _, name := range p.key().Names() {
+		if p.filter.Tops[name] {
+			return wire.Validation("Filter Expression can only contain non-primary key attributes: Primary key attribute: %s", name)
+		}
+	}
+	if p.index == nil {
+		return nil
+	}
+	var missing []string
+	for _, name := range slices.Sorted(maps.Keys(p.filter.Tops)) {
+		if !p.index.covers(p.table, name) {
+			missing = append(missing, name)
+		}
+	}
+	if missing != nil {
+		return invalid("Secondary index %s does not project one or more filter attributes: [%s]", p.index.Name, strings.Join(missing, ", "))
 	}
 	return nil
 }

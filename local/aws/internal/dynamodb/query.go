@@ -46,12 +46,8 @@ func (s *Service) query(r *Request) ([]byte, error) {
 	if err := p.table.checkNested(projection.NestedTops()); err != nil {
 		return nil, err
 	}
-	if filter != nil {
-		for _, name := range p.key().Names() {
-			if filter.Tops[name] {
-				return nil, wire.Validation("Filter Expression can only contain non-primary key attributes: Primary key attribute: %s", name)
-			}
-		}
+	if err := p.checkFilter(); err != nil {
+		return nil, err
 	}
 	if err := p.checkSelect(in); err != nil {
 		return nil, err

@@ -92,7 +92,7 @@ func (s *Service) getItem(r *Request) ([]byte, error) {
 		if err != nil {
 			return err
 		}
-		cost := capacity{table: rd.table.Name, base: readUnits(size, r.Input.Bool("ConsistentRead", false))}
+		cost := capacity{table: rd.table, base: readUnits(size, r.Input.Bool("ConsistentRead", false))}
 		out = cost.member(append(make([]byte, 0, len(item)+128), '{'), r.Input)
 		if found {
 			out = append(append(out, `"Item":`...), item...)

@@ -262,6 +262,13 @@ func onDemand() *wire.Shape {
 	)
 }
 
+func indexProjection() *wire.Shape {
+	return structure("Projection",
+		wire.Member{Name: "ProjectionType", Shape: enum("ALL", "INCLUDE", "KEYS_ONLY")},
+		wire.Member{Name: "NonKeyAttributes", Shape: lengths(list(lengths(str(), 1, 255)), 1, 20)},
+	)
+}
+
 var createTableShape = input(
 	wire.Member{Name: "AttributeDefinitions", Shape: required(list(element("AttributeDefinition",
 		wire.Member{Name: "AttributeName", Shape: required(lengths(str(), 1, 255))},
@@ -271,13 +278,15 @@ var createTableShape = input(
 	wire.Member{Name: "BillingMode", Shape: enum("PROVISIONED", "PAY_PER_REQUEST")},
 	wire.Member{Name: "ProvisionedThroughput", Shape: throughput()},
 	wire.Member{Name: "KeySchema", Shape: keySchema()},
+	wire.Member{Name: "LocalSecondaryIndexes", Shape: list(element("LocalSecondaryIndex",
+		wire.Member{Name: "IndexName", Shape: required(name())},
+		wire.Member{Name: "KeySchema", Shape: keySchema()},
+		wire.Member{Name: "Projection", Shape: required(indexProjection())},
+	))},
 	wire.Member{Name: "GlobalSecondaryIndexes", Shape: list(without(element("GlobalSecondaryIndex",
 		wire.Member{Name: "IndexName", Shape: required(name())},
 		wire.Member{Name: "KeySchema", Shape: keySchema()},
-		wire.Member{Name: "Projection", Shape: required(structure("Projection",
-			wire.Member{Name: "ProjectionType", Shape: enum("ALL", "INCLUDE", "KEYS_ONLY")},
-			wire.Member{Name: "NonKeyAttributes", Shape: lengths(list(lengths(str(), 1, 255)), 1, 20)},
-		))},
+		wire.Member{Name: "Projection", Shape: required(indexProjection())},
 		wire.Member{Name: "ProvisionedThroughput", Shape: throughput()},
 		wire.Member{Name: "OnDemandThroughput", Shape: onDemand()},
 	), "WarmThroughput"))},

@@ -61,9 +61,12 @@ func (k Key) Names() []string {
 
 func (k Key) has(name string) bool { return name == k.Hash || k.Sort != "" && name == k.Sort }
 
-// Index is a global secondary index.
+// Index is a secondary index. A local one has the table's partitions in another
+// order: it can be read consistently, and gives on request what it does not
+// hold.
 type Index struct {
 	Name       string
+	Local      bool `json:",omitempty"`
 	Key        Key
 	Projection string
 	Include    []string
@@ -234,10 +237,10 @@ func (s *Service) newTable(r *Request) (*Table, error) {
 	if t.Key, err = t.readKey(schema); err != nil {
 		return nil, err
 	}
-	if !in.Has("GlobalSecondaryIndexes") && len(schema.List) != len(t.Order) {
+	if !in.Has("GlobalSecondaryIndexes") && !in.Has("LocalSecondaryIndexes") && len(schema.List) != len(t.Order) {
 		return nil, invalid("Number of attributes in KeySchema does not exactly match number of attributes defined in AttributeDefinitions")
 	}
-	if err := t.readIndexes(in.Get("GlobalSecondaryIndexes")); err != nil {
+	if err := t.readIndexes(in); err != nil {
 		return nil, err
 	}
 	if sse := in.Get("SSESpecification"); sse.Bool("Enabled", false) {
@@ -286,57 +289,113 @@ func (t *Table) readKey(schema *wire.Node) (Key, error) {
 	return k, nil
 }
 
-func (t *Table) readIndexes(list *wire.Node) error {
-	if list.Kind == wire.Null {
+// readIndexes reads the definitions of both kinds of index, the local ones first.
+func (t *Table) readIndexes(in *wire.Node) error {
+	if err := t.readLocalIndexes(in.Get("LocalSecondaryIndexes")); err != nil {
+		return err
+	}
+	if err := t.readGlobalIndexes(in.Get("GlobalSecondaryIndexes")); err != nil {
+		return err
+	}
+	if t.Indexes == nil {
 		return nil
 	}
-	if len(list.List) == 0 {
-		return invalid("List of GlobalSecondaryIndexes is empty")
-	}
-	used := map[string]bool{t.Key.Hash: true, t.Key.Sort: true}
+
 	included := 0
+	for _, x := range t.Indexes {
+		included += len(x.Include)
+	}
+	if included > 100 {
+		return invalid("Number of NonKeyAttributes exceeds the per-table limit of 100")
+	}
+	used := t.keysUsed()
+	for _, name := range t.Order {
+		if !slices.Contains(used, name) {
+			return invalid("Some AttributeDefinitions are not used. AttributeDefinitions: [%s], keys used: [%s]", strings.Join(t.Order, ", "), strings.Join(used, ", "))
+		}
+	}
+	return nil
+}
+
+func (t *Table) readLocalIndexes(list *wire.Node) error {
+	switch {
+	case list.Kind == wire.Null:
+		return nil
+	case len(list.List) == 0:
+		return invalid("List of LocalSecondaryIndexes is empty")
+	case t.Key.Sort == "":
+		return invalid("Table KeySchema does not have a range key, which is required when specifying a LocalSecondaryIndex")
+	}
 	for i := range list.List {
 		n := &list.List[i]
 		k, err := t.readKey(n.Get("KeySchema"))
 		if err != nil {
 			return err
 		}
-		p := n.Get("Projection")
-		units := n.Get("ProvisionedThroughput")
-		x := &Index{Name: n.Str("IndexName"), Key: k, Projection: p.Str("ProjectionType"),
-			Read: units.Int("ReadCapacityUnits", 0), Write: units.Int("WriteCapacityUnits", 0)}
-		for j := range p.Get("NonKeyAttributes").List {
-			x.Include = append(x.Include, p.Get("NonKeyAttributes").List[j].Text)
-		}
-		included += len(x.Include)
-		used[k.Hash], used[k.Sort] = true, true
 		switch {
-		case x.Projection == "":
-			return invalid("Unknown ProjectionType: null")
-		case x.Include != nil && x.Projection != "INCLUDE":
-			return invalid("ProjectionType is %s, but NonKeyAttributes is specified", x.Projection)
-		case x.Include == nil && x.Projection == "INCLUDE":
-			return invalid("ProjectionType is INCLUDE, but NonKeyAttributes is not specified")
-		case t.OnDemand && units.Kind != wire.Null:
-			return invalid("ProvisionedThroughput should not be specified for index: %s when BillingMode is PAY_PER_REQUEST", x.Name)
-		case !t.OnDemand && units.Kind == wire.Null:
-			return invalid("ProvisionedThroughput must be specified for index: %s", x.Name)
-		case t.index(x.Name) != nil:
-			return invalid("Duplicate index name: %s", x.Name)
+		case k.Sort == "":
+			return invalid("Index KeySchema does not have a range key for index: %s", n.Str("IndexName"))
+		case k.Hash != t.Key.Hash:
+			return invalid("Index KeySchema does not have the same leading hash key as table KeySchema for index: %s. index hash key: %s, table hash key: %s",
+				n.Str("IndexName"), k.Hash, t.Key.Hash)
 		}
-		t.Indexes = append(t.Indexes, x)
+		if err := t.addIndex(&Index{Local: true, Key: k}, n); err != nil {
+			return err
+		}
+	}
+	if len(t.Indexes) > 5 {
+		return invalid("Number of LocalSecondaryIndexes exceeds per-table limit of 5")
+	}
+	return nil
+}
+
+func (t *Table) readGlobalIndexes(list *wire.Node) error {
+	if list.Kind == wire.Null {
+		return nil
+	}
+	if len(list.List) == 0 {
+		return invalid("List of GlobalSecondaryIndexes is empty")
+	}
+	for i := range list.List {
+		n := &list.List[i]
+		k, err := t.readKey(n.Get("KeySchema"))
+		if err != nil {
+			return err
+		}
+		units := n.Get("ProvisionedThroughput")
+		x := &Index{Key: k, Read: units.Int("ReadCapacityUnits", 0), Write: units.Int("WriteCapacityUnits", 0)}
+		if err := t.addIndex(x, n); err != nil {
+			return err
+		}
+	}
+	if len(list.List) > 20 {
+		return invalid("GlobalSecondaryIndex count exceeds the per-table limit of 20")
+	}
+	return nil
+}
+
+// addIndex reads what both kinds of index have, and adds the index.
+func (t *Table) addIndex(x *Index, n *wire.Node) error {
+	p, units := n.Get("Projection"), n.Get("ProvisionedThroughput")
+	x.Name, x.Projection = n.Str("IndexName"), p.Str("ProjectionType")
+	for j := range p.Get("NonKeyAttributes").List {
+		x.Include = append(x.Include, p.Get("NonKeyAttributes").List[j].Text)
 	}
 	switch {
-	case len(t.Indexes) > 20:
-		return invalid("GlobalSecondaryIndex count exceeds the per-table limit of 20")
-	case included > 100:
-		return invalid("Number of NonKeyAttributes exceeds the per-table limit of 100")
+	case x.Projection == "":
+		return invalid("Unknown ProjectionType: null")
+	case x.Include != nil && x.Projection != "INCLUDE":
+		return invalid("ProjectionType is %s, but NonKeyAttributes is specified", x.Projection)
+	case x.Include == nil && x.Projection == "INCLUDE":
+		return invalid("ProjectionType is INCLUDE, but NonKeyAttributes is not specified")
+	case !x.Local && t.OnDemand && units.Kind != wire.Null:
+		return invalid("ProvisionedThroughput should not be specified for index: %s when BillingMode is PAY_PER_REQUEST", x.Name)
+	case !x.Local && !t.OnDemand && units.Kind == wire.Null:
+		return invalid("ProvisionedThroughput must be specified for index: %s", x.Name)
+	case t.index(x.Name) != nil:
+		return invalid("Duplicate index name: %s", x.Name)
 	}
-	for _, name := range t.Order {
-		if !used[name] {
-			return invalid("Some AttributeDefinitions are not used. AttributeDefinitions: [%s], keys used: [%s]", strings.Join(t.Order, ", "), strings.Join(t.keysUsed(), ", "))
-		}
-	}
+	t.Indexes = append(t.Indexes, x)
 	return nil
 }
 
@@ -394,19 +453,22 @@ func (t *Table) describe(status string, count, size int) description {
 	if t.Class != "" {
 		d["TableClassSummary"] = description{"TableClass": t.Class}
 	}
-	var indexes []description
 	for _, x := range t.Indexes {
 		p := description{"ProjectionType": x.Projection}
 		if x.Include != nil {
 			p["NonKeyAttributes"] = x.Include
 		}
-		indexes = append(indexes, description{
-			"IndexName": x.Name, "IndexArn": t.ARN + "/index/" + x.Name, "IndexStatus": status, "ItemCount": count,
-			"IndexSizeBytes": size, "KeySchema": x.Key.describe(), "Projection": p, "ProvisionedThroughput": units(x.Read, x.Write),
-		})
-	}
-	if indexes != nil {
-		d["GlobalSecondaryIndexes"] = indexes
+		index := description{
+			"IndexName": x.Name, "IndexArn": t.ARN + "/index/" + x.Name, "ItemCount": count,
+			"IndexSizeBytes": size, "KeySchema": x.Key.describe(), "Projection": p,
+		}
+		kind := "LocalSecondaryIndexes"
+		if !x.Local {
+			kind = "GlobalSecondaryIndexes"
+			index["IndexStatus"], index["ProvisionedThroughput"] = status, units(x.Read, x.Write)
+		}
+		list, _ := d[kind].([]description)
+		d[kind] = append(list, index)
 	}
 	return d
 }
@@ -466,6 +528,7 @@ func (s *Service) deleteTable(r *Request) ([]byte, error) {
 	delete(d, "KeySchema")
 	delete(d, "CreationDateTime")
 	delete(d, "GlobalSecondaryIndexes")
+	delete(d, "LocalSecondaryIndexes")
 	return json.Marshal(map[string]any{"TableDescription": d})
 }
 

@@ -56,6 +56,7 @@ func (s *Service) transactWriteItems(r *Request) ([]byte, error) {
 	var out []byte
 	err := s.Store.Update(func(tx *bbolt.Tx) error {
 		var costs capacities
+		touched := collections{}
 		replayed, err := s.replay(tx, token, items, &costs)
 		if err != nil {
 			return err
@@ -66,8 +67,11 @@ func (s *Service) transactWriteItems(r *Request) ([]byte, error) {
 				return err
 			}
 			var charged []charge
-			for _, e := range effects {
+			for i, e := range effects {
 				c := e.do(tx)
+				if !e.none {
+					touched.add(e.table, writes[i].keyOf())
+				}
 				for name := range c.indexes {
 					c.indexes[name] *= 2
 				}
@@ -77,11 +81,11 @@ func (s *Service) transactWriteItems(r *Request) ([]byte, error) {
 				for _, u := range c.indexes {
 					total.write += u
 				}
-				charged = append(charged, charge{c.table, max(e.old.weight(), e.item.Size())})
+				charged = append(charged, charge{c.table.Name, max(e.old.weight(), e.item.Size())})
 			}
 			s.remember(tx, token, items, charged)
 		}
-		out = finish(costs.member([]byte{'{'}, r.Input))
+		out = finish(touched.member(costs.member([]byte{'{'}, r.Input), r.Input))
 		return nil
 	})
 	return out, err
@@ -213,8 +217,12 @@ func (s *Service) replay(tx *bbolt.Tx, token string, items *wire.Node, costs *ca
 		length, m := binary.Uvarint(rest[n:])
 		name := rest[n+m : n+m+int(length)]
 		rest = rest[n+m+int(length):]
+		t, err := s.table(string(name))
+		if err != nil {
+			return false, err // deleted meanwhile
+		}
 		u := 2 * readUnits(int(size), true)
-		c := costs.of(string(name))
+		c := costs.of(t)
 		c.add(u, nil)
 		c.read += u
 	}
@@ -321,7 +329,7 @@ func (s *Service) transactGetItems(r *Request) ([]byte, error) {
 				list = append(append(list, `"Item":`...), item...)
 			}
 			list = append(list, '}')
-			c := costs.of(rd.table.Name)
+			c := costs.of(rd.table)
 			u := 2 * readUnits(size, true)
 			c.add(u, nil)
 			c.read += u

@@ -103,6 +103,14 @@ func checkParams(in *wire.Node, expressions []string) error {
 	return nil
 }
 
+// keyOf is what the item's key is read from.
+func (w *write) keyOf() attribute.Item {
+	if w.verb == "Put" {
+		return w.item
+	}
+	return w.key
+}
+
 // aim finds the table and the place that the write is for, and does the checks
 // that need the table alone.
 func (w *write) aim(s *Service) (*effect, error) {
@@ -111,9 +119,7 @@ func (w *write) aim(s *Service) (*effect, error) {
 		return nil, err
 	}
 	e := &effect{table: t}
-	key := w.key
 	if w.verb == "Put" {
-		key = w.item
 		err = t.checkItem(w.item)
 	} else {
 		err = t.checkKey(w.key)
@@ -129,7 +135,7 @@ func (w *write) aim(s *Service) (*effect, error) {
 	if err := t.checkNested(w.condition.NestedTops()); err != nil {
 		return nil, err
 	}
-	e.place, _ = t.place(make([]byte, 0, 64), t.Key, key)
+	e.place, _ = t.place(make([]byte, 0, 64), t.Key, w.keyOf())
 	return e, nil
 }
 
@@ -222,7 +228,7 @@ func (w *write) decideUpdate(e *effect) error {
 
 // do carries the effect out and returns what it cost.
 func (e *effect) do(tx *bbolt.Tx) capacity {
-	c := capacity{table: e.table.Name}
+	c := capacity{table: e.table}
 	size := e.old.weight()
 	if e.item != nil {
 		size = max(size, e.item.Size())
@@ -251,7 +257,9 @@ func (s *Service) single(verb string, r *Request) ([]byte, error) {
 			return w.failure(err)
 		}
 		cost := e.do(tx)
-		out = cost.member([]byte{'{'}, r.Input)
+		touched := collections{}
+		touched.add(e.table, w.keyOf())
+		out = touched.one(cost.member([]byte{'{'}, r.Input), r.Input)
 		if attributes := w.attributes(r.Input.Str("ReturnValues"), e); attributes != nil {
 			out = append(out, `"Attributes":`...)
 			out = append(out, attributes...)

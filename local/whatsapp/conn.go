@@ -43,6 +43,7 @@ type conn struct {
 	id       uint64
 	world    string
 	instance string
+	local    string       // the server's address as the client has reached it
 	heard    atomic.Int64 // when the client last sent something, unix nanoseconds
 	nextIQ   atomic.Uint64
 
@@ -81,6 +82,7 @@ type conn struct {
 type outgoing struct {
 	plain []byte
 	last  bool
+	due   time.Time // when it has arrived, zero: at once
 }
 
 func (c *conn) describe() Connection {
@@ -108,6 +110,9 @@ func (s *Server) serveChat(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := &conn{s: s, world: world, instance: instance, done: make(chan struct{})}
+	if address, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		c.local = address.String()
+	}
 	if s.meets(kindUnreachable, c) != nil {
 		refuseConnection(w)
 		return
@@ -388,7 +393,11 @@ func (c *conn) enqueue(n Node, last bool) {
 		return
 	}
 	c.s.record(c, Out, &n)
-	c.out.queue = append(c.out.queue, outgoing{plain, last})
+	var due time.Time
+	if latency := c.s.latency(c); latency > 0 {
+		due = time.Now().Add(latency)
+	}
+	c.out.queue = append(c.out.queue, outgoing{plain, last, due})
 	c.out.closing = last
 	if !c.out.running {
 		c.out.running = true
@@ -410,7 +419,7 @@ func (c *conn) drain() {
 		c.out.queue = c.out.queue[1:]
 		c.out.Unlock()
 
-		if latency := c.s.latency(c); latency > 0 && !c.pause(latency) {
+		if wait := time.Until(next.due); !next.due.IsZero() && wait > 0 && !c.pause(wait) {
 			return
 		}
 		if c.deaf.Load() {

@@ -8,13 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
 const (
-	maxControlBody = 64 << 10
+	maxControlBody = 48 << 20 // a message may bring a file
 	maxControlWait = 60 * time.Second
 )
 
@@ -23,12 +26,15 @@ func (s *Server) routes() *http.ServeMux {
 	mux.HandleFunc("GET /ws/chat", s.serveChat)
 	mux.HandleFunc("GET /{$}", s.servePage)
 	mux.HandleFunc("GET /sw.js", s.serveWorker)
+	mux.HandleFunc("POST /mms/{type}/{token}", s.serveUpload)
+	mux.HandleFunc("DELETE /mms/{type}/{token}", s.serveMediaDelete)
+	mux.HandleFunc("GET /v/{world}/{name}", s.serveDownload)
 
-	// The control calls change things: not for a page of somebody else that
-	// happens to be open in a browser on this machine.
+	// The control calls are not for a page of somebody else that happens to be
+	// open in a browser on this machine, under whatever name it has led here.
 	guard := http.NewCrossOriginProtection()
 	control := func(pattern string, handler func(*http.Request) (any, error)) {
-		mux.Handle(pattern, guard.Handler(controlHandler(handler)))
+		mux.Handle(pattern, s.onlyOwnNames(guard.Handler(controlHandler(handler))))
 	}
 	control("GET /control/root", s.controlRoot)
 	control("POST /control/scan", s.controlScan)
@@ -43,7 +49,32 @@ func (s *Server) routes() *http.ServeMux {
 	control("DELETE /control/faults", s.controlClearFaults)
 	control("GET /control/devices", s.controlDevices)
 	control("GET /control/journal", s.controlJournal)
+	control("GET /control/phones", s.controlPhones)
+	control("GET /control/phones/{number}", s.controlPhone)
+	control("PUT /control/phones/{number}", s.controlSetPhone)
+	control("GET /control/phones/{number}/messages", s.controlScreen)
+	control("POST /control/phones/{number}/actions", s.controlAct)
+	control("GET /control/groups", s.controlGroups)
 	return mux
+}
+
+// onlyOwnNames refuses requests whose Host is another name than this machine's: a
+// browser sends them for a page whose name was made to lead here.
+func (s *Server) onlyOwnNames(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := r.Host
+		if host, _, err := net.SplitHostPort(name); err == nil {
+			name = host
+		}
+		name = strings.TrimSuffix(strings.ToLower(strings.Trim(name, "[]")), ".")
+		if net.ParseIP(name) == nil && name != "localhost" && !slices.Contains(s.cfg.Names, name) {
+			controlHandler(func(*http.Request) (any, error) {
+				return nil, refuse(http.StatusMisdirectedRequest, "wrong_host", "the control interface does not answer to the name %q", name)
+			}).ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // servePage is what a client reads to learn the current client version.
@@ -220,11 +251,11 @@ func (s *Server) controlJournal(r *http.Request) (any, error) {
 }
 
 func (s *Server) controlSend(r *http.Request) (any, error) {
-	in, err := body[Text](r)
+	in, err := body[Writing](r)
 	if err != nil {
 		return nil, err
 	}
-	id, err := s.SendText(r.Context(), in)
+	id, err := s.Write(r.Context(), in)
 	return map[string]string{"message_id": id}, err
 }
 
@@ -239,6 +270,56 @@ func (s *Server) controlRead(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return struct{}{}, s.MarkRead(in.World, in.PhoneNumber, in.From, in.MessageID)
+}
+
+func (s *Server) controlPhones(r *http.Request) (any, error) {
+	list, err := s.Phones(r.URL.Query().Get("world"))
+	return map[string]any{"data": list}, err
+}
+
+func (s *Server) controlPhone(r *http.Request) (any, error) {
+	return s.Phone(r.URL.Query().Get("world"), r.PathValue("number"))
+}
+
+func (s *Server) controlSetPhone(r *http.Request) (any, error) {
+	in, err := body[struct {
+		World string `json:"world"`
+		Behaviour
+	}](r)
+	if err != nil {
+		return nil, err
+	}
+	return s.SetPhone(cmp.Or(in.World, r.URL.Query().Get("world")), r.PathValue("number"), in.Behaviour)
+}
+
+func (s *Server) controlScreen(r *http.Request) (any, error) {
+	after, limit, _, err := readPage(r)
+	if err != nil {
+		return nil, err
+	}
+	q := r.URL.Query()
+	list, next, err := s.PhoneMessages(q.Get("world"), r.PathValue("number"), ShownFilter{
+		Chat: q.Get("chat"), From: q.Get("from"), ID: q.Get("message_id"), After: after, Limit: limit,
+	})
+	out := map[string]any{"data": list, "next": nil}
+	if next > 0 {
+		out["next"] = next
+	}
+	return out, err
+}
+
+func (s *Server) controlGroups(r *http.Request) (any, error) {
+	list, err := s.Groups(r.URL.Query().Get("world"), r.URL.Query().Get("phone_number"))
+	return map[string]any{"data": list}, err
+}
+
+func (s *Server) controlAct(r *http.Request) (any, error) {
+	in, err := body[Action](r)
+	if err != nil {
+		return nil, err
+	}
+	in.PhoneNumber = r.PathValue("number")
+	return s.Act(r.Context(), in)
 }
 
 func (s *Server) controlMessages(r *http.Request) (any, error) {

@@ -12,13 +12,14 @@ import (
 )
 
 // What outlives the process is kept in one bbolt file: the seed, the linked
-// devices with their one-time keys, the phones' Signal sessions, and the
-// stanzas that wait for a device. Transactions are atomic and reach the file
+// devices with their one-time keys, the phones' Signal sessions, what phones show
+// and how they behave, groups, and what waits for a device or a phone. Transactions are atomic and reach the file
 // before their effect is visible to a client, which is what a killed process
 // needs; they are synced to the disk once a second only (see Run), so that a
 // power cut may cost the file.
 type database struct {
 	bolt      *bbolt.DB
+	dir       string
 	temporary string
 	synced    int64 // writes that were on the disk at the last sync
 }
@@ -30,7 +31,21 @@ var (
 	bucketPreKeys  = []byte("prekeys")  // world, device, row -> one-time keys
 	bucketSessions = []byte("sessions") // world, device, number of the phone -> Signal session
 	bucketQueue    = []byte("queue")    // world, device, position -> queued
+
+	bucketPhones     = []byte("phones")      // world, number -> behaviour
+	bucketShown      = []byte("shown")       // world, number, position -> shownRecord
+	bucketShownIDs   = []byte("shown ids")   // world, number, chat, from, id -> position
+	bucketWaiting    = []byte("waiting")     // world, number, position -> waiting
+	bucketMedia      = []byte("media")       // world, name -> mediaRecord
+	bucketGroups     = []byte("groups")      // world, id -> groupRecord
+	bucketSenderKeys = []byte("sender keys") // world, number, group, sender -> a group's key
+	bucketProfiles   = []byte("profiles")    // world, number -> profile
 )
+
+var buckets = [][]byte{
+	bucketMeta, bucketNumbers, bucketDevices, bucketPreKeys, bucketSessions, bucketQueue,
+	bucketPhones, bucketShown, bucketShownIDs, bucketWaiting, bucketMedia, bucketGroups, bucketSenderKeys, bucketProfiles,
+}
 
 func openDatabase(dir string) (*database, error) {
 	d := new(database)
@@ -43,6 +58,7 @@ func openDatabase(dir string) (*database, error) {
 	} else if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
+	d.dir = dir
 	bolt, err := bbolt.Open(filepath.Join(dir, "whatsapp.db"), 0o600, &bbolt.Options{
 		Timeout:        2 * time.Second,
 		NoSync:         true,
@@ -56,7 +72,7 @@ func openDatabase(dir string) (*database, error) {
 	}
 	d.bolt = bolt
 	err = bolt.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketNumbers, bucketDevices, bucketPreKeys, bucketSessions, bucketQueue} {
+		for _, name := range buckets {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}

@@ -21,20 +21,26 @@
 // faults of one world are unknown to another. The instance is a name for the
 // control calls only; a device keeps the latest one that it came with.
 //
-// Every number of 7 to 15 digits is on WhatsApp and has a phone. A person is a
-// name, not a record: account key, Signal keys and LID are derived from the
-// server's seed, the world and the number. The LID is the number sent through a
-// keyed permutation, so that it can be turned back without a table. Phones scan
-// (ScanQR), type codes (EnterCode), answer passkey challenges (SignPasskey),
-// write (SendText), read (MarkRead) and unlink (Unlink); what arrives at them is
-// in Messages and AwaitMessage. They deliver receipts by themselves and
-// read only when told to.
+// Every number of 7 to 15 digits has a phone, and is on WhatsApp unless Phone
+// says otherwise. A person is a name, not a record: account key, Signal keys and
+// LID are derived from the server's seed, the world and the number. The LID is
+// the number sent through a keyed permutation, so that it can be turned back
+// without a table. A number is known under one form; control calls take every
+// form of it, and numbers with the signs that people put into them.
+//
+// Phones scan (ScanQR), type codes (EnterCode), answer passkey challenges
+// (SignPasskey), write (Write, SendText), do what else people do (Act), and
+// unlink (Unlink). What they show is in PhoneMessages; what passes the server, in
+// Messages and AwaitMessage. Their behaviour is a Phone: by default they tell
+// that a message has come and that it was read, and answer nothing. An absent
+// phone does neither, and gets what was sent when it is back.
 //
 // # Who is authoritative, and what outlives what
 //
 // One bbolt file in the data directory holds the seed, the linked devices, their
-// one-time keys, the phones' Signal sessions and the stanzas that wait for a
-// device. A change is in the file before anybody outside can see its effect: a
+// one-time keys, the phones' Signal sessions, behaviour and screens, groups, and
+// what waits for a device or a phone; the folder media beside it holds the media
+// host's files. A change is in the file before anybody outside can see its effect: a
 // device is stored before it is told to restart, a session together with the
 // stanza made from it, a stanza before it is sent, a phone's reading of a
 // message before the sender's answer. So a killed process loses nothing that
@@ -81,19 +87,37 @@
 //     (always up to date), own-device notifications, logout, unlinking.
 //   - 1:1 messages with Signal encryption between phones and linked devices and
 //     among linked devices, LID or number in the address, copies for the other
-//     devices of the sender, participant hashes, delivery and read receipts, retry
-//     receipts in both directions, the offline queue.
+//     devices of the sender, participant hashes, retry receipts in both
+//     directions, the offline queue.
+//   - Receipts: delivered ("" of a phone; clients send inactive), read, played,
+//     sender, read-self, played-self, retry, server-error; those of one device to
+//     the device that sent, those of a phone to all devices of the sender.
+//   - Numbers that come back in another form: Brazil, Mexico, Argentina.
+//   - Refusals in the ack: 403 no member, 404 nobody there, 405 not allowed, 421 a
+//     group's other addressing mode, 463 and 475 for new chats; the notice of the
+//     reach-out time-lock.
+//   - What phones send: see Body; quotes, forwards, mentions, disappearing
+//     messages, votes and edits encrypted with a message's secret, view once and
+//     the notice that stands for it, albums, a sender's broadcast list, a status,
+//     and any message as raw bytes. What the owner writes on the own phone.
+//   - Messages in groups with sender keys, both addressing modes. A phone sends
+//     its key along with every message.
+//   - A message that no device can read: the owner's phone sends it again when
+//     the device asks for it.
+//   - The media host, on the same listener: upload, download with ranges, expiry,
+//     and what a phone puts there again when its device asks.
 //   - Misbehaviour: see Fault.
 //
 // # What is not
 //
-//   - Groups, broadcasts, channels, calls, status: refused with an error.
-//   - Media: hosts are named and lead nowhere.
+//   - Channels, and broadcast lists of a device: refused with an error.
 //   - App state changes are refused; nothing is ever synced by them. No history
 //     is sent, and no app state keys.
 //   - Presence and typing are taken and shown to nobody.
-//   - Phones do not encrypt for each other: a text from phone to phone is handed
+//   - Phones do not encrypt for each other: what one writes to another is handed
 //     over. Phones hold one signed key for ever and never change identity.
+//   - A phone shows an id once and does not compare contents; it keeps 10,000
+//     messages, and of those over 64 KB not the bytes.
 //   - Limits of the real one: four devices a phone, two weeks without the phone,
 //     rates, bans for behaviour.
 //   - A one-time key of a phone can be used twice.
@@ -111,8 +135,9 @@
 // # Driving it over HTTP
 //
 // JSON in and out; errors are {"error": {"code", "message"}}. Where a call takes
-// a world and none is given, scan, enter-code, messages, read, unlink and
-// passkey mean "default", and faults, devices and journal mean every world.
+// a world and none is given it means "default", but faults, devices and journal
+// mean every world. The calls answer to addresses, localhost and Config.Names
+// only (421 wrong_host), and to no page of another origin (403).
 //
 //	GET    /control/root        {root (hex), ca (PEM)}
 //	POST   /control/scan        {qr, phone_number, world?} → device. 409 nothing_to_scan, passkey_required,
@@ -122,13 +147,41 @@
 //	POST   /control/enter-code  {code, phone_number, world?} → device. 409 nothing_to_enter, passkey_required;
 //	                            410 code_expired; 422 wrong_code
 //	POST   /control/passkey     {phone_number, options, world?} → the assertion of the user's authenticator
-//	POST   /control/messages    {from, to, text, world?, message_id?, name?, type?, addressing?} → {message_id}
+//	POST   /control/messages    a Writing → {message_id}: {from, to or group, text or body or raw, world?,
+//	                            message_id?, name?, addressing?, reply_to?, forwarded?, ephemeral_seconds?, ad?,
+//	                            secret_edit?, broadcast?, status?, unavailable?, undecryptable?}. Body has the
+//	                            objects of the product's API, files as media_base64 (a sample without it), and
+//	                            more types: vote, timer, album, event, invitation, button_reply, list_reply,
+//	                            order. raw is base64 of a waE2E.Message. 409 message_exists, phone_offline,
+//	                            not_in_group, not_allowed_in_group; 404 no_such_group
 //	GET    /control/messages    ?world=&from=&to=&message_id=&after=&limit=&wait= → messages; wait: seconds to
 //	                            wait for the first one, at most 60; after: the position of the last one seen
 //	POST   /control/read        {phone_number, from, message_id, world?}
+//	GET    /control/phones      ?world= → {data: [Phone]}: those that somebody has set, linked or written to
+//	GET    /control/phones/N    ?world= → Phone {world, phone_number, lid, on_whatsapp, reads, replies, offline,
+//	                            restricts}
+//	PUT    /control/phones/N    ?world= {on_whatsapp?, reads?, replies?, offline?, restricts?, world?} → Phone;
+//	                            replaces all, what is left out gets its default
+//	GET    /control/phones/N/messages
+//	                            ?world=&chat=&from=&message_id=&after=&limit= → {data: [Shown], next: position to
+//	                            go on after, or null}; Shown {position, message_id, from, chat, type, text, body,
+//	                            at, read_at?, played_at?, edited_at?, revoked_at?}
+//	POST   /control/phones/N/actions
+//	                            an Action → Done {message_id?, call_id?, group?, phone?}. 404 no_such_message,
+//	                            no_such_group; 409 phone_offline, no_poll, not_in_group, not_allowed_in_group
+//	                              read, play    {message_id, to? or group?, from?}
+//	                              vote          {message_id, options, to? or group?, from?}
+//	                              offline, online
+//	GET    /control/groups      ?world=&phone_number= → {data: [Group]}
 //	POST   /control/unlink      {phone_number or instance or jid, world?} → {devices}. 404 no_such_device
 //	POST   /control/faults      a Fault → {connections}: how many it met at once
 //	GET    /control/faults      what stands; DELETE ?kind=&world=&instance=&phone_number=&jid= ends it
 //	GET    /control/devices     ?world= → linked devices
 //	GET    /control/journal     ?device=&world=&instance=&phone_number=&tag=&after=&limit=&wait= → entries
+//
+// To come, in this form: the actions typing {to or group, state}, call {to, video}
+// → call_id, hang_up {to, call_id, outcome}, create_group {subject, members,
+// addressing} → group, join {link}, leave {group}, add, remove, promote, demote
+// {group, members}, settings {group, subject, description, announce, locked,
+// approval, seconds}, profile {name, about, picture_base64, group_add}.
 package whatsapp

@@ -40,11 +40,24 @@ import (
 //	slow_handshake the handshake is answered after millis
 //	latency        every stanza of the server is millis late
 //	min_version    405 for clients below version
+//	timelock       the account may write to nobody new (463); the device is told when it begins and ends
 //
 // For count messages, 1 by default:
 //
 //	corrupt_in     a ciphertext from a phone to the device is damaged
 //	corrupt_out    a ciphertext from the device to the receiver's phone is damaged
+//	retry_receipt  the receiver's phone asks again for what it could have read
+//	ack_lost       a message of the device is taken, and the answer to it is lost
+//	ack_late       and the answer comes after millis; receipts do not wait for it
+//	ack_twice      and the answer comes twice
+//	ack_error      a message of the device is refused with code
+//	duplicate_in   a message to the device comes twice, the same bytes
+//	reencrypt_in   and comes again encrypted anew, under the same id
+//	reorder_in     and comes after the next one from the same phone
+//	media_gone     the file of a message to the device is gone from the media host, until
+//	               the device's phone is asked for it; with code 2 the phone has it no more
+//	media_slow     it is served after millis each time, or what the device uploads is taken after that
+//	upload_error   an upload of the device is refused with the HTTP status code
 type Fault struct {
 	Target
 	Kind    string  `json:"kind"`
@@ -78,6 +91,18 @@ const (
 	kindMinVersion    = "min_version"
 	kindCorruptIn     = "corrupt_in"
 	kindCorruptOut    = "corrupt_out"
+	kindRetryReceipt  = "retry_receipt"
+	kindAckLost       = "ack_lost"
+	kindAckLate       = "ack_late"
+	kindAckTwice      = "ack_twice"
+	kindAckError      = "ack_error"
+	kindDuplicate     = "duplicate_in"
+	kindReencrypt     = "reencrypt_in"
+	kindReorder       = "reorder_in"
+	kindMediaGone     = "media_gone"
+	kindMediaSlow     = "media_slow"
+	kindUploadError   = "upload_error"
+	kindTimelock      = "timelock"
 )
 
 const (
@@ -184,9 +209,14 @@ func (s *Server) Inject(f Fault) (int, error) {
 				return 0, badRequest("version must be three numbers with dots")
 			}
 		}
-	case kindCorruptIn, kindCorruptOut:
-		if f.Count < 0 || f.Count > 1000 {
-			return 0, badRequest("count must be 1 to 1000")
+	case kindTimelock:
+		if f.Seconds == 0 {
+			standing.until = s.now().Add(defaultPeriod)
+		}
+	case kindCorruptIn, kindCorruptOut, kindRetryReceipt, kindAckLost, kindAckLate, kindAckTwice, kindAckError,
+		kindDuplicate, kindReencrypt, kindReorder, kindMediaGone, kindMediaSlow, kindUploadError:
+		if err := f.checkCounted(); err != nil {
+			return 0, err
 		}
 		standing.left = max(f.Count, 1)
 	default:
@@ -214,7 +244,62 @@ func (s *Server) Inject(f Fault) (int, error) {
 	for _, c := range met {
 		hit(c)
 	}
+	if f.Kind == kindTimelock {
+		s.tellTimelocks(f.Target, true, standing.until)
+	}
 	return len(met), nil
+}
+
+// checkCounted checks a fault that meets messages one by one.
+func (f *Fault) checkCounted() error {
+	switch {
+	case f.Count < 0 || f.Count > 1000:
+		return badRequest("count must be 1 to 1000")
+	case (f.Kind == kindAckLate || f.Kind == kindMediaSlow) && (f.Millis <= 0 || f.Millis > 600_000):
+		return badRequest("millis must be 1 to 600000")
+	case f.Kind == kindAckError && (f.Code < 400 || f.Code > 599), f.Kind == kindUploadError && (f.Code < 400 || f.Code > 599):
+		return badRequest("code must be 400 to 599")
+	case f.Kind == kindMediaGone && f.Code != 0 && f.Code != 2:
+		return badRequest("code must be 2, or left out")
+	}
+	return nil
+}
+
+// tellTimelocks tells the accounts that a time-lock meets of its beginning or end.
+func (s *Server) tellTimelocks(t Target, active bool, until time.Time) {
+	people := map[person]bool{}
+	s.mu.Lock()
+	for _, d := range s.devices {
+		people[d.person()] = people[d.person()] || t.matchesDevice(s, d)
+	}
+	s.mu.Unlock()
+	for p, met := range people {
+		if met {
+			s.tellTimelock(p, active, until)
+		}
+	}
+}
+
+// tellEnded tells who has to know that faults are over.
+func (s *Server) tellEnded(faults []*fault) {
+	for _, f := range faults {
+		if f.Kind == kindTimelock {
+			s.tellTimelocks(f.Target, false, time.Time{})
+		}
+	}
+}
+
+// meetsDevice returns a fault that stands for a device, connected or not.
+func (s *Server) meetsDevice(kind string, d *device) (Fault, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	for _, f := range slices.Backward(s.faults) {
+		if f.Kind == kind && f.Target.matchesDevice(s, d) && (f.until.IsZero() || now.Before(f.until)) {
+			return f.Fault, true
+		}
+	}
+	return Fault{}, false
 }
 
 // ClearFaults ends the standing faults with exactly this target, or with an
@@ -224,8 +309,13 @@ func (s *Server) ClearFaults(t Target, kind string) int {
 	s.mu.Lock()
 	var ended []*conn
 	before := len(s.faults)
+	var over []*fault
 	s.faults = slices.DeleteFunc(s.faults, func(f *fault) bool {
-		return (t == Target{} || t == f.Target) && (kind == "" || kind == f.Kind)
+		met := (t == Target{} || t == f.Target) && (kind == "" || kind == f.Kind)
+		if met {
+			over = append(over, f)
+		}
+		return met
 	})
 	for c := range s.conns {
 		if (kind == "" || kind == kindSilent || kind == kindHalfOpen) && !c.deafUntil.IsZero() && t.matches(s, c) {
@@ -234,6 +324,7 @@ func (s *Server) ClearFaults(t Target, kind string) int {
 	}
 	cleared := before - len(s.faults)
 	s.mu.Unlock()
+	s.tellEnded(over)
 	for _, c := range ended {
 		c.close("half-open connection ended")
 	}
@@ -254,7 +345,11 @@ func (s *Server) Faults() []Fault {
 
 func (s *Server) expireFaults(now time.Time) {
 	s.faults = slices.DeleteFunc(s.faults, func(f *fault) bool {
-		return !f.until.IsZero() && !now.Before(f.until)
+		over := !f.until.IsZero() && !now.Before(f.until)
+		if over && f.Kind == kindTimelock {
+			s.over = append(s.over, f)
+		}
+		return over
 	})
 }
 
@@ -320,11 +415,12 @@ func (s *Server) faultEnd(kind string, c *conn) time.Time {
 	return s.now()
 }
 
+// latency is how long a stanza is on its way to the client.
 func (s *Server) latency(c *conn) time.Duration {
 	if f := s.meets(kindLatency, c); f != nil {
 		return time.Duration(f.Millis) * time.Millisecond
 	}
-	return 0
+	return s.cfg.Latency
 }
 
 // refused is the standing refusal of a login or registration, and whether it

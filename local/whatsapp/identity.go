@@ -161,7 +161,7 @@ func (s *Server) lidOf(p person, device uint16) types.JID {
 func (s *Server) personOf(world string, jid types.JID) (person, bool) {
 	switch jid.Server {
 	case types.DefaultUserServer, types.LegacyUserServer:
-		return person{world, jid.User}, validNumber(jid.User)
+		return person{world, jid.User}, validNumber(jid.User) && canonical(jid.User) == jid.User
 	case types.HiddenUserServer:
 		number, ok := s.seed.numberOf(world, jid.User)
 		return person{world, number}, ok

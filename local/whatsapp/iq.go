@@ -109,7 +109,7 @@ func (s *Server) query(c *conn, d *device, registering bool, q *Node) {
 	case xmlns == "usync":
 		c.send(s.usync(c, q))
 	case xmlns == "w:m":
-		c.send(s.mediaConn(d, q))
+		c.send(s.mediaConn(c, d, q))
 	case xmlns == "privacy" && set:
 		c.send(result(q))
 	case xmlns == "privacy":
@@ -181,18 +181,6 @@ func privacySettings() Node {
 		categories = append(categories, Node{Tag: "category", Attrs: Attrs{"name": name, "value": "all"}})
 	}
 	return Node{Tag: "privacy", Content: categories}
-}
-
-// mediaConn names where media would go. There is no such host: media is not
-// modelled, and a transfer fails at the connection.
-func (s *Server) mediaConn(d *device, q *Node) Node {
-	return result(q, Node{Tag: "media_conn", Attrs: Attrs{
-		"auth":        base64Of(hmacSHA256(s.seed[:], d.name().key("media"))),
-		"ttl":         "300",
-		"auth_ttl":    "3600",
-		"max_buckets": "12",
-		"is_new":      "true",
-	}, Content: []Node{{Tag: "host", Attrs: Attrs{"hostname": "mmg.whatsapp.net"}}}})
 }
 
 // appState says of every collection that there is nothing newer than what the

@@ -17,6 +17,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -45,8 +47,8 @@ func (s *Server) prepareTLS() (*tls.Config, []byte, error) {
 		NotAfter:     s.now().AddDate(2, 0, 0),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:     hostNames,
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		DNSNames:     slices.Concat(hostNames, s.cfg.Names),
+		IPAddresses:  ownAddresses(),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, leaf, authority, leafKey.Public(), key)
 	if err != nil {
@@ -120,6 +122,7 @@ func (s *Server) loadAuthority() (*x509.Certificate, *ecdsa.PrivateKey, error) {
 // Serve answers on a listener until ctx ends, plain and TLS on the same port:
 // a TLS connection is known by its first byte. Run must be running.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	s.listensAt(listener.Addr())
 	both := &bothListener{Listener: listener, tls: s.tls, out: make(chan net.Conn), done: make(chan struct{})}
 	server := &http.Server{
 		Handler:           s,
@@ -145,6 +148,27 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		err = nil
 	}
 	return err
+}
+
+// listensAt keeps the address for the URLs of the media host.
+func (s *Server) listensAt(address net.Addr) {
+	host := address.String()
+	if tcp, ok := address.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		host = net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
+	}
+	s.address.Store(&host)
+}
+
+// ownAddresses are this machine's, by which clients may reach the server.
+func ownAddresses() []net.IP {
+	out := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+	addresses, _ := net.InterfaceAddrs()
+	for _, address := range addresses {
+		if network, ok := address.(*net.IPNet); ok && !network.IP.IsLoopback() {
+			out = append(out, network.IP)
+		}
+	}
+	return out
 }
 
 type bothListener struct {

@@ -103,7 +103,7 @@ func (s *Server) EnterCode(ctx context.Context, world, text, number string) (Dev
 	if len(text) != 8 {
 		return Device{}, badRequest("a code has eight characters")
 	}
-	p := person{world, number}
+	p := person{world, canonical(number)}
 	candidates := s.showingCode(p)
 	if len(candidates) == 0 {
 		return Device{}, errNoCode
@@ -123,7 +123,7 @@ func (s *Server) showingCode(p person) (out []*conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		if r := c.registration; r != nil && c.world == p.world && r.code != nil && r.code.number == p.number && !r.busy && !c.ended() {
+		if r := c.registration; r != nil && c.world == p.world && r.code != nil && canonical(r.code.number) == p.number && !r.busy && !c.ended() {
 			out = append(out, c)
 		}
 	}

@@ -1,18 +1,25 @@
 package whatsapp
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"go.etcd.io/bbolt"
+	"google.golang.org/protobuf/proto"
+
+	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/types"
 )
 
 // takeReceipt takes a device's receipt: it answers it, counts it as the
 // acknowledgement of the message, and tells the sender of the message.
 func (s *Server) takeReceipt(c *conn, d *device, n *Node) {
-	id, kind, to := str(n, "id"), str(n, "type"), jidAttr(n, "to")
+	id, kind := str(n, "id"), str(n, "type")
 	ack := Attrs{"class": "receipt", "id": id, "from": n.Attrs["to"]}
 	if kind != "" {
 		ack["type"] = kind
@@ -22,30 +29,39 @@ func (s *Server) takeReceipt(c *conn, d *device, n *Node) {
 	}
 	c.send(Node{Tag: "ack", Attrs: ack})
 
-	ids := []string{id}
-	if list, ok := child(n, "list"); ok {
-		items, _ := list.Content.([]Node)
-		for i := range items {
-			ids = append(ids, str(&items[i], "id"))
-		}
+	author := jidAttr(n, "to")
+	var group string
+	if author.Server == types.GroupServer || author.Server == types.BroadcastServer {
+		group, author = author.String(), jidAttr(n, "participant")
 	}
-	sender, ok := s.personOf(c.world, to)
-	if kind == "retry" {
+	sender, ok := s.personOf(c.world, author)
+	switch kind {
+	case "retry":
 		if ok {
-			s.takeRetry(d, sender, to.Device, n)
+			s.takeRetry(d, sender, author.Device, n)
 		}
 		return // not acknowledged: it was not read
+	case "server-error":
+		s.retryMedia(d, n)
+		return
 	}
+	ids := receiptIDs(n)
 	for _, id := range ids {
 		s.acknowledge(d, "message", id)
 	}
-	if !ok || sender == d.person() {
+	if !ok {
+		return
+	}
+	if sender == d.person() {
+		if kind == "sender" {
+			s.passReceipt(d, sender, author, group, n)
+		}
 		return
 	}
 	now := s.now().UTC()
 	for _, id := range ids {
 		s.messages.update(d.World, sender.number, id, func(m *Message) {
-			if m.Delivered.IsZero() {
+			if m.Delivered.IsZero() && !strings.HasSuffix(kind, "-self") {
 				m.Delivered = now
 			}
 			if (kind == "read" || kind == "played") && m.Read.IsZero() {
@@ -53,65 +69,202 @@ func (s *Server) takeReceipt(c *conn, d *device, n *Node) {
 			}
 		})
 	}
-	// Tell the device that sent the message, if it was not the phone.
-	device := to.Device
-	if known, ok := s.messages.get(d.World, sender.number, id); ok && device == 0 && known.Device != "" {
+	s.noteRead(d.person(), sender, group, ids, kind, now)
+	if kind != "read-self" && kind != "played-self" {
+		s.passReceipt(d, sender, author, group, n)
+	}
+	if strings.HasPrefix(kind, "read") || strings.HasPrefix(kind, "played") {
+		s.tellOwnRead(d.person(), d, sender, group, ids, kind, now)
+	}
+}
+
+// receiptIDs are all that a receipt is for.
+func receiptIDs(n *Node) []string {
+	ids := []string{str(n, "id")}
+	if list, ok := child(n, "list"); ok {
+		items, _ := list.Content.([]Node)
+		for i := range items {
+			ids = append(ids, str(&items[i], "id"))
+		}
+	}
+	return ids
+}
+
+// passReceipt tells the device that sent a message, if it was not the phone.
+func (s *Server) passReceipt(d *device, sender person, author types.JID, group string, n *Node) {
+	device := author.Device
+	if known, ok := s.messages.get(d.World, sender.number, str(n, "id")); ok && device == 0 && known.Device != "" {
 		if origin, err := types.ParseJID(known.Device); err == nil {
 			device = origin.Device
 		}
 	}
-	if other, ok := s.find(c.world, s.jidOf(sender, device)); ok && device != 0 {
-		out := Node{Tag: "receipt", Attrs: Attrs{"from": s.lidOf(d.person(), d.ID), "id": id, "t": strconv.FormatInt(now.Unix(), 10)}, Content: n.Content}
+	other, ok := s.find(d.World, s.jidOf(sender, device))
+	if !ok || device == 0 || other == d {
+		return
+	}
+	out := Node{Tag: "receipt", Attrs: Attrs{
+		"from": s.lidOf(d.person(), d.ID), "id": str(n, "id"), "t": strconv.FormatInt(s.now().Unix(), 10),
+	}, Content: n.Content}
+	if group != "" {
+		out.Attrs["from"], _ = types.ParseJID(group)
+		out.Attrs["participant"] = s.memberJIDOf(d, author.Server == types.HiddenUserServer)
+	}
+	if kind := str(n, "type"); kind != "" {
+		out.Attrs["type"] = kind
+	}
+	if recipient, ok := n.Attrs["recipient"]; ok {
+		out.Attrs["recipient"] = recipient
+	}
+	if err := s.push(other, out, nil); err != nil {
+		s.log.Error("cannot pass a receipt on", "error", err)
+	}
+}
+
+// memberJID is how a person is named in a group's stanzas.
+func (s *Server) memberJID(p person, lids bool) types.JID {
+	if lids {
+		return s.lidOf(p, 0)
+	}
+	return s.jidOf(p, 0)
+}
+
+func (s *Server) memberJIDOf(d *device, lids bool) types.JID {
+	jid := s.memberJID(d.person(), lids)
+	jid.Device = d.ID
+	return jid
+}
+
+// noteRead lets the owner's phone know what was read on a linked device.
+func (s *Server) noteRead(at, sender person, group string, ids []string, kind string, now time.Time) {
+	read, played := strings.HasPrefix(kind, "read"), strings.HasPrefix(kind, "played")
+	if !read && !played {
+		return
+	}
+	err := s.db.bolt.Update(func(tx *bbolt.Tx) error {
+		for _, id := range ids {
+			if err := s.reshow(tx, at, cmp.Or(group, sender.number), sender.number, id, func(r *shownRecord) { r.seen(now, played) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		s.log.Error("cannot note what was read", "error", err)
+	}
+}
+
+func (r *shownRecord) seen(now time.Time, played bool) {
+	if r.Read.IsZero() {
+		r.Read = now
+	}
+	if played && r.Played.IsZero() {
+		r.Played = now
+	}
+}
+
+// tellOwnRead tells the other devices of somebody that a message was read there:
+// on the phone, or on one of them.
+func (s *Server) tellOwnRead(reader person, on *device, sender person, group string, ids []string, kind string, now time.Time) {
+	device := uint16(0)
+	if on != nil {
+		device = on.ID
+	}
+	for _, d := range s.linkedTo(reader) {
+		if d == on {
+			continue
+		}
+		n := Node{Tag: "receipt", Attrs: Attrs{
+			"from": s.lidOf(reader, device), "id": ids[0], "type": kind, "t": strconv.FormatInt(now.Unix(), 10), "recipient": s.lidOf(sender, 0),
+		}}
+		if group != "" {
+			n.Attrs["from"], _ = types.ParseJID(group)
+			n.Attrs["participant"] = s.lidOf(reader, device)
+		}
+		if len(ids) > 1 {
+			var items []Node
+			for _, id := range ids[1:] {
+				items = append(items, Node{Tag: "item", Attrs: Attrs{"id": id}})
+			}
+			n.Content = []Node{{Tag: "list", Content: items}}
+		}
+		if err := s.push(d, n, nil); err != nil {
+			s.log.Error("cannot tell a device what was read", "error", err)
+		}
+	}
+}
+
+// sendReceipts tells the devices of a sender what became of a message at a phone,
+// which has the name here that the message had it under.
+func (s *Server) sendReceipts(sender, at person, where place, from types.JID, kind, id string, now time.Time) {
+	for _, d := range s.linkedTo(sender) {
+		n := Node{Tag: "receipt", Attrs: Attrs{"from": from, "id": id, "t": strconv.FormatInt(now.Unix(), 10)}}
+		if where.group != "" {
+			n.Attrs["from"], _ = types.ParseJID(where.group)
+			n.Attrs["participant"] = from
+		}
 		if kind != "" {
-			out.Attrs["type"] = kind
+			n.Attrs["type"] = kind
 		}
-		if err := s.push(other, out, nil); err != nil {
-			s.log.Error("cannot pass a receipt on", "error", err)
+		if err := s.push(d, n, nil); err != nil {
+			s.log.Error("cannot send a receipt", "error", err)
 		}
 	}
 }
 
-// sendReceipt tells a device what became of its message at a phone, which has
-// the name here that the message had it under.
-func (s *Server) sendReceipt(d *device, from types.JID, kind, id string, at time.Time) {
-	n := Node{Tag: "receipt", Attrs: Attrs{"from": from, "id": id, "t": strconv.FormatInt(at.Unix(), 10)}}
-	if kind != "" {
-		n.Attrs["type"] = kind
-	}
-	if err := s.push(d, n, nil); err != nil {
-		s.log.Error("cannot send a receipt", "error", err)
-	}
-}
-
-// MarkRead is a person reading a message that a linked device sent.
+// MarkRead is a person reading a message that somebody sent in a direct chat.
 func (s *Server) MarkRead(world, reader, sender, id string) error {
-	world = orWorld(world)
-	m, ok := s.messages.get(world, sender, id)
-	if !ok || m.To != reader {
-		return refuse(http.StatusNotFound, "no_such_message", "this phone has no such message")
+	at, err := personNamed(world, reader)
+	if err != nil {
+		return err
 	}
+	from, err := personNamed(world, sender)
+	if err != nil {
+		return err
+	}
+	return s.markRead(at, from.number, from, id, "read")
+}
+
+var errNoMessage = refuse(http.StatusNotFound, "no_such_message", "this phone has no such message")
+
+// markRead notes that a phone's owner has read or played a message, and tells
+// who wrote it, unless the owner never tells.
+func (s *Server) markRead(at person, chat string, sender person, id, kind string) error {
 	now := s.now().UTC()
-	s.messages.update(world, sender, id, func(m *Message) {
+	var record shownRecord
+	var found bool
+	err := s.db.bolt.Update(func(tx *bbolt.Tx) (err error) {
+		if record, found, err = shownBy(tx, at, chat, sender.number, id); err != nil || !found {
+			return err
+		}
+		return s.reshow(tx, at, chat, sender.number, id, func(r *shownRecord) { r.seen(now, kind == "played") })
+	})
+	switch {
+	case err != nil:
+		return err
+	case !found || sender == at:
+		return errNoMessage
+	}
+	var group string
+	if chat != sender.number {
+		group = chat
+	}
+	if s.behaviourOf(at).Reads == ReadsNever && group == "" {
+		s.tellOwnRead(at, nil, sender, group, []string{id}, kind+"-self", now)
+		return nil
+	}
+	s.messages.update(at.world, sender.number, id, func(m *Message) {
 		if m.Read.IsZero() {
 			m.Read = now
 		}
 	})
-	s.mu.Lock()
-	devices := s.devicesOf(person{world, sender})
-	s.mu.Unlock()
-	from := s.lidOf(person{world, reader}, 0)
-	if m.pn {
-		from = s.jidOf(person{world, reader}, 0)
-	}
-	for _, d := range devices {
-		s.sendReceipt(d, from, "read", id, now)
-	}
+	s.sendReceipts(sender, at, place{world: at.world, group: group}, s.memberJID(at, !record.PN), kind, id, now)
+	s.tellOwnRead(at, nil, sender, group, []string{id}, kind, now)
 	return nil
 }
 
 // askAgain is a phone that could not read a device's message. From the second
 // time on, or if it has no session, it sends its keys for a new one along.
-func (s *Server) askAgain(d *device, at person, from, chat types.JID, n *Node, count int, keys bool) {
+func (s *Server) askAgain(d *device, at person, from types.JID, where place, n *Node, count int, keys bool) {
 	id := str(n, "id")
 	stamp := str(n, "t")
 	if stamp == "" {
@@ -133,8 +286,11 @@ func (s *Server) askAgain(d *device, at person, from, chat types.JID, n *Node, c
 	out := Node{Tag: "receipt", Attrs: Attrs{
 		"from": from, "id": id, "type": "retry", "t": strconv.FormatInt(s.now().Unix(), 10),
 	}, Content: content}
-	if from.User != chat.User {
-		out.Attrs["recipient"] = chat
+	switch {
+	case where.group != "":
+		out.Attrs["from"], out.Attrs["participant"] = n.Attrs["to"], from
+	case at != where.other:
+		out.Attrs["recipient"] = n.Attrs["to"]
 	}
 	if err := s.push(d, out, nil); err != nil {
 		s.log.Error("cannot ask for a message again", "error", err)
@@ -160,6 +316,9 @@ func (s *Server) takeRetry(d *device, sender person, device uint16, n *Node) {
 		if recipient := jidAttr(n, "recipient"); !recipient.IsEmpty() {
 			out.Attrs["recipient"] = recipient
 		}
+		if group := jidAttr(n, "to"); group.Server == types.GroupServer {
+			out.Attrs["from"], out.Attrs["participant"] = group, s.memberJIDOf(d, jidAttr(n, "participant").Server == types.HiddenUserServer)
+		}
 		if err := s.push(other, out, nil); err != nil {
 			s.log.Error("cannot pass a retry on", "error", err)
 		}
@@ -167,8 +326,8 @@ func (s *Server) takeRetry(d *device, sender person, device uint16, n *Node) {
 	}
 	id := str(retry, "id")
 	count, _ := strconv.Atoi(str(retry, "count"))
-	m, ok := s.messages.get(d.World, sender.number, id)
-	if !ok || m.plain == nil || count < 1 || count > maxRetries || m.To != d.Number && m.From != d.Number {
+	m, ok := s.sent(sender, id)
+	if !ok || m.plain == nil || count < 1 || count > maxRetries || !s.isFor(d, m) {
 		return
 	}
 	s.messages.update(d.World, sender.number, id, func(m *Message) { m.Retries = max(m.Retries, count) })
@@ -192,4 +351,32 @@ func (s *Server) takeRetry(d *device, sender person, device uint16, n *Node) {
 	if err != nil {
 		s.log.Error("cannot send a message again", "error", err)
 	}
+}
+
+// sent finds a message that a phone wrote, to send it again: in memory, or from
+// before the simulator's restart on the phone's own screen.
+func (s *Server) sent(by person, id string) (Message, bool) {
+	if m, ok := s.messages.get(by.world, by.number, id); ok {
+		return m, true
+	}
+	rows, _, err := s.screen(by, ShownFilter{From: by.number, ID: id, Limit: 1})
+	if err != nil || len(rows) == 0 || rows[0].Device != "" {
+		return Message{}, false
+	}
+	r := rows[0]
+	m := Message{ID: r.ID, World: by.world, From: r.From, To: r.Chat, Type: r.Type, Text: r.Text, At: r.At, plain: r.Plain, name: nameOf(by), pn: r.PN}
+	var content waE2E.Message
+	if proto.Unmarshal(r.Plain, &content) == nil {
+		m.way.kind, m.way.edit, m.way.media = stanzaKind(&content)
+	}
+	m.way.lids = !r.PN
+	return m, true
+}
+
+// isFor says whether a device is one of those that a message was for.
+func (s *Server) isFor(d *device, m Message) bool {
+	if isGroupName(m.To) {
+		return slices.Contains(s.membersOf(m.To, d.World), d.person())
+	}
+	return m.To == d.Number || m.From == d.Number || m.To == types.StatusBroadcastJID.String()
 }

@@ -151,6 +151,7 @@ func (s *Server) ScanQR(ctx context.Context, world, text, number string) (Device
 	if !validNumber(number) {
 		return Device{}, badRequest("phone_number must be 7 to 15 digits")
 	}
+	number = canonical(number)
 	code, err := parseQR(text)
 	if err != nil {
 		return Device{}, err

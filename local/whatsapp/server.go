@@ -47,6 +47,11 @@ type Config struct {
 	MinVersion [3]uint32 // older clients are refused with 405; none by default
 	Revision   int       // the client revision that the page at / announces
 
+	Latency   time.Duration // between a client's stanza and its answer, as on a network; none by default
+	Host      string        // host:port of the media host, as clients reach this server; by default the address that they have reached it at
+	Names     []string      // names beside localhost and addresses under which the control interface answers
+	MediaLife time.Duration // how long the media host keeps a file; 30 days by default
+
 	Hooks Hooks
 }
 
@@ -76,6 +81,10 @@ type Server struct {
 	journal  *journal
 	messages *messages
 
+	behaviours phones
+	held       heldBack
+	address    atomic.Pointer[string] // where Serve listens
+
 	phones [64]sync.Mutex // striped by person: a phone does one thing at a time
 
 	nextOneTime atomic.Uint32 // number of a phone's next one-time key
@@ -92,6 +101,7 @@ type Server struct {
 	people  map[person][]*device
 	refs    map[string]*conn // codes that can be scanned
 	faults  []*fault
+	over    []*fault // that have ended, and somebody has to be told
 }
 
 // New opens the data directory. It starts nothing: see Run and Serve.
@@ -109,6 +119,7 @@ func New(cfg Config) (*Server, error) {
 	orDefault(&cfg.Messages, 10_000, cfg.Messages <= 0)
 	orDefault(&cfg.QueueLimit, 10_000, cfg.QueueLimit <= 0)
 	orDefault(&cfg.Revision, 1045649367, cfg.Revision <= 0)
+	orDefault(&cfg.MediaLife, 30*24*time.Hour, cfg.MediaLife <= 0)
 
 	prepareLibrary()
 	db, err := openDatabase(cfg.DataDir)
@@ -168,6 +179,9 @@ func (s *Server) prepare() (err error) {
 	if s.tls, s.ca, err = s.prepareTLS(); err != nil {
 		return err
 	}
+	if err = s.loadPhones(); err != nil {
+		return err
+	}
 	return s.loadDevices()
 }
 
@@ -224,6 +238,8 @@ func (s *Server) sweep() {
 	var old []closing
 	s.mu.Lock()
 	s.expireFaults(now)
+	over := s.over
+	s.over = nil
 	for c := range s.conns {
 		switch {
 		case c.registration != nil && now.After(c.registration.ends):
@@ -235,6 +251,7 @@ func (s *Server) sweep() {
 		}
 	}
 	s.mu.Unlock()
+	s.tellEnded(over)
 	for _, o := range old {
 		o.c.close(o.why)
 	}

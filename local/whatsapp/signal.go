@@ -12,7 +12,6 @@ import (
 
 	"go.etcd.io/bbolt"
 	"go.mau.fi/libsignal/ecc"
-	grouprecord "go.mau.fi/libsignal/groups/state/record"
 	"go.mau.fi/libsignal/keys/identity"
 	"go.mau.fi/libsignal/keys/prekey"
 	"go.mau.fi/libsignal/protocol"
@@ -35,6 +34,9 @@ type phone struct {
 	p       person
 	account *keys.KeyPair
 	changed map[deviceName][]byte
+
+	senderKeys map[string][]byte      // of groups, that have changed
+	sealed     map[string]groupSealed // messages of this moment, by id
 }
 
 const signedKeyID = 1
@@ -52,7 +54,10 @@ func (s *Server) withPhone(p person, work func(*phone) error) (err error) {
 			err = fmt.Errorf("%w: %v", errUnreadable, r)
 		}
 	}()
-	return work(&phone{s: s, p: p, account: s.identityKey(p), changed: map[deviceName][]byte{}})
+	return work(&phone{
+		s: s, p: p, account: s.identityKey(p),
+		changed: map[deviceName][]byte{}, senderKeys: map[string][]byte{}, sealed: map[string]groupSealed{},
+	})
 }
 
 var errUnreadable = errors.New("a ciphertext cannot be read")
@@ -65,7 +70,13 @@ func (p *phone) commit(tx *bbolt.Tx) error {
 			return err
 		}
 	}
+	for key, record := range p.senderKeys {
+		if err := tx.Bucket(bucketSenderKeys).Put([]byte(key), record); err != nil {
+			return err
+		}
+	}
 	clear(p.changed)
+	clear(p.senderKeys)
 	return nil
 }
 
@@ -184,14 +195,6 @@ func (p *phone) DeleteSession(_ context.Context, address *protocol.SignalAddress
 }
 
 func (p *phone) DeleteAllSessions(context.Context) error { return nil }
-
-func (p *phone) StoreSenderKey(context.Context, *protocol.SenderKeyName, *grouprecord.SenderKey) error {
-	return errors.ErrUnsupported
-}
-
-func (p *phone) LoadSenderKey(context.Context, *protocol.SenderKeyName) (*grouprecord.SenderKey, error) {
-	return nil, errors.ErrUnsupported
-}
 
 // encrypt returns an enc node for a linked device. Without a session, or with
 // a bundle, it begins a session.

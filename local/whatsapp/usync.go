@@ -1,6 +1,7 @@
 package whatsapp
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"slices"
@@ -14,7 +15,9 @@ import (
 )
 
 // usync answers what a client wants to know of other users. Everybody whose
-// number could be one is on WhatsApp here.
+// number could be one is on WhatsApp here, but for phones that are said not to
+// be. Asked by a number, in whatever form, the server answers with the one that
+// WhatsApp knows; by a JID of another form it knows nobody.
 func (s *Server) usync(c *conn, q *Node) Node {
 	request, _ := child(q, "usync")
 	query, asks := child(q, "usync", "query")
@@ -55,8 +58,12 @@ func (s *Server) usyncUser(world string, user *Node, protocols []Node) Node {
 	if asked.IsEmpty() && contact != "" {
 		digits, _, _ := strings.Cut(strings.TrimPrefix(contact, "+"), "@")
 		asked = types.NewJID(digits, types.DefaultUserServer)
+		if here := canonical(digits); validNumber(digits) && here != digits {
+			asked.User = here // WhatsApp answers with the form that it knows
+		}
 	}
 	p, known := s.personOf(world, asked)
+	known = known && s.isOnWhatsApp(p)
 	out := Node{Tag: "user", Attrs: Attrs{"jid": asked.ToNonAD()}}
 	if known {
 		out.Attrs["pn_jid"] = s.jidOf(p, 0)
@@ -86,8 +93,13 @@ func (s *Server) usyncUser(world string, user *Node, protocols []Node) Node {
 			}
 		case "status":
 			if known {
-				n.Attrs = Attrs{"t": "1700000000"}
-				n.Content = []byte("Hey there! I am using WhatsApp.")
+				profile := s.profileOf(p)
+				n.Attrs = Attrs{"t": strconv.FormatInt(cmp.Or(profile.AboutAt, 1_700_000_000), 10)}
+				n.Content = []byte(profile.about())
+			}
+		case "picture":
+			if id := s.profileOf(p).PictureID; known && id != "" {
+				n.Attrs = Attrs{"id": id, "type": "image"}
 			}
 		case "disappearing_mode":
 			n.Attrs = Attrs{"duration": "0", "t": "0"}

@@ -128,22 +128,31 @@ image: ## The session host's image, as an OCI archive that needs no Docker. PUSH
 	@GOOS= GOARCH= go build -o .build/local/sbom ./local/image/cmd/sbom
 	@.build/local/sbom .build/image/sessionhost .build/image/simulator .build/image/withroot > .build/sbom-image.json
 
+# What works on a stack over AWS's own API; $(1) is the command.
+stack = GOOS= GOARCH= go build -o .build/local/stack ./local/stack/cmd/stack && \
+	.build/local/stack $(1) -stack '$(or $(STACK),whatisup)'
+
+.PHONY: preflight
+preflight: build ## Looks at what AWS would refuse half-way, and changes nothing. HOST_IMAGE, SET, STACK as for deploy
+	@$(call stack,preflight) -image '$(HOST_IMAGE)' $(SET)
+
 .PHONY: deploy
-deploy: build ## Deploys template.yaml. HOST_IMAGE=… starts the session hosts; SET='Sandbox=true …' sets parameters. STACK=whatisup
-	sam deploy $(if $(STACK),--stack-name '$(STACK)') $(if $(HOST_IMAGE)$(SET),--parameter-overrides $(if $(HOST_IMAGE),'HostImageUri=$(HOST_IMAGE)') $(SET)) $(ARGS)
+deploy: preflight ## Deploys template.yaml. HOST_IMAGE=… starts the session hosts; SET='Sandbox=true …' sets parameters. YES=1 asks nothing. STACK=whatisup
+	sam deploy --template-file template.yaml --stack-name '$(or $(STACK),whatisup)' \
+	  $(if $(HOST_IMAGE)$(SET),--parameter-overrides $(if $(HOST_IMAGE),'HostImageUri=$(HOST_IMAGE)') $(SET)) \
+	  $(if $(YES),--no-confirm-changeset) $(if $(ROLE),--role-arn '$(ROLE)') $(ARGS)
+	@$(call stack,protect)
+
+.PHONY: upgrade-hosts
+upgrade-hosts: ## Changes the session hosts' image and nothing else, without a question: HOST_IMAGE=…. STACK=whatisup
+	@$(call stack,upgrade-hosts) -image '$(HOST_IMAGE)'
 
 .PHONY: destroy
-destroy: build ## Removes the stack. Refuses while instances are linked, unless FORCE=1. STACK=whatisup
-ifndef FORCE
-	@GOOS= GOARCH= go build -o .build/local/linked ./local/stack/cmd/linked
-	@GOOS= GOARCH= go build -o .build/local/instack ./local/stack/cmd/instack
-	@STACK='$(or $(STACK),whatisup)' .build/local/instack .build/local/linked
-endif
-	sam deploy $(if $(STACK),--stack-name '$(STACK)') --parameter-overrides DeletionProtection=false $(if $(FORCE),--no-confirm-changeset)
-	sam delete $(if $(STACK),--stack-name '$(STACK)') $(if $(FORCE),--no-prompts)
+destroy: ## Removes the stack, after a question. Refuses while instances are linked, unless FORCE=1. STACK=whatisup
+	@$(call stack,destroy) $(if $(FORCE),-force)
 
 ##@ Help
 
 .PHONY: help
 help: ## This list
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile

@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/google/uuid"
 
+	stacktools "whatisup/local/stack"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/operator"
 	"whatisup/shared/whatisup"
@@ -99,14 +98,12 @@ func exercise(t *testing.T, s *system) {
 	s.eventually("nothing left of what was deleted", func() bool { return s.wiped(id) && s.wiped(second) })
 }
 
-// mayNotDestroy runs what `make destroy` runs first, while something is linked.
+// mayNotDestroy counts as `make destroy` does first, while something is linked.
 func (s *system) mayNotDestroy() {
 	s.t.Helper()
-	cmd := exec.CommandContext(s.t.Context(), filepath.Join(s.binaries, "linked"))
-	cmd.Env = []string{"AWS_ENDPOINT_URL=" + s.aws, "AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b"}
-	out, err := cmd.CombinedOutput()
-	if err == nil || !strings.HasPrefix(string(out), "1 instances are linked") {
-		s.t.Errorf("with a linked instance, `make destroy` begins: %v\n%s", err, out)
+	n, err := stacktools.Linked(s.t.Context(), dynamodb.NewFromConfig(s.config), dynamo.Local().Instances)
+	if err != nil || n != 1 {
+		s.t.Errorf("with a linked instance, `make destroy` counts %d, %v", n, err)
 	}
 }
 

@@ -108,7 +108,7 @@ func TestLogFilters(t *testing.T) {
 func TestCommands(t *testing.T) {
 	t.Parallel()
 	makefile := read(t, "Makefile")
-	command := regexp.MustCompile("(?m)(?:`|^)make ([a-z]+)")
+	command := regexp.MustCompile("(?m)(?:`|^)make ([a-z-]+)")
 	found := 0
 	for _, document := range []string{"README.md", "OPERATIONS.md", "ARCHITECTURE.md"} {
 		for _, m := range command.FindAllStringSubmatch(read(t, document), -1) {

@@ -1,16 +1,11 @@
 package stack
 
 import (
-	"encoding/json"
-	"net/http"
-	"net/http/httptest"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 )
 
 func TestLocal(t *testing.T) {
@@ -29,23 +24,20 @@ func TestLocal(t *testing.T) {
 
 func TestDeployed(t *testing.T) {
 	t.Parallel()
-	lambda := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/2015-03-31/functions/acme-keys/configuration" || !strings.Contains(r.Header.Get("Authorization"), "/eu-central-1/lambda/") {
-			http.Error(w, "no", http.StatusForbidden)
-			return
-		}
-		json.NewEncoder(w).Encode(map[string]any{"Environment": map[string]any{"Variables": map[string]string{"PEPPER": "1:abc"}}})
-	}))
-	defer lambda.Close()
-	cfg := aws.Config{Region: "eu-central-1", Credentials: credentials.NewStaticCredentialsProvider("id", "secret", "")}
-	env, err := Deployed(t.Context(), cfg, "acme", lambda.URL)
+	f := running(map[string]string{"PepperVersion": "3", "PreviousPepperVersion": "2"})
+	f.t, f.peppers = t, `{"1":"one","2":"two","3":"three"}`
+	env, err := Deployed(t.Context(), f.client(), "acme")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if env["PEPPER"] != "1:abc" || env["ACCESS_TABLE"] != "acme-access" || env["DEVICES_TABLE"] != "acme-devices" {
+	if env["PEPPER"] != "2:two,3:three" || env["ACCESS_TABLE"] != "acme-access" || env["DEVICES_TABLE"] != "acme-devices" {
 		t.Errorf("got %v", env)
 	}
-	if _, err := Deployed(t.Context(), cfg, "other", lambda.URL); err == nil || !strings.Contains(err.Error(), "other") {
-		t.Errorf("another stack: %v", err)
+	f.peppers = `{"2":"two"}`
+	if _, err := Deployed(t.Context(), f.client(), "acme"); err == nil || !strings.Contains(err.Error(), "no entry 3") {
+		t.Errorf("a pepper that is not there: %v", err)
+	}
+	if _, err := Deployed(t.Context(), (&fake{t: t}).client(), "acme"); !errors.Is(err, ErrNoStack) {
+		t.Errorf("no stack: %v", err)
 	}
 }

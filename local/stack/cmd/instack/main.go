@@ -52,5 +52,5 @@ func surroundings(ctx context.Context, getenv func(string) string) (map[string]s
 	if err != nil {
 		return nil, err
 	}
-	return stack.Deployed(ctx, cfg, name, getenv("AWS_ENDPOINT_URL_LAMBDA"))
+	return stack.Deployed(ctx, stack.Open(cfg), name)
 }

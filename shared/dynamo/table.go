@@ -20,6 +20,7 @@ type Tables struct {
 	Events    string
 	Fleet     string
 	Devices   string
+	Messages  string
 }
 
 // TablesFromEnv reads the names as template.yaml gives them to functions and
@@ -32,6 +33,7 @@ func TablesFromEnv(getenv func(string) string) Tables {
 		Events:    getenv("EVENTS_TABLE"),
 		Fleet:     getenv("FLEET_TABLE"),
 		Devices:   getenv("DEVICES_TABLE"),
+		Messages:  getenv("MESSAGES_TABLE"),
 	}
 }
 
@@ -44,6 +46,7 @@ func Local() Tables {
 		Events:    "whatisup-events",
 		Fleet:     "whatisup-fleet",
 		Devices:   "whatisup-devices",
+		Messages:  "whatisup-messages",
 	}
 }
 
@@ -116,6 +119,27 @@ func (t Tables) Definitions() []Definition {
 		},
 		Projection: &types.Projection{ProjectionType: types.ProjectionTypeInclude, NonKeyAttributes: IndexedAttributes},
 	}
+	// Which instances of a shard have messages that wait, and nothing of them.
+	waiting := types.GlobalSecondaryIndex{
+		IndexName: aws.String(IndexWaiting),
+		KeySchema: []types.KeySchemaElement{
+			{AttributeName: aws.String(attrShardKey), KeyType: types.KeyTypeHash},
+			{AttributeName: aws.String(attrPK), KeyType: types.KeyTypeRange},
+		},
+		Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
+	}
+	// What waits is read whole, and leaves the index when it has ended; the list of
+	// everything must cost a status change nothing.
+	local := func(name, sort string, projection types.ProjectionType) types.LocalSecondaryIndex {
+		return types.LocalSecondaryIndex{
+			IndexName: aws.String(name),
+			KeySchema: []types.KeySchemaElement{
+				{AttributeName: aws.String(attrPK), KeyType: types.KeyTypeHash},
+				{AttributeName: aws.String(sort), KeyType: types.KeyTypeRange},
+			},
+			Projection: &types.Projection{ProjectionType: projection},
+		}
+	}
 	return []Definition{
 		{Name: t.Access, SortKey: true},
 		{Name: t.Instances, SortKey: true, Indexes: []types.GlobalSecondaryIndex{byShard}},
@@ -123,6 +147,9 @@ func (t Tables) Definitions() []Definition {
 		{Name: t.Events, SortKey: true, TTL: true},
 		{Name: t.Fleet, SortKey: true, TTL: true},
 		{Name: t.Devices, SortKey: true, TTL: true},
+		{Name: t.Messages, SortKey: true, TTL: true, Indexes: []types.GlobalSecondaryIndex{waiting}, LocalIndexes: []types.LocalSecondaryIndex{
+			local(IndexLine, "line", types.ProjectionTypeAll), local(IndexListed, "listed", types.ProjectionTypeKeysOnly),
+		}},
 	}
 }
 

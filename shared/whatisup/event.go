@@ -20,6 +20,14 @@ const (
 	QRUpdated            EventName = "qr.updated"            // data: QRData
 	MessageReceived      EventName = "message.received"      // data: MessageData
 	CommandRefused       EventName = "command.refused"       // data: RefusedData
+	MessageEcho          EventName = "message.echo"          // data: ReceivedData
+	MessageUpdated       EventName = "message.updated"       // data: ReceivedData
+	MessageEdited        EventName = "message.edited"        // data: EditedData
+	MessageRevoked       EventName = "message.revoked"       // data: RevokedData
+	MessageReaction      EventName = "message.reaction"      // data: ReactionData
+	PollVoted            EventName = "poll.voted"            // data: VotedData
+	MessageStatusChanged EventName = "message.status"        // data: StatusData
+	InstanceRestricted   EventName = "instance.restricted"   // data: RestrictedData
 )
 
 // EventNames lists every event.

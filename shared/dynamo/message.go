@@ -1,0 +1,394 @@
+package dynamo
+
+import (
+	"context"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"whatisup/shared/whatisup"
+)
+
+// The indexes of the messages table.
+const (
+	// IndexLine is local and sparse: the messages of one instance that wait, in
+	// the order in which they became due, read consistently.
+	IndexLine = "line"
+	// IndexListed is local: all messages of one instance by time.
+	IndexListed = "listed"
+	// IndexWaiting is global and sparse: which instances of a shard have messages
+	// that wait. It says only where to look.
+	IndexWaiting = "waiting"
+)
+
+// AcceptMessage stores a message that waits, where nothing stands under its id.
+// If something does, it returns that: the row is the record of the request, and a
+// repetition of it has the same id.
+//
+// The row has no condition on its instance. One that is deleted at this moment
+// leaves a row that nobody can read, and whose link no session has: its owner
+// ends it with the link, or the sweep does.
+func (db *DB) AcceptMessage(ctx context.Context, m *whatisup.Message) (old *whatisup.Message, err error) {
+	return db.putMessage(ctx, m)
+}
+
+// KeepReceived stores a received message where nothing stands under its chat,
+// sender and id. If something does, it returns that; its event id is the one that
+// the message has been told under.
+func (db *DB) KeepReceived(ctx context.Context, m *whatisup.Message) (old *whatisup.Message, err error) {
+	return db.putMessage(ctx, m)
+}
+
+func (db *DB) putMessage(ctx context.Context, m *whatisup.Message) (old *whatisup.Message, err error) {
+	_, err = db.client.PutItem(ctx, &dynamodb.PutItemInput{
+		TableName:                           aws.String(db.tables.Messages),
+		Item:                                db.messageRowOf(m),
+		ConditionExpression:                 aws.String("attribute_not_exists(pk)"),
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	})
+	err = translate(err)
+	if row, failed := failedAt(err, 0); failed {
+		return message(row)
+	}
+	return nil, err
+}
+
+// Message reads one of the instance's own messages, consistently, or ErrNotFound.
+func (db *DB) Message(ctx context.Context, r whatisup.Ref, id whatisup.MessageID) (*whatisup.Message, error) {
+	out, err := db.client.GetItem(ctx, &dynamodb.GetItemInput{
+		TableName: aws.String(db.tables.Messages), Key: messageKey(r, id), ConsistentRead: aws.Bool(true),
+	})
+	if err != nil {
+		return nil, translate(err)
+	}
+	if out.Item == nil || db.past(out.Item) {
+		return nil, whatisup.ErrNotFound
+	}
+	return message(out.Item)
+}
+
+// past says whether a row is past its time and only not removed yet.
+func (db *DB) past(row item) bool {
+	ttl := intOf(row[attrTTL])
+	return ttl != 0 && ttl <= db.now().Unix()
+}
+
+// Line reads the instance's messages that wait and became due at since or later
+// (zero: all), in their order, consistently. At most so many are returned.
+func (db *DB) Line(ctx context.Context, r whatisup.Ref, since time.Time, most int) ([]*whatisup.Message, error) {
+	in := &dynamodb.QueryInput{
+		TableName: aws.String(db.tables.Messages), IndexName: aws.String(IndexLine),
+		KeyConditionExpression:    aws.String("pk = :pk AND line >= :since"),
+		ExpressionAttributeValues: item{":pk": str(messagesPartition(r)), ":since": str(orderedMillis(since))},
+		ConsistentRead:            aws.Bool(true),
+		Limit:                     aws.Int32(int32(most)),
+	}
+	var line []*whatisup.Message
+	for row, err := range db.query(ctx, in) {
+		if err != nil {
+			return nil, err
+		}
+		m, err := message(row)
+		if err != nil {
+			return nil, err
+		}
+		if line = append(line, m); len(line) >= most {
+			break
+		}
+	}
+	return line, nil
+}
+
+// CountWaiting counts the messages of an instance that wait, up to most.
+func (db *DB) CountWaiting(ctx context.Context, r whatisup.Ref, most int) (int, error) {
+	out, err := db.client.Query(ctx, &dynamodb.QueryInput{
+		TableName: aws.String(db.tables.Messages), IndexName: aws.String(IndexLine),
+		KeyConditionExpression:    aws.String("pk = :pk"),
+		ExpressionAttributeValues: item{":pk": str(messagesPartition(r))},
+		Select:                    types.SelectCount,
+		ConsistentRead:            aws.Bool(true),
+		Limit:                     aws.Int32(int32(most)),
+	})
+	if err != nil {
+		return 0, translate(err)
+	}
+	return int(out.Count), nil
+}
+
+// WaitingInstances lists the instances of a shard that have messages that wait,
+// each once. The index may be late: a hit is a hint.
+func (db *DB) WaitingInstances(ctx context.Context, m whatisup.Mode, s whatisup.Shard) ([]whatisup.Ref, error) {
+	in := &dynamodb.QueryInput{
+		TableName: aws.String(db.tables.Messages), IndexName: aws.String(IndexWaiting),
+		KeyConditionExpression:    aws.String("shard_key = :shard"),
+		ExpressionAttributeValues: item{":shard": str(shardKey(m, s))},
+		ProjectionExpression:      aws.String("pk"),
+	}
+	var refs []whatisup.Ref
+	last := ""
+	for row, err := range db.query(ctx, in) {
+		if err != nil {
+			return nil, err
+		}
+		pk := stringOf(row[attrPK])
+		if pk == last {
+			continue // the index is in the order of instances
+		}
+		last = pk
+		if r, ok := refOfPartition(pk); ok {
+			refs = append(refs, r)
+		}
+	}
+	return refs, nil
+}
+
+// StepMessage moves an own message to a higher rank, and returns it as it is
+// then. A message that is at that rank or above already is returned unchanged,
+// with the first time of the step if that was missing; ErrNotFound if there is
+// none. It has no fence: sent and receipts are true whoever writes them.
+func (db *DB) StepMessage(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, s whatisup.Step) (*whatisup.Message, error) {
+	u := db.stepUpdate(r, id, s)
+	out, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		TableName: u.TableName, Key: u.Key, UpdateExpression: u.UpdateExpression,
+		ConditionExpression: u.ConditionExpression, ExpressionAttributeNames: u.ExpressionAttributeNames,
+		ExpressionAttributeValues:           u.ExpressionAttributeValues,
+		ReturnValues:                        types.ReturnValueAllNew,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	})
+	err = translate(err)
+	row, failed := failedAt(err, 0)
+	switch {
+	case err == nil:
+		return message(out.Attributes)
+	case !failed:
+		return nil, err
+	case len(row) == 0:
+		return nil, whatisup.ErrNotFound
+	}
+
+	m, err := message(row)
+	if err != nil || !m.Take(s) {
+		return m, err
+	}
+	// Only the time was missing: a message is read before it is told delivered.
+	_, err = db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		TableName: u.TableName, Key: u.Key,
+		UpdateExpression:          aws.String("SET #time = if_not_exists(#time, :at)"),
+		ConditionExpression:       aws.String("attribute_exists(pk)"),
+		ExpressionAttributeNames:  map[string]string{"#time": timeOf(s.Status)},
+		ExpressionAttributeValues: item{":at": number(millis(s.At))},
+	})
+	return m, translate(err)
+}
+
+// EndMessages moves own messages that wait to a step that only the instance's
+// owner may write (queued, failed, expired, canceled), all or none, under its
+// epoch. It answers ErrFenced if another host has adopted the instance, and
+// ErrConflict if one of the messages does not wait any more. At most 50.
+func (db *DB) EndMessages(ctx context.Context, r whatisup.Ref, epoch whatisup.Epoch, steps map[whatisup.MessageID]whatisup.Step) error {
+	items := []types.TransactWriteItem{check(db.tables.Instances, hostKey(r.Customer, r.Mode, r.ID),
+		"attribute_exists(pk) AND epoch = :mine", item{":mine": number(epoch)}, nil)}
+	for id, s := range steps {
+		u := db.stepUpdate(r, id, s)
+		items = append(items, types.TransactWriteItem{Update: &u})
+	}
+	err := db.transact(ctx, items)
+	if _, fenced := failedAt(err, 0); fenced {
+		return whatisup.ErrFenced
+	}
+	for i := range len(steps) {
+		if _, changed := failedAt(err, i+1); changed {
+			return whatisup.ErrConflict
+		}
+	}
+	return err
+}
+
+// TryMessage writes, before the frame leaves, that the message is sent once more:
+// a process that dies over it leaves the count behind.
+func (db *DB) TryMessage(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, attempts int) error {
+	return db.updateMessage(ctx, r, id, "SET attempts = :attempts", "#rank < :sent",
+		item{":attempts": number(attempts), ":sent": number(whatisup.MessageFailed.Rank())})
+}
+
+// AskCancel writes that the message is to be cancelled, if it still waits, and
+// returns it as it is then. Its owner decides.
+func (db *DB) AskCancel(ctx context.Context, r whatisup.Ref, id whatisup.MessageID) (*whatisup.Message, error) {
+	err := db.updateMessage(ctx, r, id, "SET cancel_asked = :yes", "#rank < :sent",
+		item{":yes": boolean(true), ":sent": number(whatisup.MessageFailed.Rank())})
+	if err != nil && err != whatisup.ErrConflict {
+		return nil, err
+	}
+	return db.Message(ctx, r, id)
+}
+
+// CancelScheduled cancels a message that is scheduled for later than after: its
+// session writes queued first, so nothing can have left. ErrConflict: it is not
+// scheduled any more.
+func (db *DB) CancelScheduled(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, after, now time.Time) error {
+	u := db.stepUpdate(r, id, whatisup.Step{Status: whatisup.MessageCanceled, At: now})
+	values := u.ExpressionAttributeValues
+	values[":scheduled"], values[":after"] = str(string(whatisup.MessageScheduled)), number(millis(after))
+	_, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		TableName: u.TableName, Key: u.Key, UpdateExpression: u.UpdateExpression,
+		ConditionExpression:                 aws.String(*u.ConditionExpression + " AND #status = :scheduled AND due > :after"),
+		ExpressionAttributeNames:            u.ExpressionAttributeNames,
+		ExpressionAttributeValues:           values,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	})
+	return changedOrGone(translate(err), 0)
+}
+
+// ResolveMessage keeps whom WhatsApp takes the recipient for, and the chat's id
+// with it. That a message waits, and for what, is written the same way.
+func (db *DB) ResolveMessage(ctx context.Context, m *whatisup.Message) error {
+	return db.updateMessage(ctx, m.Ref, m.ID,
+		"SET chat = :chat, pn = :pn, lid = :lid, waiting_for = :for, waiting_until = :until", "#rank < :sent",
+		item{
+			":chat": str(string(m.Chat)), ":pn": str(string(m.Recipient.PhoneNumber)), ":lid": str(m.Recipient.LID),
+			":for": str(string(m.WaitingFor)), ":until": number(millis(m.WaitingUntil)),
+			":sent": number(whatisup.MessageFailed.Rank()),
+		})
+}
+
+// updateMessage changes a row under a condition on its rank: ErrNotFound if there
+// is none, ErrConflict if the condition fails.
+func (db *DB) updateMessage(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, expression, condition string, values item) error {
+	_, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		TableName: aws.String(db.tables.Messages), Key: messageKey(r, id),
+		UpdateExpression:                    aws.String(expression),
+		ConditionExpression:                 aws.String("attribute_exists(pk) AND " + condition),
+		ExpressionAttributeNames:            map[string]string{"#rank": "rank"},
+		ExpressionAttributeValues:           values,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	})
+	return changedOrGone(translate(err), 0)
+}
+
+// stepUpdate is the update that moves a message to a higher rank.
+func (db *DB) stepUpdate(r whatisup.Ref, id whatisup.MessageID, s whatisup.Step) types.Update {
+	set := []string{
+		"#status = :status", "#rank = :rank", "status_at = :at", "#time = if_not_exists(#time, :at)",
+		"may_have_been_sent = :may",
+	}
+	remove := []string{"waiting_for", "waiting_until"}
+	values := item{
+		":status": str(string(s.Status)), ":rank": number(s.Status.Rank()), ":at": number(millis(s.At)),
+		":may": boolean(s.MayHaveBeenSent),
+	}
+	if s.Error != nil {
+		set = append(set, "#error = :error")
+		values[":error"] = str(jsonOf(s.Error))
+	} else {
+		remove = append(remove, "#error")
+	}
+	if s.Recipient != (whatisup.Person{}) {
+		set = append(set, "pn = :pn", "lid = :lid")
+		values[":pn"], values[":lid"] = str(string(s.Recipient.PhoneNumber)), str(s.Recipient.LID)
+	}
+	if s.Chat != "" {
+		set = append(set, "chat = :chat")
+		values[":chat"] = str(string(s.Chat))
+	}
+	if !s.Status.Waiting() {
+		remove = append(remove, "line", attrShardKey)
+		set = append(set, "#ttl = :ttl")
+		values[":ttl"] = number(s.At.Add(whatisup.MessageKept).Unix())
+	}
+	u := update(db.tables.Messages, messageKey(r, id),
+		"SET "+strings.Join(set, ", ")+" REMOVE "+strings.Join(remove, ", "),
+		"attribute_exists(pk) AND #rank < :rank", values,
+		map[string]string{"#status": "status", "#rank": "rank", "#time": timeOf(s.Status), "#error": "error"})
+	if values[":ttl"] != nil {
+		u.Update.ExpressionAttributeNames["#ttl"] = attrTTL
+	}
+	return *u.Update
+}
+
+// timeOf is the attribute that has the first time of a status.
+func timeOf(s whatisup.MessageStatus) string { return "t_" + string(s) }
+
+// Listing is which messages a list has.
+type Listing struct {
+	Direction whatisup.Direction // empty: both
+	Before    string             // the place of the last message that was listed; empty: from the newest
+}
+
+// Listed is a message and its place in the list.
+type Listed struct {
+	*whatisup.Message
+	Place string
+}
+
+// Messages lists an instance's messages, newest first, as the loop goes on. About
+// says how many the caller expects to take.
+func (db *DB) Messages(ctx context.Context, r whatisup.Ref, l Listing, about int) iter.Seq2[Listed, error] {
+	if l.Direction != "" {
+		return db.listed(ctx, r, l.Direction, l.Before, about)
+	}
+	return func(yield func(Listed, error) bool) {
+		out, stopOut := iter.Pull2(db.listed(ctx, r, whatisup.Outgoing, l.Before, about))
+		defer stopOut()
+		in, stopIn := iter.Pull2(db.listed(ctx, r, whatisup.Incoming, l.Before, about))
+		defer stopIn()
+		a, err, more := out()
+		b, err2, more2 := in()
+		for more || more2 {
+			var one Listed
+			var failed error
+			if more && (!more2 || err != nil || a.Place >= b.Place) {
+				one, failed = a, err
+				a, err, more = out()
+			} else {
+				one, failed = b, err2
+				b, err2, more2 = in()
+			}
+			if !yield(one, failed) || failed != nil {
+				return
+			}
+		}
+	}
+}
+
+// listed lists the messages of one direction. A place is the index key without
+// the direction, so that both directions have one order.
+func (db *DB) listed(ctx context.Context, r whatisup.Ref, d whatisup.Direction, before string, about int) iter.Seq2[Listed, error] {
+	prefix := string(d) + "#"
+	end := prefix + before
+	if before == "" {
+		end = string(d) + "$" // what follows "#"
+	}
+	in := &dynamodb.QueryInput{
+		TableName: aws.String(db.tables.Messages), IndexName: aws.String(IndexListed),
+		KeyConditionExpression: aws.String("pk = :pk AND listed BETWEEN :from AND :before"),
+		ExpressionAttributeValues: item{
+			":pk": str(messagesPartition(r)), ":from": str(prefix), ":before": str(end),
+		},
+		Select:           types.SelectAllAttributes,
+		ConsistentRead:   aws.Bool(true),
+		ScanIndexForward: aws.Bool(false),
+	}
+	if about > 0 {
+		in.Limit = aws.Int32(int32(min(about+1, 1000)))
+	}
+	return func(yield func(Listed, error) bool) {
+		for row, err := range db.query(ctx, in) {
+			if err != nil {
+				yield(Listed{}, err)
+				return
+			}
+			place := strings.TrimPrefix(stringOf(row["listed"]), prefix)
+			if place == before || db.past(row) {
+				continue
+			}
+			m, err := message(row)
+			if !yield(Listed{m, place}, err) || err != nil {
+				return
+			}
+		}
+	}
+}

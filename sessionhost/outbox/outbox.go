@@ -1,0 +1,310 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/types"
+
+	"whatisup/shared/whatisup"
+)
+
+// Ledger is the rows of messages. Errors are those of package whatisup.
+type Ledger interface {
+	// Line reads the messages that wait and became due at since or later, in order.
+	Line(ctx context.Context, r whatisup.Ref, since time.Time, most int) ([]*whatisup.Message, error)
+	// Message reads one own message: ErrNotFound.
+	Message(ctx context.Context, r whatisup.Ref, id whatisup.MessageID) (*whatisup.Message, error)
+	// StepMessage moves a message to a higher rank, or leaves it, and returns it.
+	StepMessage(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, s whatisup.Step) (*whatisup.Message, error)
+	// EndMessages writes what only the owner may: ErrFenced, ErrConflict.
+	EndMessages(ctx context.Context, r whatisup.Ref, epoch whatisup.Epoch, steps map[whatisup.MessageID]whatisup.Step) error
+	TryMessage(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, attempts int) error
+}
+
+// Copies are the device store's records of what may have left.
+type Copies interface {
+	// Copy is the chat and the bytes of a message that may have been sent.
+	Copy(ctx context.Context, id whatisup.MessageID) (chat types.JID, m *waE2E.Message, ok bool, err error)
+}
+
+// Conn is a connection that is logged in.
+type Conn interface {
+	// Resolve asks WhatsApp who has a number; found is false if nobody has. The
+	// answer may be an earlier one.
+	Resolve(ctx context.Context, n whatisup.PhoneNumber) (p whatisup.Person, found bool, err error)
+	// Send sends one message and waits for WhatsApp's answer, however long the
+	// connection lasts.
+	Send(to types.JID, id whatisup.MessageID, m *waE2E.Message) Outcome
+	// Forget drops what the client keeps of a chat's devices and members.
+	Forget(to types.JID)
+	// Typing shows the recipient that somebody writes.
+	Typing(ctx context.Context, to types.JID, on bool) error
+	// Self is the number's own address.
+	Self() types.JID
+}
+
+// Outcome is what came of a send. Without an error WhatsApp's server has the
+// message.
+type Outcome struct {
+	At      time.Time // WhatsApp's time
+	Refused int       // WhatsApp's code; 0: it refused nothing
+	Err     error     // no answer, or none that says anything
+}
+
+// Teller makes events of what happens to messages. It returns when the event
+// can't be lost any more.
+type Teller interface {
+	// Status tells that a message has come to a status. It is told before the row
+	// is written, so that a death in between repeats and never omits.
+	Status(ctx context.Context, m *whatisup.Message, previous whatisup.MessageStatus) error
+	// Restricted tells that WhatsApp keeps the account from beginning chats.
+	Restricted(ctx context.Context, d whatisup.RestrictedData) error
+}
+
+// Metrics sees what an outbox does.
+type Metrics interface {
+	MessageEnded(status whatisup.MessageStatus, code whatisup.MessageCode)
+	MessageAcked(took time.Duration)
+}
+
+// Config of an [Outbox].
+type Config struct {
+	Ref     whatisup.Ref
+	Link    whatisup.Link
+	Epoch   whatisup.Epoch
+	Ledger  Ledger
+	Copies  Copies
+	Teller  Teller
+	Metrics Metrics
+	Log     *slog.Logger
+	Trusted func() bool
+	// Changed is called when [Outbox.Next] may have changed. It must not block.
+	Changed func()
+	Now     func() time.Time
+}
+
+// lineMost is how many messages are held in memory; more wait in the table.
+const lineMost = whatisup.WaitingMost
+
+// rereadBack is how far behind the last read the next one begins: the clocks of
+// two functions differ, and a row can become visible later than its time says.
+const rereadBack = time.Minute
+
+// rereadAll is how often the whole line is read.
+const rereadAll = time.Hour
+
+// Outbox sends the messages of one link of one instance. It works only while
+// something waits: an idle outbox has no goroutine.
+type Outbox struct {
+	c Config
+
+	mu      sync.Mutex
+	conn    Conn // nil: not connected
+	working bool // a worker runs
+	stale   bool // something may wait that was not read yet
+	waiting map[whatisup.MessageID]*entry
+	next    time.Time // when to work again; zero: when woken
+	workers sync.WaitGroup
+
+	// The worker's own.
+	readAt  time.Time // of the newest read
+	wholeAt time.Time // of the newest read of the whole line
+	old     bool      // the first read: what it finds may have been sent by an earlier owner
+	fails   int
+}
+
+// entry is a message that waits.
+type entry struct {
+	*whatisup.Message
+	copied   bool      // may have been sent
+	unknown  int       // sends of unknown outcome
+	retried  bool      // sent again after 421 or 479
+	before   time.Time // not to be tried before
+	tries    int       // failures before the frame
+	canceled bool
+}
+
+// New returns an outbox that has nothing and does nothing until it is woken.
+func New(c Config) *Outbox {
+	return &Outbox{c: c, waiting: make(map[whatisup.MessageID]*entry), stale: true, old: true}
+}
+
+// Connected lets the outbox use a connection, nil for none.
+func (o *Outbox) Connected(ctx context.Context, conn Conn) {
+	o.mu.Lock()
+	o.conn = conn
+	o.mu.Unlock()
+	o.Wake(ctx)
+}
+
+// Wake makes the outbox look for messages. It does not block.
+func (o *Outbox) Wake(ctx context.Context) {
+	o.mu.Lock()
+	o.stale = true
+	o.mu.Unlock()
+	o.Work(ctx)
+}
+
+// Cancel asks that a message be not sent. Its outcome is told by its row.
+func (o *Outbox) Cancel(ctx context.Context, id whatisup.MessageID) {
+	o.mu.Lock()
+	if e := o.waiting[id]; e != nil {
+		e.canceled = true
+	} else {
+		o.stale = true
+	}
+	o.mu.Unlock()
+	o.Work(ctx)
+}
+
+// Next is when [Outbox.Work] is to be called again, zero for not before a wake-up.
+func (o *Outbox) Next() time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.next
+}
+
+// Work starts a worker if there is something to do and none runs. The worker ends
+// with ctx, when nothing is ready, or with the process.
+func (o *Outbox) Work(ctx context.Context) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.working || ctx.Err() != nil {
+		return
+	}
+	o.working, o.next = true, time.Time{}
+	o.workers.Go(func() { o.work(ctx) })
+}
+
+// Wait returns when no worker runs.
+func (o *Outbox) Wait() { o.workers.Wait() }
+
+func (o *Outbox) work(ctx context.Context) {
+	for {
+		next, err := o.step(ctx)
+		o.mu.Lock()
+		switch {
+		case err != nil && ctx.Err() == nil:
+			o.fails++
+			o.c.Log.Warn("messages are not sent for now", "error", err.Error())
+			next = o.c.Now().Add(backoff(o.fails))
+		case err == nil && next.IsZero() && o.stale:
+			o.mu.Unlock()
+			continue // woken at its last moment
+		case err == nil && !next.IsZero() && !next.After(o.c.Now()):
+			o.mu.Unlock()
+			continue
+		default:
+			o.fails = 0
+		}
+		o.working, o.next = false, next
+		o.mu.Unlock()
+		if o.c.Changed != nil {
+			o.c.Changed()
+		}
+		return
+	}
+}
+
+// backoff is how long to wait after so many failures in a row: from half a second
+// to a minute, half of it left to chance.
+func backoff(n int) time.Duration {
+	d := min(time.Second<<min(n-1, 6), time.Minute)
+	return d/2 + rand.N(d/2+1)
+}
+
+var errNotOwner = errors.New("the shard is not ours to act for")
+
+// step does what can be done now, and says when there is more.
+func (o *Outbox) step(ctx context.Context) (next time.Time, err error) {
+	if !o.c.Trusted() {
+		return time.Time{}, errNotOwner
+	}
+	if err := o.read(ctx); err != nil {
+		return time.Time{}, err
+	}
+	if err := o.end(ctx); err != nil {
+		return time.Time{}, err
+	}
+
+	o.mu.Lock()
+	conn := o.conn
+	o.mu.Unlock()
+	e, next := o.pick()
+	if e == nil || conn == nil {
+		return next, nil
+	}
+	if err := o.send(ctx, conn, e); err != nil {
+		return time.Time{}, err
+	}
+	return o.c.Now(), nil
+}
+
+// read takes up what waits and is not known yet.
+func (o *Outbox) read(ctx context.Context) error {
+	now := o.c.Now()
+	o.mu.Lock()
+	due := o.stale || now.Sub(o.wholeAt) >= rereadAll
+	o.stale = false
+	o.mu.Unlock()
+	if !due {
+		return nil
+	}
+
+	since := o.readAt.Add(-rereadBack)
+	whole := o.wholeAt.IsZero() || now.Sub(o.wholeAt) >= rereadAll
+	if whole {
+		since = time.Time{}
+	}
+	line, err := o.c.Ledger.Line(ctx, o.c.Ref, since, lineMost)
+	if err == nil {
+		err = o.take(ctx, line)
+	}
+	if err != nil {
+		o.mu.Lock()
+		o.stale = true
+		o.mu.Unlock()
+		return err
+	}
+	o.readAt = now
+	if whole {
+		o.wholeAt = now
+	}
+	o.old = false
+	return nil
+}
+
+// take puts messages into the line. What the first read finds may have been sent
+// by an earlier owner, or an earlier life of this process: its copy tells.
+func (o *Outbox) take(ctx context.Context, line []*whatisup.Message) error {
+	for _, m := range line {
+		o.mu.Lock()
+		known := o.waiting[m.ID]
+		if known != nil {
+			known.canceled = known.canceled || m.CancelAsked
+		}
+		o.mu.Unlock()
+		if known != nil {
+			continue
+		}
+
+		e := &entry{Message: m, canceled: m.CancelAsked, unknown: m.Attempts}
+		if o.old && m.Link == o.c.Link {
+			_, _, ok, err := o.c.Copies.Copy(ctx, m.ID)
+			if err != nil {
+				return err
+			}
+			e.copied = ok
+		}
+		o.mu.Lock()
+		o.waiting[m.ID] = e
+		o.mu.Unlock()
+	}
+	return nil
+}

@@ -1,0 +1,394 @@
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/types"
+
+	"whatisup/sessionhost/waconv"
+	"whatisup/shared/whatisup"
+)
+
+var ref = whatisup.Ref{Customer: "c", Mode: whatisup.Test, ID: "i"}
+
+// world is the ledger, the device store, WhatsApp and the events of one instance,
+// in memory.
+type world struct {
+	mu      sync.Mutex
+	rows    map[whatisup.MessageID]*whatisup.Message
+	copies  map[whatisup.MessageID]types.JID
+	shown   map[whatisup.MessageID]int    // by the recipients' phones
+	order   []whatisup.MessageID          // as WhatsApp took them
+	nobody  map[whatisup.PhoneNumber]bool // not on WhatsApp
+	events  []string
+	fenced  bool
+	down    error // of the tables
+	resolve int
+	// answer decides about a send, by how often the message was sent: the default
+	// is an ack.
+	answer func(id whatisup.MessageID, n int) Outcome
+	// leaves says whether a send commits its copy, and whether its frame arrives.
+	leaves func(id whatisup.MessageID, n int) (copied, arrives bool)
+	sends  map[whatisup.MessageID]int
+}
+
+func newWorld() *world {
+	return &world{
+		rows: map[whatisup.MessageID]*whatisup.Message{}, copies: map[whatisup.MessageID]types.JID{},
+		shown: map[whatisup.MessageID]int{}, nobody: map[whatisup.PhoneNumber]bool{}, sends: map[whatisup.MessageID]int{},
+	}
+}
+
+func (w *world) Line(_ context.Context, _ whatisup.Ref, since time.Time, most int) ([]*whatisup.Message, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var line []*whatisup.Message
+	for _, m := range w.rows {
+		if m.Status.Waiting() && !m.DueAt.Before(since) {
+			c := *m
+			line = append(line, &c)
+		}
+	}
+	slices.SortFunc(line, func(a, b *whatisup.Message) int { return a.DueAt.Compare(b.DueAt) })
+	return line[:min(most, len(line))], w.down
+}
+
+func (w *world) Message(_ context.Context, _ whatisup.Ref, id whatisup.MessageID) (*whatisup.Message, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if m := w.rows[id]; m != nil {
+		c := *m
+		return &c, w.down
+	}
+	return nil, whatisup.ErrNotFound
+}
+
+func (w *world) StepMessage(_ context.Context, _ whatisup.Ref, id whatisup.MessageID, s whatisup.Step) (*whatisup.Message, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.down != nil {
+		return nil, w.down
+	}
+	w.rows[id].Take(s)
+	c := *w.rows[id]
+	return &c, nil
+}
+
+func (w *world) EndMessages(_ context.Context, _ whatisup.Ref, _ whatisup.Epoch, steps map[whatisup.MessageID]whatisup.Step) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.down != nil {
+		return w.down
+	}
+	if w.fenced {
+		return whatisup.ErrFenced
+	}
+	for id, s := range steps {
+		if w.rows[id].Status.Rank() >= s.Status.Rank() {
+			return whatisup.ErrConflict
+		}
+	}
+	for id, s := range steps {
+		w.rows[id].Take(s)
+	}
+	return nil
+}
+
+func (w *world) TryMessage(_ context.Context, _ whatisup.Ref, id whatisup.MessageID, attempts int) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rows[id].Attempts = attempts
+	return w.down
+}
+
+func (w *world) Copy(_ context.Context, id whatisup.MessageID) (types.JID, *waE2E.Message, bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	chat, ok := w.copies[id]
+	return chat, &waE2E.Message{}, ok, nil
+}
+
+func (w *world) Resolve(_ context.Context, n whatisup.PhoneNumber) (whatisup.Person, bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.resolve++
+	return whatisup.Person{PhoneNumber: n, LID: "9" + string(n)}, !w.nobody[n], nil
+}
+
+func (w *world) Send(to types.JID, id whatisup.MessageID, _ *waE2E.Message) Outcome {
+	time.Sleep(30 * time.Millisecond) // the round trip
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sends[id]++
+	n := w.sends[id]
+	copied, arrives := true, true
+	if w.leaves != nil {
+		copied, arrives = w.leaves(id, n)
+	}
+	if before, again := w.copies[id]; again && before != to {
+		w.events = append(w.events, "sent to two chats")
+	}
+	if copied {
+		w.copies[id] = to
+	}
+	var out Outcome
+	if w.answer != nil {
+		out = w.answer(id, n)
+	}
+	if arrives && out.Refused == 0 && copied {
+		if w.shown[id]++; w.shown[id] == 1 {
+			w.order = append(w.order, id)
+		}
+	}
+	return out
+}
+
+func (w *world) Forget(types.JID)                                          { w.note("forget") }
+func (w *world) Typing(context.Context, types.JID, bool) error             { return nil }
+func (w *world) Self() types.JID                                           { return types.NewJID("1", types.HiddenUserServer) }
+func (w *world) MessageEnded(whatisup.MessageStatus, whatisup.MessageCode) {}
+func (w *world) MessageAcked(time.Duration)                                {}
+
+func (w *world) note(s string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.events = append(w.events, s)
+}
+
+func (w *world) Status(_ context.Context, m *whatisup.Message, previous whatisup.MessageStatus) error {
+	w.note(fmt.Sprintf("%s %s→%s", m.ID, previous, m.Status))
+	return nil
+}
+
+func (w *world) Restricted(_ context.Context, d whatisup.RestrictedData) error {
+	w.note("restricted " + string(d.Kind))
+	return nil
+}
+
+// accept puts a text into the line.
+func (w *world) accept(id whatisup.MessageID, to string, more ...func(*whatisup.Message)) {
+	now := time.Now()
+	a, _ := whatisup.ParseAddress(to)
+	m := &whatisup.Message{
+		Ref: ref, ID: id, Direction: whatisup.Outgoing, To: a, Chat: a, ChatType: a.ChatType(),
+		Raw: json.RawMessage(`{"type":"text","text":"` + string(id) + `"}`), Link: 1,
+		Status: whatisup.MessageQueued, StatusAt: now, DueAt: now, ExpiresAt: now.Add(time.Hour),
+		Times: whatisup.MessageTimes{Created: now, Queued: now},
+	}
+	for _, f := range more {
+		f(m)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rows[id] = m
+}
+
+func (w *world) status(id whatisup.MessageID) whatisup.MessageStatus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.rows[id].Status
+}
+
+// run keeps an outbox working as a session does, until the test's bubble is idle.
+func (w *world) run(t *testing.T, for_ time.Duration) *Outbox {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	changed := make(chan struct{}, 1)
+	o := New(Config{
+		Ref: ref, Link: 1, Epoch: 1, Ledger: w, Copies: w, Teller: w, Metrics: w,
+		Log: slog.New(slog.DiscardHandler), Trusted: func() bool { return true }, Now: time.Now,
+		Changed: func() {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		},
+	})
+	o.Connected(ctx, w)
+	end := time.After(for_)
+	for {
+		var due <-chan time.Time
+		if next := o.Next(); !next.IsZero() {
+			due = time.After(time.Until(next))
+		}
+		select {
+		case <-end:
+			cancel()
+			o.Wait()
+			return o
+		case <-changed:
+		case <-due:
+			o.Work(ctx)
+		}
+	}
+}
+
+func TestMessagesOfAChatGoInTheirOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		var want []whatisup.MessageID
+		for i := range 20 {
+			id := whatisup.MessageID(fmt.Sprintf("m%02d", i))
+			w.accept(id, "4915111111111")
+			want = append(want, id)
+			time.Sleep(time.Millisecond)
+		}
+		w.run(t, 10*time.Second)
+		if !slices.Equal(w.order, want) {
+			t.Errorf("sent in the order %v", w.order)
+		}
+		if w.resolve != 20 {
+			t.Errorf("%d questions for the number; the connection answers them from memory", w.resolve)
+		}
+	})
+}
+
+func TestWhatWaitsForItsTimeHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		later := time.Now().Add(time.Minute)
+		w.accept("later", "4915111111111", func(m *whatisup.Message) {
+			m.Status, m.DueAt, m.ExpiresAt = whatisup.MessageScheduled, later, later.Add(time.Hour)
+		})
+		w.accept("now", "4915111111111")
+		w.run(t, 50*time.Second)
+		if w.status("now") != whatisup.MessageSent || w.status("later") != whatisup.MessageScheduled {
+			t.Errorf("now %s, later %s", w.status("now"), w.status("later"))
+		}
+		w.run(t, 20*time.Second)
+		if w.status("later") != whatisup.MessageSent {
+			t.Errorf("later %s", w.status("later"))
+		}
+	})
+}
+
+func TestWhatWhatsAppRefuses(t *testing.T) {
+	for code, want := range map[int]whatisup.MessageCode{
+		400: whatisup.RejectedByWhatsApp, 404: whatisup.NotOnWhatsApp, 463: whatisup.ReachoutRestricted,
+		475: whatisup.NewChatLimit, 479: whatisup.RejectedByWhatsApp, 503: whatisup.RejectedByWhatsApp,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.answer = func(whatisup.MessageID, int) Outcome { return Outcome{Refused: code} }
+			w.accept("m", "4915111111111")
+			w.run(t, time.Minute)
+			m := w.rows["m"]
+			if m.Status != whatisup.MessageFailed || m.Error.Code != want || m.Error.WhatsAppCode != code || m.MayHaveBeenSent {
+				t.Errorf("%d: %s %+v", code, m.Status, m.Error)
+			}
+			tries := map[int]int{479: 2}[code]
+			if w.sends["m"] != max(tries, 1) {
+				t.Errorf("%d: sent %d times", code, w.sends["m"])
+			}
+			if told := slices.Contains(w.events, "restricted reachout") || slices.Contains(w.events, "restricted new_chats"); told != (code == 463 || code == 475) {
+				t.Errorf("%d: %v", code, w.events)
+			}
+		})
+	}
+}
+
+func TestANumberThatNobodyHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.nobody["4915111111111"] = true
+		w.accept("m", "4915111111111")
+		w.accept("n", "4915122222222")
+		w.run(t, time.Minute)
+		if m := w.rows["m"]; m.Status != whatisup.MessageFailed || m.Error.Code != whatisup.NotOnWhatsApp || w.sends["m"] != 0 {
+			t.Errorf("%s %+v", m.Status, m.Error)
+		}
+		if w.status("n") != whatisup.MessageSent {
+			t.Error("the next message waits")
+		}
+	})
+}
+
+// However often the answer is missing, and wherever: the message is shown once,
+// goes to one chat, and its row ends in the truth.
+func TestNoAnswer(t *testing.T) {
+	for seed := range uint64(300) {
+		synctest.Test(t, func(t *testing.T) {
+			chance := rand.New(rand.NewPCG(seed, 1))
+			w := newWorld()
+			w.leaves = func(whatisup.MessageID, int) (copied, arrives bool) { return chance.IntN(3) > 0, chance.IntN(2) > 0 }
+			w.answer = func(id whatisup.MessageID, n int) Outcome {
+				if chance.IntN(2) == 0 {
+					return Outcome{Err: errors.New("the connection ended")}
+				}
+				w.leaves = func(whatisup.MessageID, int) (bool, bool) { return true, true }
+				return Outcome{}
+			}
+			// An ack means that the frame has arrived.
+			leaves, answer := w.leaves, w.answer
+			var out Outcome
+			w.leaves = func(id whatisup.MessageID, n int) (bool, bool) {
+				if out = answer(id, n); out.Err == nil {
+					return true, true
+				}
+				return leaves(id, n)
+			}
+			w.answer = func(whatisup.MessageID, int) Outcome { return out }
+			for i := range 5 {
+				w.accept(whatisup.MessageID(fmt.Sprint("m", i)), "4915111111111")
+				time.Sleep(time.Millisecond)
+			}
+			for range 20 { // processes that die in between
+				w.run(t, time.Duration(chance.IntN(5000))*time.Millisecond)
+			}
+			w.run(t, 10*time.Minute)
+			for id, m := range w.rows {
+				switch {
+				case m.Status == whatisup.MessageSent && w.shown[id] == 0:
+					t.Errorf("seed %d: %s is sent, and never arrived", seed, id)
+				case m.Status == whatisup.MessageFailed && !m.MayHaveBeenSent && w.shown[id] > 0:
+					t.Errorf("seed %d: %s arrived, and its row says that it can't have", seed, id)
+				case m.Status.Waiting():
+					t.Errorf("seed %d: %s still waits", seed, id)
+				}
+			}
+			if slices.Contains(w.events, "sent to two chats") {
+				t.Errorf("seed %d: %v", seed, w.events)
+			}
+		})
+	}
+}
+
+func TestAMessageOfAnEndedLinkIsNeverSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.accept("m", "4915111111111", func(m *whatisup.Message) { m.Link = 7 })
+		w.run(t, time.Minute)
+		if m := w.rows["m"]; m.Status != whatisup.MessageFailed || m.Error.Code != whatisup.LinkLost || w.sends["m"] != 0 {
+			t.Errorf("%s %+v", m.Status, m.Error)
+		}
+	})
+}
+
+func TestCancelAndExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.accept("asked", "4915111111111", func(m *whatisup.Message) { m.CancelAsked = true })
+		w.accept("old", "4915111111111", func(m *whatisup.Message) { m.ExpiresAt = time.Now() })
+		w.accept("left", "4915111111111", func(m *whatisup.Message) { m.CancelAsked = true })
+		w.copies["left"] = waconv.JID(whatisup.LIDAddress("94915111111111"))
+		w.run(t, time.Minute)
+		if w.status("asked") != whatisup.MessageCanceled || w.status("old") != whatisup.MessageExpired || w.status("left") != whatisup.MessageSent {
+			t.Errorf("asked %s, old %s, left %s", w.status("asked"), w.status("old"), w.status("left"))
+		}
+		if w.sends["asked"]+w.sends["old"] != 0 {
+			t.Error("one of them was sent")
+		}
+	})
+}

@@ -115,7 +115,7 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 		"AWS_ENDPOINT_URL": s.AWS, "AWS_REGION": region,
 		"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local",
 		"ACCESS_TABLE": tables.Access, "INSTANCES_TABLE": tables.Instances, "PAIRINGS_TABLE": tables.Pairings,
-		"EVENTS_TABLE": tables.Events, "FLEET_TABLE": tables.Fleet, "DEVICES_TABLE": tables.Devices,
+		"EVENTS_TABLE": tables.Events, "FLEET_TABLE": tables.Fleet, "DEVICES_TABLE": tables.Devices, "MESSAGES_TABLE": tables.Messages,
 		"COMMAND_QUEUE_PREFIX": urls.CommandPrefix, "EVENT_QUEUE_URLS": urls.Events, "INTEGRATION_QUEUE_URL": urls.Integration,
 		"SHARD_COUNT": strconv.Itoa(whatisup.DefaultShardCount),
 		"AUTH_KEY_ID": authKey, "PEPPER": pepper,

@@ -23,15 +23,18 @@ import (
 // than it needs.
 var unset = map[string]map[string]string{
 	"instances": {
-		"DEVICES_TABLE": "only session hosts have business with auth state",
+		"MESSAGES_TABLE": "has no business with messages",
+		"DEVICES_TABLE":  "only session hosts have business with auth state",
 	},
 	"qr": {
+		"MESSAGES_TABLE":   "has no business with messages",
 		"EVENTS_TABLE":     "writes and reads no events",
 		"DEVICES_TABLE":    "only session hosts have business with auth state",
 		"EVENTS_URL":       "only the API's root tells it",
 		"EVENT_QUEUE_URLS": "sends no events",
 	},
 	"keys": {
+		"MESSAGES_TABLE":       "has no business with messages",
 		"DEVICES_TABLE":        "only session hosts have business with auth state",
 		"EVENTS_TABLE":         "writes and reads no events",
 		"FLEET_TABLE":          "nothing here depends on a session host",
@@ -41,6 +44,7 @@ var unset = map[string]map[string]string{
 		"SHARD_COUNT":          "sends no commands",
 	},
 	"sandbox": {
+		"MESSAGES_TABLE":   "has no business with messages",
 		"DEVICES_TABLE":    "only session hosts have business with auth state",
 		"EVENTS_TABLE":     "writes and reads no events",
 		"FLEET_TABLE":      "the answer tells whether there is a session host",
@@ -48,6 +52,7 @@ var unset = map[string]map[string]string{
 		"EVENT_QUEUE_URLS": "sends no events",
 	},
 	"events": {
+		"MESSAGES_TABLE":       "has no business with messages",
 		"INSTANCES_TABLE":      "the log outlives its instances, and needs none of them",
 		"PAIRINGS_TABLE":       "shows events, not codes",
 		"FLEET_TABLE":          "nothing here depends on a session host",
@@ -58,6 +63,7 @@ var unset = map[string]map[string]string{
 		"SHARD_COUNT":          "sends no commands",
 	},
 	"integration": {
+		"MESSAGES_TABLE":        "has no business with messages",
 		"DEVICES_TABLE":         "only session hosts have business with auth state",
 		"EVENTS_URL":            "only the API's root tells it",
 		"PEPPER":                "commands from the queue have no API key",

@@ -30,6 +30,8 @@ var rooms = []struct {
 	{"functions", []string{"shared"}, "a main wires; it never links whatsmeow"},
 	{"sessionhost/fleet", []string{"shared/whatisup"}, "ownership knows nothing of WhatsApp"},
 	{"sessionhost/session", []string{"shared/whatisup"}, "one instance, whatever stores it and draws its codes"},
+	{"sessionhost/waconv", []string{"shared/whatisup"}, "messages in WhatsApp's form and in ours, and nothing else"},
+	{"sessionhost/outbox", []string{"shared/whatisup", "sessionhost/waconv"}, "the line of messages of one instance, whatever keeps and sends them"},
 	{"sessionhost/devicestore", []string{"shared/whatisup", "shared/seal"}, "auth state on its own table"},
 	{"sessionhost", []string{"sessionhost", "shared"}, "the host's program wires its rooms"},
 	{"local/aws", nil, "a stand-in for AWS must not know who calls it"},

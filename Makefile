@@ -63,8 +63,16 @@ events: ## Writes events/ filled for the running stack, and an env.json, to DATA
 .PHONY: test
 test: ## All tests. Fetches the modules if they are not there yet
 	go test ./...
+	$(interfaces)
 	$(cfn-lint)
 	$(browser)
+
+# With -v, so that what was skipped is seen.
+interfaces = INTERFACES=1 go test -v ./local/interfacetest
+
+.PHONY: interfaces
+interfaces: ## The OpenAPI document through redocly, spectral, ogen, oapi-codegen and openapi-typescript. Needs npm
+	$(interfaces)
 
 .PHONY: race
 race: ## All tests under the race detector

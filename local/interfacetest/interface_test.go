@@ -1,0 +1,130 @@
+package interfacetest
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"whatisup/shared/httpapi"
+)
+
+// patience is how long one run of a tool may take, its download included.
+const patience = 5 * time.Minute
+
+// The linters have no warning, and the types for TypeScript compile with a
+// program that uses them.
+func TestNPM(t *testing.T) {
+	wanted(t)
+	t.Parallel()
+	if _, err := exec.LookPath("npm"); err != nil {
+		t.Skip("SKIPPED: npm is not installed, so redocly, spectral and openapi-typescript did not see the OpenAPI document (Debian: apt-get install npm)")
+	}
+	dir := workshop(t, "npm")
+	document(t, dir)
+	run(t, dir, "npm", "install", "--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock")
+	tool := func(name string, args ...string) string {
+		return run(t, dir, filepath.Join(dir, "node_modules", ".bin", name), args...)
+	}
+
+	if said := tool("redocly", "lint", "--extends=recommended", "--format=json", "openapi.json"); !strings.Contains(said, `"warnings": 0`) || !strings.Contains(said, `"errors": 0`) {
+		t.Errorf("redocly has something to say:\n%s", said)
+	}
+	tool("spectral", "lint", "--fail-severity=hint", "--ruleset=spectral.json", "openapi.json")
+	tool("openapi-typescript", "openapi.json", "--output=types.ts")
+	tool("tsc", "--project", ".")
+}
+
+// The clients of the two generators for Go compile with a program that uses them.
+func TestGo(t *testing.T) {
+	wanted(t)
+	t.Parallel()
+	dir := workshop(t, "clients")
+	document(t, dir)
+	run(t, dir, "go", "mod", "download")
+
+	run(t, dir, "go", "tool", "ogen", "-target=ogen", "-package=ogen", "-clean", "openapi.json")
+	generated := run(t, dir, "go", "tool", "oapi-codegen", "-generate=types,client", "-package=oapicodegen", "openapi.json")
+	if err := os.MkdirAll(filepath.Join(dir, "oapicodegen"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "oapicodegen", "client.go"), []byte(generated), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run(t, dir, "go", "build", "./...")
+}
+
+func wanted(t *testing.T) {
+	t.Helper()
+	if os.Getenv("INTERFACES") == "" {
+		t.Skip("run by `make interfaces` and `make test`")
+	}
+}
+
+// workshop is a folder that outlives the test, so that what was fetched and
+// compiled is there the next time, with the files of testdata in it.
+func workshop(t *testing.T, name string) string {
+	t.Helper()
+	dir, err := filepath.Abs(filepath.Join("..", "..", ".build", "interfaces", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := os.DirFS(filepath.Join("testdata", name))
+	err = fs.WalkDir(from, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := fs.ReadFile(from, path)
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(path)), 0o755); err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(dir, path), b, 0o644)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func document(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, "openapi.json"), httpapi.OpenAPI, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// unreachable are the words of npm and go for a registry that doesn't answer.
+var unreachable = regexp.MustCompile(`ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|network|no such host|dial tcp|connection refused|i/o timeout|TLS handshake timeout`)
+
+// run runs a tool and returns its standard output. It fails the test if the tool
+// fails, and skips it if the tool could not be fetched.
+func run(t *testing.T, dir, name string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	cmd.WaitDelay = 5 * time.Second
+	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off", "REDOCLY_TELEMETRY=off", "REDOCLY_SUPPRESS_UPDATE_NOTICE=true")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err == nil {
+		return string(out)
+	}
+	said := string(out) + stderr.String()
+	fetches := len(args) > 0 && (args[0] == "install" || args[0] == "mod")
+	if fetches && (unreachable.MatchString(said) || ctx.Err() != nil) {
+		t.Skipf("SKIPPED: the registry can't be reached, so these tools did not see the OpenAPI document: %.300s", said)
+	}
+	t.Fatalf("%s %s: %v\n%s", filepath.Base(name), strings.Join(args, " "), err, said)
+	return ""
+}

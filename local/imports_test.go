@@ -29,9 +29,11 @@ var rooms = []struct {
 	{"shared/operator", []string{"shared/whatisup", "shared/dynamo"}, "the operator's work is on the tables"},
 	{"functions", []string{"shared"}, "a main wires; it never links whatsmeow"},
 	{"sessionhost/fleet", []string{"shared/whatisup"}, "ownership knows nothing of WhatsApp"},
-	{"sessionhost/session", []string{"shared/whatisup"}, "one instance, whatever stores it and draws its codes"},
 	{"sessionhost/waconv", []string{"shared/whatisup"}, "messages in WhatsApp's form and in ours, and nothing else"},
 	{"sessionhost/outbox", []string{"shared/whatisup", "sessionhost/waconv"}, "the line of messages of one instance, whatever keeps and sends them"},
+	{"sessionhost/line", []string{"sessionhost/waconv", "shared/whatisup"}, "one connection; it knows no session, and no store"},
+	{"sessionhost/session", []string{"sessionhost/line", "shared/whatisup"}, "one instance, whatever stores it and draws its codes"},
+	{"sessionhost/shard", []string{"sessionhost/session", "shared/whatisup"}, "the sessions and the commands of one shard"},
 	{"sessionhost/devicestore", []string{"shared/whatisup", "shared/seal"}, "auth state on its own table"},
 	{"sessionhost", []string{"sessionhost", "shared"}, "the host's program wires its rooms"},
 	{"local/aws", nil, "a stand-in for AWS must not know who calls it"},
@@ -40,8 +42,9 @@ var rooms = []struct {
 	{"local", []string{"local", "shared", "sessionhost"}, "everything on one machine; the functions are linked as handlers, never as mains"},
 }
 
-// Only these rooms may link whatsmeow; Lambdas stay small without it.
-var linksWhatsmeow = []string{"sessionhost", "local"}
+// Only these rooms may import whatsmeow. The session host's others hear of WhatsApp
+// through line alone, and Lambdas stay small without it.
+var linksWhatsmeow = []string{"sessionhost/line", "sessionhost/waconv", "sessionhost/outbox", "sessionhost/devicestore", "local"}
 
 type goPackage struct {
 	ImportPath string

@@ -25,7 +25,7 @@ import (
 	_ "golang.org/x/crypto/x509roots/fallback" // the image has no certificate files
 
 	"whatisup/sessionhost/host"
-	"whatisup/sessionhost/session"
+	"whatisup/sessionhost/line"
 )
 
 func main() {
@@ -65,7 +65,7 @@ func run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("AWS settings: %w", err)
 	}
-	session.LogLibsignal(log)
+	line.LogLibsignal(log)
 	h, err := host.New(cfg, aws, log)
 	if err != nil {
 		return err

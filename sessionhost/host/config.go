@@ -15,6 +15,7 @@ import (
 	"whatisup/shared/whatisup"
 
 	"whatisup/sessionhost/fleet"
+	"whatisup/sessionhost/line"
 	"whatisup/sessionhost/session"
 )
 
@@ -31,7 +32,7 @@ type Config struct {
 	Shards        int
 	KeyID         string // the KMS key that wraps data keys
 
-	Redirect session.Redirect // sandbox only
+	Redirect line.Redirect // sandbox only
 
 	ConnectsPerSecond float64
 	ResumePerSecond   float64
@@ -69,7 +70,7 @@ func FromEnv(getenv func(string) string) (Config, error) {
 		CommandPrefix:    getenv("COMMAND_QUEUE_PREFIX"),
 		EventQueues:      queue.SplitURLs(getenv("EVENT_QUEUE_URLS")),
 		KeyID:            getenv("AUTH_KEY_ID"),
-		Redirect:         session.Redirect{Endpoint: getenv("WHATSAPP_ENDPOINT"), Root: getenv("WHATSAPP_NOISE_ROOT")},
+		Redirect:         line.Redirect{Endpoint: getenv("WHATSAPP_ENDPOINT"), Root: getenv("WHATSAPP_NOISE_ROOT")},
 		DeviceName:       getenv("DEVICE_NAME"),
 		Health:           DefaultHealth,
 		MetricsNamespace: getenv("METRICS_NAMESPACE"),

@@ -8,7 +8,7 @@ import (
 	"go.mau.fi/whatsmeow"
 
 	"whatisup/local/whatsapp/whatsapptest"
-	"whatisup/sessionhost/session"
+	"whatisup/sessionhost/line"
 )
 
 func env(pairs map[string]string) func(string) string {
@@ -67,18 +67,18 @@ func TestLiveTrustsNobodyElse(t *testing.T) {
 			t.Errorf("%v: %v", redirect, err)
 		}
 	}
-	if _, err := session.Sandbox(session.Redirect{Endpoint: "http://127.0.0.1:8090", Root: hex.EncodeToString(root[:])}); err != nil {
+	if _, err := line.Sandbox(line.Redirect{Endpoint: "http://127.0.0.1:8090", Root: hex.EncodeToString(root[:])}); err != nil {
 		t.Fatal(err)
 	}
 	if whatsmeow.WACertPubKey != root {
 		t.Fatal("the sandbox does not trust its simulator")
 	}
-	if _, err := session.Live(); err == nil {
+	if _, err := line.Live(); err == nil {
 		t.Error("live mode runs in a process that trusts a simulator")
 	}
 	other := root
 	other[0]++
-	if _, err := session.Sandbox(session.Redirect{Endpoint: "http://127.0.0.1:8090", Root: hex.EncodeToString(other[:])}); err == nil {
+	if _, err := line.Sandbox(line.Redirect{Endpoint: "http://127.0.0.1:8090", Root: hex.EncodeToString(other[:])}); err == nil {
 		t.Error("a second root was accepted")
 	}
 }

@@ -5,9 +5,8 @@ import (
 	"errors"
 	"fmt"
 
-	"go.mau.fi/whatsmeow/store"
-
 	"whatisup/sessionhost/devicestore"
+	"whatisup/sessionhost/line"
 	"whatisup/sessionhost/session"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/whatisup"
@@ -49,7 +48,7 @@ func translateDevice(err error) error {
 	return err
 }
 
-func (a auth) New(l whatisup.Link) *store.Device { return a.Handle.New(l) }
+func (a auth) New(l whatisup.Link) *line.Device { return a.Handle.New(l) }
 
 func (a auth) Load(ctx context.Context) (session.Device, error) {
 	d, err := a.Handle.Load(ctx)

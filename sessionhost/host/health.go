@@ -35,7 +35,7 @@ func (h *Host) state() state {
 	s := state{
 		Host: h.cfg.ID, Mode: h.cfg.Mode, Draining: h.fleet.Draining(), Shards: []int{},
 		Sessions: make(map[whatisup.Status]int), Running: h.kit.Budgets.Sessions(), Pairings: h.kit.Budgets.Pairings(),
-		Client: h.kit.Network.Version().String(), looked: h.fleet.SinceLook(),
+		Client: h.network.Version().String(), looked: h.fleet.SinceLook(),
 	}
 	for _, t := range h.fleet.Owned() {
 		s.Shards = append(s.Shards, int(t.Shard()))

@@ -17,7 +17,9 @@ import (
 
 	"whatisup/sessionhost/devicestore"
 	"whatisup/sessionhost/fleet"
+	"whatisup/sessionhost/line"
 	"whatisup/sessionhost/session"
+	"whatisup/sessionhost/shard"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/qr"
 	"whatisup/shared/queue"
@@ -33,7 +35,8 @@ type Host struct {
 	cfg     Config
 	log     *slog.Logger
 	db      *dynamo.DB
-	kit     *session.Kit
+	network *line.Network
+	kit     *shard.Kit
 	fleet   *fleet.Fleet
 	devices *devicestore.Store
 	inbox   inbox
@@ -42,7 +45,7 @@ type Host struct {
 	cut     context.CancelFunc // ends what was left to end by itself
 
 	mu      sync.Mutex
-	shards  map[whatisup.Shard]*session.Shard
+	shards  map[whatisup.Shard]*shard.Shard
 	address string
 }
 
@@ -55,7 +58,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	session.NameDevice(cfg.DeviceName)
+	line.NameDevice(cfg.DeviceName)
 	log = log.With("host", cfg.ID)
 	m := newMetrics()
 	busy := metered{busyClient(), m}
@@ -73,7 +76,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 	})
 	queues := sqs.NewFromConfig(aws, func(o *sqs.Options) { o.HTTPClient = busy })
 	h := &Host{
-		cfg: cfg, log: log, db: db, metrics: m, shards: make(map[whatisup.Shard]*session.Shard),
+		cfg: cfg, log: log, db: db, network: network, metrics: m, shards: make(map[whatisup.Shard]*shard.Shard),
 		inbox: inbox{queue.NewCommands(queues, cfg.CommandPrefix)},
 		devices: devicestore.New(devicestore.Config{
 			Table: cfg.Tables.Devices, DynamoDB: tables,
@@ -88,22 +91,26 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 	for _, id := range cfg.Blamed {
 		blamed[id] = true
 	}
-	h.kit = &session.Kit{
-		Mode: cfg.Mode, Store: rows{db}, Shards: rows{db}, Codes: db, Results: db,
-		Devices: devices{h.devices, db},
-		Events:  queue.NewEvents(queues, cfg.EventQueues),
-		Draw:    draw,
-		Network: network,
-		Budgets: session.NewBudgets(cfg.ResumePerSecond, cfg.ConnectsPerSecond, cfg.MaxSessions),
-		Metrics: h.metrics, Log: log, Timing: timing,
-		Blamed:   func(id whatisup.InstanceID) bool { return blamed[id] },
-		Outdated: h.outdated,
-	}
 	var end context.Context
 	end, h.cut = context.WithCancel(context.Background())
-	h.kit.End = end
+	h.kit = &shard.Kit{
+		Kit: &session.Kit{
+			Mode: cfg.Mode, Store: rows{db}, Codes: db,
+			Devices: devices{h.devices, db},
+			Events:  queue.NewEvents(queues, cfg.EventQueues),
+			Draw:    draw,
+			Open: func(ctx context.Context, o line.Options) session.Line {
+				return network.Open(ctx, o)
+			},
+			Budgets: session.NewBudgets(cfg.ResumePerSecond, cfg.ConnectsPerSecond, cfg.MaxSessions),
+			Metrics: h.metrics, Log: log, Timing: timing,
+			Blamed:   func(id whatisup.InstanceID) bool { return blamed[id] },
+			Outdated: h.outdated,
+		},
+		Shards: rows{db}, Rows: rows{db}, Results: db, End: end,
+	}
 	if network.Simulated() {
-		h.kit.Phones = &session.Control{Endpoint: cfg.Redirect.Endpoint, Client: network.ControlClient()}
+		h.kit.Phones = &shard.Control{Endpoint: cfg.Redirect.Endpoint, Client: network.ControlClient()}
 	}
 	h.fleet, err = fleet.New(fleet.Config{
 		Host: cfg.ID, Mode: cfg.Mode, Shards: cfg.Shards, Leases: leases, Hosts: leases, Runner: h,
@@ -123,11 +130,11 @@ func draw(raw string) ([]byte, string, error) {
 	return code, code.DataURL(), nil
 }
 
-func networkOf(cfg *Config) (*session.Network, error) {
+func networkOf(cfg *Config) (*line.Network, error) {
 	if cfg.Mode == whatisup.Live {
-		return session.Live()
+		return line.Live()
 	}
-	return session.Sandbox(cfg.Redirect)
+	return line.Sandbox(cfg.Redirect)
 }
 
 // busyClient keeps enough connections open for many sessions at once; the SDK's
@@ -185,7 +192,7 @@ const pollsEnd = 2 * time.Second
 
 // RunShard is [fleet.Runner].
 func (h *Host) RunShard(ctx context.Context, t *fleet.Tenure) {
-	s := session.NewShard(h.kit, h.inbox, t)
+	s := shard.New(h.kit, h.inbox, t)
 	h.mu.Lock()
 	h.shards[t.Shard()] = s
 	h.mu.Unlock()
@@ -195,10 +202,10 @@ func (h *Host) RunShard(ctx context.Context, t *fleet.Tenure) {
 	h.mu.Unlock()
 }
 
-func (h *Host) owned() []*session.Shard {
+func (h *Host) owned() []*shard.Shard {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	all := make([]*session.Shard, 0, len(h.shards))
+	all := make([]*shard.Shard, 0, len(h.shards))
 	for _, s := range h.shards {
 		all = append(all, s)
 	}

@@ -23,6 +23,7 @@ import (
 	"whatisup/local/whatsapp"
 	"whatisup/local/whatsapp/whatsapptest"
 	"whatisup/sessionhost/fleet"
+	"whatisup/sessionhost/line"
 	"whatisup/sessionhost/session"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/queue"
@@ -128,7 +129,7 @@ func (w *world) config(id string) Config {
 	return Config{
 		ID: id, Mode: whatisup.Test, Tables: dynamo.Local(), CommandPrefix: w.urls.CommandPrefix,
 		EventQueues: []string{w.urls.Events}, Shards: w.shards, KeyID: w.keyID,
-		Redirect:          session.Redirect{Endpoint: "http://" + w.sim.Address, Root: hex.EncodeToString(root[:])},
+		Redirect:          line.Redirect{Endpoint: "http://" + w.sim.Address, Root: hex.EncodeToString(root[:])},
 		ConnectsPerSecond: 100, ResumePerSecond: 1000, MaxSessions: 1000, DeviceName: "Test",
 		Fleet: w.fleet, Session: w.timing, Health: "127.0.0.1:0",
 	}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"whatisup/sessionhost/session"
+	"whatisup/sessionhost/shard"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/queue"
 	"whatisup/shared/whatisup"
@@ -33,14 +33,14 @@ func lean(i *whatisup.Instance, err error) (*whatisup.Instance, error) {
 // inbox is the shards' queues as sessions see them.
 type inbox struct{ *queue.Commands }
 
-func (q inbox) Poll(ctx context.Context, m whatisup.Mode, s whatisup.Shard, wait time.Duration) ([]session.Message, error) {
+func (q inbox) Poll(ctx context.Context, m whatisup.Mode, s whatisup.Shard, wait time.Duration) ([]shard.Message, error) {
 	got, err := q.Commands.Poll(ctx, m, s, wait)
 	if err != nil {
 		return nil, err
 	}
-	messages := make([]session.Message, len(got))
+	messages := make([]shard.Message, len(got))
 	for i, msg := range got {
-		messages[i] = session.Message{
+		messages[i] = shard.Message{
 			Command: msg.Command, Problem: msg.Problem, SentAt: msg.SentAt,
 			Delete:  func(ctx context.Context) error { return q.Commands.Delete(ctx, m, s, msg) },
 			Extend:  func(ctx context.Context) error { return q.Commands.Extend(ctx, m, s, msg) },

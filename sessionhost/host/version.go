@@ -5,8 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"go.mau.fi/whatsmeow/store"
-
+	"whatisup/sessionhost/line"
 	"whatisup/shared/whatisup"
 )
 
@@ -49,7 +48,7 @@ func (h *Host) outdated() {
 	h.version.mu.Unlock()
 	if !silent {
 		h.log.Error("WhatsApp refuses this client version; links are kept and tried again with a newer one",
-			"client_version", h.kit.Network.Version().String())
+			"client_version", h.network.Version().String())
 	}
 	h.metrics.Ended("client_outdated")
 	select {
@@ -70,11 +69,11 @@ func (h *Host) recallVersion(ctx context.Context) bool {
 		h.log.Warn("the kept client version can't be read", "error", err.Error())
 		return false
 	}
-	v, err := store.ParseVersion(kept)
+	v, err := line.ParseVersion(kept)
 	if err != nil {
 		return false // none, or none that this library understands
 	}
-	if h.kit.Network.Use(v) {
+	if h.network.Use(v) {
 		h.log.Info("client version", "client_version", v.String(), "source", "kept")
 	}
 	return true
@@ -94,13 +93,13 @@ func (h *Host) learnVersion(ctx context.Context) bool {
 	if soon {
 		return false
 	}
-	newest, err := h.kit.Network.Newest(ctx)
+	newest, err := h.network.Newest(ctx)
 	if err != nil {
 		h.log.Warn("the newest client version is unknown; going on with the present one",
-			"client_version", h.kit.Network.Version().String(), "error", err.Error())
+			"client_version", h.network.Version().String(), "error", err.Error())
 		return false
 	}
-	if !h.kit.Network.Use(newest) {
+	if !h.network.Use(newest) {
 		return false
 	}
 	h.log.Info("client version", "client_version", newest.String(), "source", "asked")

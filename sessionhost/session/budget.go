@@ -8,8 +8,8 @@ import (
 )
 
 // The kinds of connecting, each with a budget of its own: a person who waits for
-// a code must not stand behind a thousand sessions that come back, a hand-over
-// must be quick, and an outage of WhatsApp must not make a herd.
+// a code must not queue behind a thousand sessions that come back, a hand-over
+// must be quick, and after an outage of WhatsApp not all may connect at once.
 type kind string
 
 const (
@@ -21,10 +21,10 @@ const (
 // Interactive is how many interactive connects may be under way at a time.
 const Interactive = 64
 
-// adoptions is how many sessions that nobody asked for may adopt their instances
+// Adoptions is how many sessions that nobody asked for may adopt their instances
 // at a time: each adoption checks the row of its shard's epoch, and DynamoDB
 // refuses one of two transactions that meet on a row.
-const adoptions = 16
+const Adoptions = 16
 
 // Budgets limit how a host connects. One is shared by all its sessions.
 type Budgets struct {
@@ -42,7 +42,7 @@ type Budgets struct {
 func NewBudgets(resume, reconnect float64, maxSessions int) *Budgets {
 	return &Budgets{
 		interactive: make(chan struct{}, Interactive),
-		adoptions:   make(chan struct{}, adoptions),
+		adoptions:   make(chan struct{}, Adoptions),
 		// A burst of a quarter of a second, so that few sessions don't wait at all.
 		resume:    rate.NewLimiter(rate.Limit(resume), max(int(resume/4), 1)),
 		reconnect: rate.NewLimiter(rate.Limit(reconnect), max(int(reconnect/4), 1)),
@@ -50,9 +50,9 @@ func NewBudgets(resume, reconnect float64, maxSessions int) *Budgets {
 	}
 }
 
-// place is where an interactive connect waits for its turn: whoever can send has
-// it, and receives when it is over.
-func (b *Budgets) place(k kind) chan struct{} {
+// slot is the semaphore of interactive connects: send to acquire, receive to
+// release. The other kinds have a rate instead, and no slot.
+func (b *Budgets) slot(k kind) chan struct{} {
 	if k == interactive {
 		return b.interactive
 	}
@@ -94,10 +94,10 @@ func (b *Budgets) Sessions() int { return int(b.sessions.Load()) }
 // Pairings is how many attempts are open.
 func (b *Budgets) Pairings() int { return int(b.pairings.Load()) }
 
-// backoff is how long to wait before the n-th try in a row, from 1: none before
+// Backoff is how long to wait before the n-th try in a row, from 1: none before
 // the first beyond a little spread, then doubling from two seconds, at most five
 // minutes, with the upper half of each wait left to chance.
-func backoff(n int, chance func() float64) time.Duration {
+func Backoff(n int, chance func() float64) time.Duration {
 	if n <= 1 {
 		return time.Duration(chance() * float64(time.Second))
 	}

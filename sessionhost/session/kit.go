@@ -6,8 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"go.mau.fi/whatsmeow/store"
-
+	"whatisup/sessionhost/line"
 	"whatisup/shared/whatisup"
 )
 
@@ -44,22 +43,12 @@ type Store interface {
 	FinishDeleted(ctx context.Context, i *whatisup.Instance) error
 }
 
-// Shards lists what belongs to a shard.
-type Shards interface {
-	ShardInstances(ctx context.Context, m whatisup.Mode, s whatisup.Shard) ([]whatisup.Hint, error)
-}
-
 // Codes keeps what an attempt has to show.
 type Codes interface {
 	PutPairing(ctx context.Context, p whatisup.Pairing) error
 	// VouchPairing renews, or with the zero time withdraws, the word that the
 	// socket behind the attempt's code is alive.
 	VouchPairing(ctx context.Context, id whatisup.InstanceID, a whatisup.AttemptID, until time.Time) error
-}
-
-// Results keeps the outcomes of commands with work.
-type Results interface {
-	PutResult(ctx context.Context, r whatisup.Result) error
 }
 
 // Fence is what auth state is held under.
@@ -81,7 +70,7 @@ type Devices interface {
 type Auth interface {
 	// New returns an unpaired device for a link of this number; nothing is stored
 	// before it is paired.
-	New(l whatisup.Link) *store.Device
+	New(l whatisup.Link) *line.Device
 	// PrepareKey fetches the data key beforehand; its error may be ignored.
 	PrepareKey(ctx context.Context) error
 	Load(ctx context.Context) (Device, error)
@@ -102,7 +91,7 @@ type Auth interface {
 
 // Device is a paired device as it was stored.
 type Device struct {
-	Store     *store.Device
+	Store     *line.Device
 	Link      whatisup.Link
 	Confirmed bool
 }
@@ -130,35 +119,58 @@ type Metrics interface {
 	Woken(late time.Duration)
 }
 
+// Line is one connection to WhatsApp; [line.Line] is one.
+type Line interface {
+	// Events tells what becomes of the line. Every line that is not shut ends with
+	// a [line.Ended].
+	Events() <-chan line.Event
+	// AskPairCode asks for a pair code; the answer is an event.
+	AskPairCode(phone whatisup.PhoneNumber, serial uint64)
+	// Unlink asks WhatsApp to remove the device. Its error names nobody.
+	Unlink(ctx context.Context) error
+	// MayHaveLinked says whether a scan was let through: there may be a link that
+	// no event has told of.
+	MayHaveLinked() bool
+	// Fail ends the line because the auth state could not be kept.
+	Fail(error)
+	// Shut ends the line at once and waits for nobody. Settle waits until its
+	// handlers have returned, but not for long.
+	Shut()
+	Settle()
+}
+
+// Performer runs one kind of command on a line that is logged in. A
+// [whatisup.Error] becomes the command's result; after any other error the command
+// is delivered again. ctx ends with the caller's time and with the connection.
+type Performer func(ctx context.Context, l Line, c *whatisup.Command) (whatisup.Result, error)
+
 // Kit is what all sessions of a host share.
 type Kit struct {
 	Mode    whatisup.Mode
 	Store   Store
-	Shards  Shards
 	Codes   Codes
 	Devices Devices
 	Events  Publisher
 	Draw    func(raw string) (modules []byte, url string, err error) // a code, and it as a data URL
-	Network *Network
 	Budgets *Budgets
 	Metrics Metrics
 	Log     *slog.Logger
+
+	// Open begins to connect; the line ends with ctx at the latest.
+	Open func(ctx context.Context, o line.Options) Line
+
+	// Performers are the commands that a session can run, by kind.
+	Performers map[whatisup.CommandKind]Performer
+
 	// Blamed says that the instance has crashed the host too often: it is not
-	// begun again by itself, only when somebody asks for it anew.
-	Blamed  func(whatisup.InstanceID) bool
-	Results Results
-	// End ends when the host does: what was left to end by itself is cut off.
-	End context.Context
-	// Phones is where the simulated phones are; nil outside the sandbox.
-	Phones Phones
-	// Outdated is called when WhatsApp refuses the client's version; it may find
-	// a newer one, which it says by waking whom it concerns. It must not block.
+	// started again automatically, only when somebody asks for it again.
+	Blamed func(whatisup.InstanceID) bool
+
+	// Outdated is called when WhatsApp refuses the client's version. It may find a
+	// newer one, which it says by waking the sessions concerned. It must not block.
 	Outdated func()
 
 	Timing Timing // zero: DefaultTiming
-
-	// dial stands in for the library in tests; nil: the library.
-	dial func(s *session, l *line, device *store.Device) client
 
 	// Background counts what may outlive its session for some seconds: the
 	// library's handshake can't be interrupted. Whoever ends the host waits.

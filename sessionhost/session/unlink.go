@@ -6,51 +6,35 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"go.mau.fi/whatsmeow/types/events"
-
+	"whatisup/sessionhost/line"
 	"whatisup/shared/whatisup"
 )
 
-// removeWithin bounds the request to unlink on an open connection.
-const removeWithin = 10 * time.Second
-
 // giveUp unlinks and wipes a link that is given up, and stores that. l is the
 // link's connection if it is logged in, else nil.
-func (s *session) giveUp(ctx context.Context, l *line) error {
+func (s *Session) giveUp(ctx context.Context, l *connection) error {
 	if err := s.unlink(ctx, l, s.inst.Observed.Link); err != nil {
 		return err
 	}
-	o := s.inst.Observed
-	o.Status, o.Reason, o.PhoneNumber = whatisup.Pending, whatisup.LoggedOut, ""
-	o.Link, o.Confirmed, o.NextRetryAt, o.QRExpiresAt = 0, false, time.Time{}, time.Time{}
-	// What was wanted before the logout is over; what was wanted after it is
-	// taken up by its own duty.
-	through := whatisup.Generation(min(s.inst.Wanted.UnlinkThrough, whatisup.Link(s.inst.Wanted.Generation)))
-	o.ObservedGeneration, o.DoneGeneration = max(o.ObservedGeneration, through), max(o.DoneGeneration, through)
+	o := s.inst.Observed.Unlinked(s.inst.Wanted.GivenUpThrough())
 	return s.observeBy(ctx, whatisup.ByAPI, o)
-}
-
-// giveUpDeleted is giveUp for an instance that was deleted while it was
-// connected: the tombstone is finished by the duties, without another login.
-func (s *session) giveUpDeleted(ctx context.Context, l *line) error {
-	return s.unlink(ctx, l, s.inst.Observed.Link)
 }
 
 // unlink takes the link off WhatsApp, as far as that can be done in time, and
 // wipes what is kept of it, in any case. The order is: nothing works with the
 // auth state any more, then it is made unreadable.
-func (s *session) unlink(ctx context.Context, l *line, link whatisup.Link) error {
+func (s *Session) unlink(ctx context.Context, l *connection, link whatisup.Link) error {
 	if l != nil {
-		if err := remove(ctx, l); err != nil {
-			s.log.Warn("device not unlinked at WhatsApp", "cause", redact(err))
+		if err := l.Unlink(ctx); err != nil {
+			s.log.Warn("device not unlinked at WhatsApp", "cause", err.Error())
 		}
 		l.end()
-		l.settle()
-	} else if err := s.unlinkAnew(ctx, link); err != nil {
+		l.Settle()
+	} else if err := s.logInToUnlink(ctx, link); err != nil {
 		return err
 	}
 	s.device = nil
-	s.down, s.moved, s.tries = time.Time{}, time.Time{}, 0
+	s.downSince, s.handoverGraceUntil, s.tries = time.Time{}, time.Time{}, 0
 	return s.persist(ctx, func() error {
 		err := s.auth.Wipe(ctx, link)
 		if errors.Is(err, whatisup.ErrConflict) {
@@ -60,16 +44,9 @@ func (s *session) unlink(ctx context.Context, l *line, link whatisup.Link) error
 	})
 }
 
-// remove asks WhatsApp to unlink the device of an open connection.
-func remove(ctx context.Context, l *line) error {
-	ctx, cancel := context.WithTimeout(ctx, removeWithin)
-	defer cancel()
-	return l.client.unlink(ctx)
-}
-
-// unlinkAnew logs in to unlink, trying for a while. That it could not be done is
+// logInToUnlink logs in to unlink, trying for a while. That it could not be done is
 // no error: the wipe doesn't wait for WhatsApp.
-func (s *session) unlinkAnew(ctx context.Context, link whatisup.Link) error {
+func (s *Session) logInToUnlink(ctx context.Context, link whatisup.Link) error {
 	deadline := time.Now().Add(s.kit.Timing.Unlink)
 	if s.device == nil {
 		var d Device
@@ -96,7 +73,7 @@ func (s *session) unlinkAnew(ctx context.Context, link whatisup.Link) error {
 		if s.auth.Err() != nil {
 			return errAgain
 		}
-		if !sleep(ctx, min(backoff(n, rand.Float64), time.Until(deadline))) {
+		if !Sleep(ctx, min(Backoff(n, rand.Float64), time.Until(deadline))) {
 			return ctx.Err()
 		}
 	}
@@ -105,20 +82,21 @@ func (s *session) unlinkAnew(ctx context.Context, link whatisup.Link) error {
 }
 
 // tryUnlink is one login to unlink. True means that nothing more can be done.
-func (s *session) tryUnlink(ctx context.Context, deadline time.Time) (bool, error) {
-	place := s.kit.Budgets.place(interactive)
+func (s *Session) tryUnlink(ctx context.Context, deadline time.Time) (bool, error) {
+	slot := s.kit.Budgets.slot(interactive)
 	timer := time.NewTimer(time.Until(deadline))
 	defer timer.Stop()
 	select {
-	case place <- struct{}{}:
-		defer func() { <-place }()
+	case slot <- struct{}{}:
+		defer func() { <-slot }()
 	case <-timer.C:
 		return false, nil
 	case <-ctx.Done():
 		return false, ctx.Err()
 	}
+
 	l := s.open(s.device)
-	defer l.settle()
+	defer l.Settle()
 	defer l.end()
 	for {
 		select {
@@ -126,29 +104,40 @@ func (s *session) tryUnlink(ctx context.Context, deadline time.Time) (bool, erro
 			return false, ctx.Err()
 		case <-timer.C:
 			return false, nil
-		case got := <-l.happened:
+		case got := <-l.Events():
 			switch got := got.(type) {
-			case *events.Connected:
-				if err := remove(ctx, l); err != nil {
-					s.log.Info("unlinking failed", "cause", redact(err))
+			case line.Up:
+				if err := l.Unlink(ctx); err != nil {
+					s.log.Info("unlinking failed", "cause", err.Error())
 					return false, nil
 				}
 				return true, nil
-			case *events.LoggedOut:
-				return true, nil // it was unlinked before
-			case *events.ClientOutdated, *events.TemporaryBan:
-				return true, nil // no login within reach
-			default:
-				s.log.Info("no login to unlink", "cause", causeOf(got))
+			case line.Ended:
+				return s.unlinkOver(got), nil
+			case line.Codes, line.PairCode, line.Linked, line.ScanFailed, line.PasskeyAsked:
+				s.log.Info("no login to unlink", "cause", "pairing")
 				return false, nil
 			}
 		}
 	}
 }
 
-// bury does what is left of a deleted instance: unlink, wipe, send what its
-// customer was not told yet, and take it out of the shard.
-func (s *session) bury(ctx context.Context) error {
+// unlinkOver says whether the end of a login to unlink means that another one is
+// of no use.
+func (s *Session) unlinkOver(end line.Ended) bool {
+	switch end.Cause {
+	case line.RemovedOnPhone, line.BannedForGood, line.LinkInvalid:
+		return true // it is unlinked already
+	case line.Outdated, line.TempBanned:
+		return true // no login within reach
+	}
+	s.log.Info("no login to unlink", "cause", end.String())
+	return false
+}
+
+// removeDeleted unlinks and wipes a deleted instance, sends the events that its
+// customer has not got yet, and takes it out of the shard.
+func (s *Session) removeDeleted(ctx context.Context) error {
 	d, err := Device{}, error(nil)
 	if s.device == nil {
 		err = s.persist(ctx, func() (err error) {
@@ -156,7 +145,7 @@ func (s *session) bury(ctx context.Context) error {
 			return err
 		})
 	} else {
-		d.Store, d.Link = s.device, s.inst.Observed.Link
+		d = Device{Store: s.device, Link: s.inst.Observed.Link}
 	}
 	switch {
 	case errors.Is(err, whatisup.ErrNotFound):
@@ -188,7 +177,7 @@ func (s *session) bury(ctx context.Context) error {
 				return err
 			}
 		}
-		if !sleep(ctx, backoff(n, rand.Float64)) {
+		if !Sleep(ctx, Backoff(n, rand.Float64)) {
 			return ctx.Err()
 		}
 	}

@@ -20,6 +20,10 @@ const (
 	SandboxFault     CommandKind = "sandbox.fault"
 )
 
+// CommandKinds lists every kind. A test of the shard holds that each reaches
+// somebody who runs it.
+var CommandKinds = []CommandKind{Wake, SandboxScan, SandboxEnterCode, SandboxUnlink, SandboxMessage, SandboxFault}
+
 // Command is one message on a shard's queue.
 type Command struct {
 	ID        CommandID       `json:"id"`

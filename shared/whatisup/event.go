@@ -110,6 +110,50 @@ const (
 	ByNetwork  = "network"
 )
 
+// StepEvent is the event that tells of the step from was to is, and its data:
+// the one of its own, if the step has one, else that the instance was updated. It
+// is false for a step that nobody is told of. By says who caused the step;
+// previous is the number of the link before, if there was one.
+func StepEvent(was, is *Observed, by string, previous PhoneNumber) (name EventName, data any, ok bool) {
+	step := was.Status != is.Status || was.Reason != is.Reason
+	var changed []string
+	if step {
+		changed = append(changed, "status")
+	}
+	if was.PhoneNumber != is.PhoneNumber {
+		changed = append(changed, "phone_number")
+	}
+
+	switch {
+	case len(changed) == 0:
+		return "", nil, false
+	case step && is.Status == Connected:
+		d := ConnectedData{PhoneNumber: string(is.PhoneNumber), Link: "resumed"}
+		if !was.Confirmed {
+			d.Link = "new"
+			if previous != "" && previous != is.PhoneNumber {
+				p := string(previous)
+				d.PreviousPhoneNumber = &p
+			}
+		}
+		return InstanceConnected, d, true
+	case step && is.Status == Disconnected:
+		return InstanceDisconnected, DisconnectedData{Reason: is.Reason, Initiator: by}, true
+	case step && is.Status == Failed:
+		return InstanceFailed, FailedData{Reason: is.Reason}, true
+	case is.Status == QR:
+		return "", nil, false // qr.updated tells
+	case is.Reason == LoggedOut && was.Status == Connected:
+		return InstanceDisconnected, DisconnectedData{Reason: is.Reason, Initiator: ByAPI}, true
+	}
+	d := UpdatedData{Changed: changed, Status: is.Status}
+	if is.Reason != NoReason {
+		reason := is.Reason
+		d.Reason = &reason
+	}
+	return InstanceUpdated, d, true
+}
+
 // The data of each event.
 type (
 	ConnectedData struct {

@@ -136,7 +136,7 @@ type Shown struct {
 //     or a code.
 func View(i *Instance, ownerSeen, now time.Time) Shown {
 	w, o := &i.Wanted, i.Observed
-	if w.UnlinkThrough > 0 && Link(o.ObservedGeneration) <= w.UnlinkThrough &&
+	if w.GivesUp(Link(o.ObservedGeneration)) &&
 		!(o.Status == Pending && o.Link == 0 && o.PhoneNumber == "") {
 		o = Observed{
 			Status: Pending, Reason: LoggedOut, Since: w.ChangedAt,
@@ -147,7 +147,7 @@ func View(i *Instance, ownerSeen, now time.Time) Shown {
 		o.Status, o.Reason, o.Since, o.NextRetryAt = status, reason, w.ChangedAt, time.Time{}
 		o.UpdatedAt = w.ChangedAt
 	}
-	if w.Online && w.Generation > o.ObservedGeneration && Link(w.Generation) > w.UnlinkThrough {
+	if w.Online && w.Generation > o.ObservedGeneration && !w.GivesUp(Link(w.Generation)) {
 		switch {
 		case o.Link == 0:
 			begin(Pending, Starting)

@@ -5,21 +5,33 @@ import (
 	"time"
 )
 
+// GivesUp says whether a logout or a deletion has given the link up. It holds
+// also for a link that doesn't exist yet: the generation whose attempt would make
+// it.
+func (w *Wanted) GivesUp(l Link) bool {
+	return w.UnlinkThrough > 0 && l <= w.UnlinkThrough
+}
+
+// GivenUpThrough is the newest generation that is given up, 0 if none is.
+func (w *Wanted) GivenUpThrough() Generation {
+	return Generation(min(w.UnlinkThrough, Link(w.Generation)))
+}
+
 // HasLink says whether the instance has a link that is not given up.
 func (i *Instance) HasLink() bool {
-	return i.Observed.Link > 0 && i.Observed.Link > i.Wanted.UnlinkThrough
+	return i.Observed.Link > 0 && !i.Wanted.GivesUp(i.Observed.Link)
 }
 
 // Unlinking says whether a link is given up and not yet wiped.
 func (i *Instance) Unlinking() bool {
-	return i.Observed.Link > 0 && i.Observed.Link <= i.Wanted.UnlinkThrough
+	return i.Observed.Link > 0 && i.Wanted.GivesUp(i.Observed.Link)
 }
 
 // AttemptOpen says whether an attempt to pair is wanted or running.
 func (i *Instance) AttemptOpen() bool {
 	return i.Wanted.Online && !i.HasLink() &&
 		i.Wanted.Generation > i.Observed.DoneGeneration &&
-		Link(i.Wanted.Generation) > i.Wanted.UnlinkThrough
+		!i.Wanted.GivesUp(Link(i.Wanted.Generation))
 }
 
 // The functions below say what each call makes of what is wanted. changed is
@@ -81,7 +93,7 @@ func (i *Instance) WantStop(now time.Time, r RequestID) (w Wanted, changed bool)
 // WantLogout gives up the link, an attempt that is under way, and whatever it
 // may still bring.
 func (i *Instance) WantLogout(now time.Time, r RequestID) (w Wanted, changed bool) {
-	if !i.Wanted.Online && i.Wanted.UnlinkThrough >= Link(i.Wanted.Generation) && i.Wanted.Generation > 0 {
+	if !i.Wanted.Online && i.Wanted.Generation > 0 && i.Wanted.GivesUp(Link(i.Wanted.Generation)) {
 		return i.Wanted, false
 	}
 	w = i.Wanted

@@ -12,7 +12,7 @@ import (
 	"syscall"
 
 	"whatisup/local"
-	"whatisup/sessionhost/session"
+	"whatisup/sessionhost/line"
 )
 
 func main() {
@@ -36,7 +36,7 @@ func run(ctx context.Context, getenv func(string) string, out, diagnosis io.Writ
 	if err != nil {
 		return err
 	}
-	session.LogLibsignal(log)
+	line.LogLibsignal(log)
 	return local.Run(ctx, c, func(s *local.Stack) {
 		whatsapp := s.WhatsApp + "  (simulated: use the test key)"
 		if s.WhatsApp == "" {

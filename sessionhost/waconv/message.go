@@ -1,4 +1,4 @@
-package session
+package waconv
 
 import (
 	"go.mau.fi/whatsmeow/proto/waE2E"
@@ -8,14 +8,14 @@ import (
 	"whatisup/shared/whatisup"
 )
 
-// messageData is the event of a message, or false if it is none that somebody
-// wrote to the number: our own from another device, status updates and
-// newsletters, and the library's housekeeping (keys, history, edits).
-func messageData(m *events.Message) (whatisup.MessageData, bool) {
+// Message is the data of a message's event. It is false for messages that nobody
+// sent to this number: our own from another device, status updates, newsletters,
+// and the protocol's own (keys, history, edits).
+func Message(m *events.Message) (whatisup.MessageData, bool) {
 	if m.Message == nil || m.Info.IsFromMe || m.Info.Chat.Server == types.BroadcastServer || m.Info.Chat.Server == types.NewsletterServer {
 		return whatisup.MessageData{}, false
 	}
-	kind, text, ok := content(m.Message)
+	kind, text, ok := typeOf(m.Message)
 	if !ok {
 		return whatisup.MessageData{}, false
 	}
@@ -32,17 +32,17 @@ func messageData(m *events.Message) (whatisup.MessageData, bool) {
 	return d, true
 }
 
-// carried is the id of a message that came within another one, as the phone
-// sends again what this device could not read: several may come in one.
-func carried(m *events.Message) string {
+// Part is the id of a message that came within another one, empty for any other.
+// The phone sends again what this device could not read, several messages in one.
+func Part(m *events.Message) string {
 	if m.UnavailableRequestID == "" {
 		return ""
 	}
 	return m.Info.ID
 }
 
-// sender tells a number from a LID: WhatsApp names people by either, and often
-// gives the other one beside it.
+// sender takes the number and the LID of a person from the JIDs given. WhatsApp
+// names people by either, and often gives the other one beside it.
 func sender(jids ...types.JID) whatisup.MessageFrom {
 	var from whatisup.MessageFrom
 	for _, j := range jids {
@@ -61,8 +61,9 @@ func sender(jids ...types.JID) whatisup.MessageFrom {
 	return from
 }
 
-// content is the kind of a message and its text, false for what nobody wrote.
-func content(m *waE2E.Message) (kind, text string, ok bool) {
+// typeOf is the type of a message and its text. It is false for what nobody
+// wrote.
+func typeOf(m *waE2E.Message) (kind, text string, ok bool) {
 	switch {
 	case m.GetConversation() != "":
 		return "text", m.GetConversation(), true

@@ -1,4 +1,4 @@
-package session
+package line
 
 import (
 	"errors"
@@ -32,9 +32,8 @@ type conn struct {
 	connected <-chan struct{} // closed when the library's connect has returned
 }
 
-// linger is how long the library is kept from the news that the other side has
-// closed: it drops whatever it has read and not handled when it hears of it, and
-// WhatsApp's last word says why.
+// linger is the delay before the library sees EOF. On EOF it discards stanzas that
+// it has read but not handled, and the last one carries the reason for the end.
 const linger = 150 * time.Millisecond
 
 func newConn(c net.Conn, trusted func() bool) *conn {
@@ -84,7 +83,7 @@ func (c *conn) Write(b []byte) (int, error) {
 }
 
 // SetWriteDeadline and SetDeadline leave the deadline of writes alone, which is
-// set anew for each.
+// set for each one.
 func (c *conn) SetWriteDeadline(time.Time) error { return nil }
 func (c *conn) SetDeadline(t time.Time) error    { return c.Conn.SetReadDeadline(t) }
 

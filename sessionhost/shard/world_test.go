@@ -1,4 +1,4 @@
-package session
+package shard
 
 import (
 	"context"
@@ -14,10 +14,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
-	"go.mau.fi/whatsmeow/types/events"
 
+	"whatisup/sessionhost/line"
+	"whatisup/sessionhost/session"
 	"whatisup/shared/whatisup"
 )
 
@@ -45,7 +45,8 @@ type world struct {
 	// WhatsApp.
 	nextDevice  uint32
 	devices     map[uint32]phone // linked, by the number of the device
-	connections map[uint32]*line
+	connections map[uint32]*fakeLine
+	handles     map[*line.Device]*handle // which handle a device came from
 	showing     map[whatisup.InstanceID]*registration
 	faults      map[whatisup.InstanceID]fault
 	overlaps    int
@@ -69,10 +70,9 @@ type phone struct {
 }
 
 type registration struct {
-	s      *session
-	l      *line
+	l      *fakeLine
 	auth   *handle
-	device *store.Device
+	device *line.Device
 }
 
 // fault is how WhatsApp answers an instance until a time.
@@ -87,7 +87,7 @@ func newWorldOf(t *testing.T, seed uint64) *world {
 		live: make(map[whatisup.InstanceID]*whatisup.Instance), dead: make(map[whatisup.InstanceID]*whatisup.Instance),
 		finished: make(map[whatisup.InstanceID]bool), auth: make(map[whatisup.InstanceID]*authRow),
 		codes: make(map[whatisup.InstanceID]whatisup.Pairing), told: make(map[whatisup.EventID]int),
-		devices: make(map[uint32]phone), connections: make(map[uint32]*line),
+		devices: make(map[uint32]phone), connections: make(map[uint32]*fakeLine), handles: make(map[*line.Device]*handle),
 		showing: make(map[whatisup.InstanceID]*registration), faults: make(map[whatisup.InstanceID]fault),
 	}
 }
@@ -311,8 +311,8 @@ func (w *world) Send(_ context.Context, events ...whatisup.Event) error {
 type handle struct {
 	w     *world
 	id    whatisup.InstanceID
-	fence Fence
-	made  *store.Device // of New
+	fence session.Fence
+	made  *line.Device // of New
 	link  whatisup.Link
 
 	mu   sync.Mutex
@@ -320,7 +320,9 @@ type handle struct {
 	shut bool
 }
 
-func (w *world) Open(r whatisup.Ref, f Fence) Auth { return &handle{w: w, id: r.ID, fence: f} }
+func (w *world) Open(r whatisup.Ref, f session.Fence) session.Auth {
+	return &handle{w: w, id: r.ID, fence: f}
+}
 
 func (h *handle) row() (*authRow, error) {
 	h.mu.Lock()
@@ -339,32 +341,35 @@ func (h *handle) row() (*authRow, error) {
 	return r, nil
 }
 
-func (h *handle) New(l whatisup.Link) *store.Device {
+func (h *handle) New(l whatisup.Link) *line.Device {
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
 	h.w.nextDevice++
-	h.made, h.link = &store.Device{RegistrationID: h.w.nextDevice}, l
+	h.made, h.link = &line.Device{RegistrationID: h.w.nextDevice}, l
+	h.w.handles[h.made] = h
 	return h.made
 }
 
 func (h *handle) PrepareKey(context.Context) error { return nil }
 
-func (h *handle) Load(context.Context) (Device, error) {
+func (h *handle) Load(context.Context) (session.Device, error) {
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
 	r, err := h.row()
 	if err != nil {
-		return Device{}, err
+		return session.Device{}, err
 	}
 	if r.link == 0 {
-		return Device{}, whatisup.ErrNotFound
+		return session.Device{}, whatisup.ErrNotFound
 	}
 	jid := types.NewADJID(r.number, 0, 1)
-	return Device{Store: &store.Device{RegistrationID: r.device, ID: &jid}, Link: r.link, Confirmed: r.confirmed}, nil
+	d := &line.Device{RegistrationID: r.device, ID: &jid}
+	h.w.handles[d] = h
+	return session.Device{Store: d, Link: r.link, Confirmed: r.confirmed}, nil
 }
 
 // paired is what the library does with a link before it tells the phone.
-func (h *handle) paired(d *store.Device, number string) error {
+func (h *handle) paired(d *line.Device, number string) error {
 	r, err := h.row()
 	if err != nil {
 		return err
@@ -421,7 +426,7 @@ func (h *handle) Remove(context.Context) error {
 	return nil
 }
 
-func (h *handle) Inbound(string) (Inbound, bool) { return Inbound{}, false }
+func (h *handle) Inbound(string) (session.Inbound, bool) { return session.Inbound{}, false }
 
 func (h *handle) Err() error {
 	h.mu.Lock()
@@ -438,29 +443,92 @@ func (h *handle) Close(context.Context) error {
 
 // WhatsApp.
 
-// fake is a client of it.
-type fake struct {
-	w *world
-	l *line
-	d *store.Device
+// fakeLine is a connection to it.
+type fakeLine struct {
+	w      *world
+	o      line.Options
+	ctx    context.Context
+	cancel context.CancelFunc
+	events chan line.Event
+
+	mu      sync.Mutex
+	shut    bool
+	scanned bool
 }
 
-func (c *fake) device() *store.Device { return c.d }
+func (l *fakeLine) Events() <-chan line.Event { return l.events }
 
-func (c *fake) pairPhone(ctx context.Context, _ string) (string, error) {
-	time.Sleep(50 * time.Millisecond)
-	return "ABCD-EFGH", ctx.Err()
+func (l *fakeLine) AskPairCode(phone whatisup.PhoneNumber, serial uint64) {
+	l.o.Background.Go(func() {
+		time.Sleep(50 * time.Millisecond)
+		if l.ctx.Err() == nil {
+			l.tell(line.PairCode{Serial: serial, Phone: phone, Code: "ABCD-EFGH"})
+		}
+	})
 }
 
-func (c *fake) unlink(ctx context.Context) error {
+func (l *fakeLine) Unlink(ctx context.Context) error {
 	time.Sleep(20 * time.Millisecond)
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
-	if ctx.Err() != nil || c.w.connections[c.d.RegistrationID] != c.l {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	if n := l.o.Device.RegistrationID; ctx.Err() != nil || l.w.connections[n] != l {
 		return errors.New("no connection")
 	}
-	delete(c.w.devices, c.d.RegistrationID)
+	delete(l.w.devices, l.o.Device.RegistrationID)
 	return nil
+}
+
+func (l *fakeLine) MayHaveLinked() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.scanned
+}
+
+func (l *fakeLine) Fail(err error) {
+	l.tell(line.Ended{Cause: line.StoreFailed, Err: err})
+	l.Shut()
+}
+
+func (l *fakeLine) Shut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shut = true
+	l.cancel()
+}
+
+func (l *fakeLine) Settle() {}
+
+func (l *fakeLine) tell(e line.Event) {
+	select {
+	case l.events <- e:
+	default:
+		l.w.t.Error("too much happened on one connection")
+	}
+}
+
+// closed is the end of the connection from the other side. What it means may be
+// told a little later.
+func (l *fakeLine) closed() {
+	time.AfterFunc(300*time.Millisecond, func() {
+		if l.ctx.Err() == nil {
+			l.tell(line.Ended{Cause: line.Closed, Err: errors.New("closed")})
+			l.Shut()
+		}
+	})
+}
+
+func (l *fakeLine) mayLink() bool {
+	if !l.o.Handler.MayLink(l.ctx) {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.shut {
+		return false
+	}
+	l.scanned = true
+	l.o.Handler.Linking()
+	return true
 }
 
 func (w *world) faultOf(id whatisup.InstanceID) string {
@@ -470,92 +538,100 @@ func (w *world) faultOf(id whatisup.InstanceID) string {
 	return ""
 }
 
-// connect is a client's dial and everything up to the login or the first code.
-func (w *world) connect(s *session, l *line, d *store.Device) client {
-	auth := s.auth.(*handle)
-	id := s.ref.ID
-	s.kit.Background.Go(func() {
+// open is a client's dial and everything up to the login or the first code.
+func (w *world) open(ctx context.Context, o line.Options) session.Line {
+	l := &fakeLine{w: w, o: o, events: make(chan line.Event, 16)}
+	l.ctx, l.cancel = context.WithCancel(ctx)
+	o.Background.Go(func() {
 		time.Sleep(5 * time.Millisecond)
-		if !s.tenure.Trusted() || l.ctx.Err() != nil {
-			l.tell(lineFailed{errFenced})
-			l.shut()
+		if !o.Trusted() || l.ctx.Err() != nil {
+			l.tell(line.Ended{Cause: line.NotDialled, Err: errFenced})
+			l.Shut()
 			return
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		f := w.faults[id]
-		kind := w.faultOf(id)
-		end := func(what any) {
-			l.tell(what)
-			l.closed(errors.New("closed"))
-		}
-		switch kind {
-		case "unreachable":
-			l.tell(lineFailed{errors.New("refused")})
-			go l.shut()
-			return
-		case "silent":
-			return // until somebody gives up
-		case "outdated":
-			end(&events.ClientOutdated{})
-			return
-		}
-		if d.ID == nil {
-			w.showing[id] = &registration{s, l, auth, d}
-			l.tell(&events.QR{Codes: []string{"a", "b", "c", "d", "e", "f"}})
-			context.AfterFunc(l.ctx, func() {
-				w.mu.Lock()
-				defer w.mu.Unlock()
-				if r := w.showing[id]; r != nil && r.l == l {
-					delete(w.showing, id)
-				}
-			})
-			return
-		}
-		if _, ok := w.devices[d.RegistrationID]; !ok {
-			w.loggedOut(l, auth, 401, true)
-			return
-		}
-		switch kind {
-		case "403", "406":
-			delete(w.devices, d.RegistrationID)
-			w.loggedOut(l, auth, map[string]events.ConnectFailureReason{"403": 403, "406": 406}[kind], true)
-			return
-		case "banned":
-			end(&events.TemporaryBan{Expire: time.Until(f.until)})
-			return
-		case "refused":
-			end(&events.ConnectFailure{Reason: 429})
-			return
-		case "500":
-			l.closed(errors.New("closed"))
-			return
-		}
-		if other := w.connections[d.RegistrationID]; other != nil && other != l {
-			w.overlaps++
-			other.tell(&events.StreamReplaced{})
-			other.closed(errors.New("replaced"))
-		}
-		w.connections[d.RegistrationID] = l
+		w.arrived(l)
+	})
+	return l
+}
+
+// arrived is what WhatsApp does with a new connection.
+func (w *world) arrived(l *fakeLine) {
+	id, d := l.o.Ref.ID, l.o.Device
+	auth := w.handles[d]
+	f := w.faults[id]
+	kind := w.faultOf(id)
+	end := func(e line.Ended) {
+		l.tell(e)
+		l.closed()
+	}
+	switch kind {
+	case "unreachable":
+		l.tell(line.Ended{Cause: line.NotDialled, Err: errors.New("refused")})
+		go l.Shut()
+		return
+	case "silent":
+		return // until somebody gives up
+	case "outdated":
+		end(line.Ended{Cause: line.Outdated})
+		return
+	}
+
+	if d.ID == nil {
+		w.showing[id] = &registration{l, auth, d}
+		l.tell(line.Codes{Texts: []string{"a", "b", "c", "d", "e", "f"}})
 		context.AfterFunc(l.ctx, func() {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			if w.connections[d.RegistrationID] == l {
-				delete(w.connections, d.RegistrationID)
+			if r := w.showing[id]; r != nil && r.l == l {
+				delete(w.showing, id)
 			}
 		})
-		l.tell(&events.Connected{})
+		return
+	}
+	if _, ok := w.devices[d.RegistrationID]; !ok {
+		w.loggedOut(l, auth, line.RemovedOnPhone)
+		return
+	}
+	switch kind {
+	case "403", "406":
+		delete(w.devices, d.RegistrationID)
+		w.loggedOut(l, auth, map[string]line.Cause{"403": line.LinkInvalid, "406": line.BannedForGood}[kind])
+		return
+	case "banned":
+		end(line.Ended{Cause: line.TempBanned, For: time.Until(f.until)})
+		return
+	case "refused":
+		end(line.Ended{Cause: line.Refused, Code: 429})
+		return
+	case "500":
+		l.closed()
+		return
+	}
+	if other := w.connections[d.RegistrationID]; other != nil && other != l {
+		w.overlaps++
+		other.tell(line.Ended{Cause: line.Replaced})
+		other.closed()
+	}
+	w.connections[d.RegistrationID] = l
+	context.AfterFunc(l.ctx, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.connections[d.RegistrationID] == l {
+			delete(w.connections, d.RegistrationID)
+		}
 	})
-	return &fake{w, l, d}
+	l.tell(line.Up{})
 }
 
 // loggedOut is what the library does when WhatsApp says that the link is gone.
-func (w *world) loggedOut(l *line, auth *handle, reason events.ConnectFailureReason, onConnect bool) {
+func (w *world) loggedOut(l *fakeLine, auth *handle, why line.Cause) {
 	if r, err := auth.row(); err == nil {
 		_ = auth.wipe(r.link)
 	}
-	l.tell(&events.LoggedOut{OnConnect: onConnect, Reason: reason})
-	l.closed(errors.New("logged out"))
+	l.tell(line.Ended{Cause: why})
+	l.closed()
 }
 
 // scan is a phone that scans the code shown.
@@ -573,8 +649,8 @@ func (w *world) scan(id whatisup.InstanceID, number string) {
 		if r.l.ctx.Err() != nil {
 			return
 		}
-		if !r.s.mayLink(r.l) {
-			r.l.tell(&events.PairError{Error: errors.New("refused")})
+		if !r.l.mayLink() {
+			r.l.tell(line.ScanFailed{})
 			return
 		}
 		time.Sleep(3 * time.Millisecond)
@@ -582,14 +658,14 @@ func (w *world) scan(id whatisup.InstanceID, number string) {
 		err := r.auth.paired(r.device, number)
 		if err != nil {
 			w.mu.Unlock()
-			r.l.tell(&events.PairError{Error: err})
+			r.l.tell(line.ScanFailed{})
 			return
 		}
 		jid := types.NewADJID(number, 0, 1)
 		r.device.ID = &jid
 		w.devices[r.device.RegistrationID] = phone{id, number}
 		w.mu.Unlock()
-		success, restart := &events.PairSuccess{ID: jid}, &events.ManualLoginReconnect{}
+		success, restart := line.Linked{Number: whatisup.PhoneNumber(number)}, line.Ended{Cause: line.Restart}
 		if first {
 			r.l.tell(success)
 			r.l.tell(restart)
@@ -602,7 +678,7 @@ func (w *world) scan(id whatisup.InstanceID, number string) {
 }
 
 // connection is the instance's open one.
-func (w *world) connection(id whatisup.InstanceID) (uint32, *line) {
+func (w *world) connection(id whatisup.InstanceID) (uint32, *fakeLine) {
 	for d, p := range w.devices {
 		if l := w.connections[d]; l != nil && p.instance == id {
 			return d, l
@@ -625,7 +701,7 @@ func (w *world) misbehave(id whatisup.InstanceID, kind string, d time.Duration) 
 			}
 			delete(w.devices, n)
 			if l := w.connections[n]; l != nil {
-				w.loggedOut(l, l.auth.(*handle), 401, false)
+				w.loggedOut(l, w.handles[l.o.Device], line.RemovedOnPhone)
 			}
 		}
 		return
@@ -641,20 +717,20 @@ func (w *world) misbehave(id whatisup.InstanceID, kind string, d time.Duration) 
 	}
 	switch kind {
 	case "restart":
-		l.tell(&events.ManualLoginReconnect{})
+		l.tell(line.Ended{Cause: line.Restart})
 	case "replaced":
-		l.tell(&events.StreamReplaced{})
+		l.tell(line.Ended{Cause: line.Replaced})
 	case "stream":
-		l.tell(&events.StreamError{Code: "418"})
+		l.tell(line.Ended{Cause: line.StreamError})
 	case "half_open":
 		time.AfterFunc(35*time.Second, func() {
 			if l.ctx.Err() == nil {
-				l.tell(&events.KeepAliveTimeout{ErrorCount: 1})
+				l.tell(line.Ended{Cause: line.Silent})
 			}
 		})
 		return
 	}
-	l.closed(errors.New("closed"))
+	l.closed()
 }
 
 // The owner of the shard.
@@ -722,7 +798,7 @@ func (silent) Woken(time.Duration)                   {}
 type noMail struct{}
 
 func (noMail) Poll(ctx context.Context, _ whatisup.Mode, _ whatisup.Shard, wait time.Duration) ([]Message, error) {
-	sleep(ctx, wait)
+	session.Sleep(ctx, wait)
 	return nil, ctx.Err()
 }
 
@@ -743,15 +819,18 @@ func (w *world) claim() {
 	end, cut := context.WithCancel(context.Background())
 	o.end = cut
 	o.kit = &Kit{
-		Mode: whatisup.Test, Store: w, Shards: w, Codes: w, Results: w, Devices: w, Events: w,
-		Draw:    func(string) ([]byte, string, error) { return nil, "data:", nil },
-		Budgets: NewBudgets(1000, 1000, 0), Metrics: silent{}, Log: logger(),
-		Blamed: func(whatisup.InstanceID) bool { return false }, Outdated: func() {},
-		Timing: DefaultTiming(), End: end, dial: w.connect,
+		Kit: &session.Kit{
+			Mode: whatisup.Test, Store: w, Codes: w, Devices: w, Events: w,
+			Draw:    func(string) ([]byte, string, error) { return nil, "data:", nil },
+			Budgets: session.NewBudgets(1000, 1000, 0), Metrics: silent{}, Log: logger(),
+			Blamed: func(whatisup.InstanceID) bool { return false }, Outdated: func() {},
+			Timing: session.DefaultTiming(), Open: w.open,
+		},
+		Shards: w, Rows: w, Results: w, End: end,
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	o.stop = stop
-	o.shard = NewShard(o.kit, noMail{}, o)
+	o.shard = New(o.kit, noMail{}, o)
 	w.host = o
 	go func() {
 		defer close(o.done)

@@ -1,4 +1,4 @@
-package session
+package line
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 )
 
 // Redirect sends clients to a simulator instead of WhatsApp. It exists in the
-// sandbox only, since it takes the authentication of the server away.
+// sandbox only: with it, the server is no longer authenticated as WhatsApp's.
 type Redirect struct {
 	Endpoint string // http://host:port or https://host:port
 	CA       []byte // PEM, with https
@@ -28,14 +28,18 @@ type Redirect struct {
 // dialWithin bounds each step until the connection is upgraded.
 const dialWithin = 8 * time.Second
 
-// Network is how clients reach WhatsApp.
+// Network makes every connection of every client: the WebSocket, media, and the
+// page that names the newest version.
 type Network struct {
 	redirect *url.URL    // nil: the real WhatsApp
 	tls      *tls.Config // of the connection
 	media    *http.Client
 
+	// dial opens a TCP connection; a test records what it is asked for.
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
+
 	// version is held for reading while a client makes its payload, which reads
-	// the process-wide client version.
+	// the client version of the process.
 	version sync.RWMutex
 }
 
@@ -56,7 +60,14 @@ func Live() (*Network, error) {
 	if trustRoot.replaced || whatsmeow.WACertPubKey != genuineRoot {
 		return nil, errors.New("this process trusts a simulator's root key and can't drive real WhatsApp")
 	}
-	return &Network{tls: &tls.Config{MinVersion: tls.VersionTLS12}, media: &http.Client{Timeout: time.Minute}}, nil
+	return newNetwork(nil, &tls.Config{MinVersion: tls.VersionTLS12}), nil
+}
+
+func newNetwork(redirect *url.URL, tls *tls.Config) *Network {
+	d := net.Dialer{Timeout: dialWithin}
+	n := &Network{redirect: redirect, tls: tls, dial: d.DialContext}
+	n.media = &http.Client{Timeout: time.Minute, Transport: n.transport(nil)}
+	return n
 }
 
 // Sandbox is the simulator at the redirect. The first one in a process sets the
@@ -66,12 +77,12 @@ func Sandbox(r Redirect) (*Network, error) {
 	if err != nil || u.Host == "" || u.Port() == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, errors.New("the simulator's endpoint must be http://host:port or https://host:port")
 	}
-	n := &Network{redirect: u, media: &http.Client{Timeout: time.Minute}}
+	var config *tls.Config
 	if u.Scheme == "https" {
-		n.tls = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname()}
+		config = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname()}
 		if len(r.CA) > 0 {
-			n.tls.RootCAs = x509.NewCertPool()
-			if !n.tls.RootCAs.AppendCertsFromPEM(r.CA) {
+			config.RootCAs = x509.NewCertPool()
+			if !config.RootCAs.AppendCertsFromPEM(r.CA) {
 				return nil, errors.New("the simulator's CA file holds no certificate")
 			}
 		}
@@ -89,7 +100,7 @@ func Sandbox(r Redirect) (*Network, error) {
 		whatsmeow.WACertPubKey = [32]byte(root)
 	}
 	trustRoot.replaced = true
-	return n, nil
+	return newNetwork(u, config), nil
 }
 
 // NameDevice sets what a phone calls the devices that are linked from now on. The
@@ -104,7 +115,9 @@ func NameDevice(name string) {
 
 // ControlClient is an HTTP client for the simulator's control interface.
 func (n *Network) ControlClient() *http.Client {
-	return &http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{TLSClientConfig: n.tls, MaxIdleConnsPerHost: 16}}
+	t := n.transport(nil)
+	t.MaxIdleConnsPerHost = 16
+	return &http.Client{Timeout: 15 * time.Second, Transport: t}
 }
 
 // Simulated says whether this is not the real WhatsApp.
@@ -124,35 +137,50 @@ func (u upgrading) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, err
 }
 
-// client is the HTTP client of one connection, which hands the connection under
-// it to opened, and tells of its upgrade. Every connection has its own, so that
-// none is ever shared.
-func (n *Network) client(opened func(net.Conn) (net.Conn, error), upgraded func()) *http.Client {
+// transport is how all HTTP of this host reaches WhatsApp, or in the sandbox the
+// simulator: there every connection goes to its address, whatever host is named,
+// and none through a proxy. Each new connection passes through opened, if that is
+// not nil.
+func (n *Network) transport(opened func(net.Conn) (net.Conn, error)) *http.Transport {
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		if n.redirect != nil {
 			address = n.redirect.Host
 		}
-		d := net.Dialer{Timeout: dialWithin}
-		c, err := d.DialContext(ctx, network, address)
-		if err != nil {
-			return nil, err
+		c, err := n.dial(ctx, network, address)
+		if err != nil || opened == nil {
+			return c, err
 		}
 		return opened(c)
 	}
 	t := &http.Transport{
 		DialContext: dial, TLSClientConfig: n.tls,
-		TLSHandshakeTimeout: dialWithin, ResponseHeaderTimeout: dialWithin,
-		// The buffers stay with the connection for its life; stanzas are small.
-		ReadBufferSize: 1 << 10, WriteBufferSize: 1 << 10,
+		TLSHandshakeTimeout: dialWithin, IdleConnTimeout: 90 * time.Second,
 	}
-	if n.redirect != nil && n.redirect.Scheme == "http" {
-		// The library's URL is wss for good; the transport takes what this
+	switch {
+	case n.redirect == nil:
+		t.Proxy = http.ProxyFromEnvironment
+	case n.redirect.Scheme == "http":
+		// The library's URLs are https for good; the transport takes what this
 		// returns for a connection that is encrypted already.
 		t.DialTLSContext = dial
-	} else if n.redirect == nil {
-		t.Proxy = http.ProxyFromEnvironment
 	}
+	return t
+}
+
+// client is the HTTP client of one WebSocket, which hands the connection under it
+// to opened, and tells of its upgrade. Every WebSocket has its own, so that no
+// connection is shared.
+func (n *Network) client(opened func(net.Conn) (net.Conn, error), upgraded func()) *http.Client {
+	t := n.transport(opened)
+	t.ResponseHeaderTimeout = dialWithin
+	// The buffers stay with the connection for its life; stanzas are small.
+	t.ReadBufferSize, t.WriteBufferSize = 1<<10, 1<<10
 	return &http.Client{Transport: upgrading{t, upgraded}}
+}
+
+// pages is the HTTP client for WhatsApp's public pages.
+func (n *Network) pages() *http.Client {
+	return &http.Client{Timeout: 10 * time.Second, Transport: n.transport(nil)}
 }
 
 // payload runs a connect while the client version stands still.
@@ -163,7 +191,7 @@ func (n *Network) payload(connect func() error) error {
 }
 
 // Version is the client version that is in use.
-func (n *Network) Version() store.WAVersionContainer {
+func (n *Network) Version() Version {
 	n.version.RLock()
 	defer n.version.RUnlock()
 	return store.GetWAVersion()
@@ -171,7 +199,7 @@ func (n *Network) Version() store.WAVersionContainer {
 
 // Use makes v the client version of this process if it is newer than the present
 // one, and says whether it was.
-func (n *Network) Use(v store.WAVersionContainer) bool {
+func (n *Network) Use(v Version) bool {
 	n.version.Lock()
 	defer n.version.Unlock()
 	if !store.GetWAVersion().LessThan(v) {
@@ -181,16 +209,22 @@ func (n *Network) Use(v store.WAVersionContainer) bool {
 	return true
 }
 
+// Version is a version of the web client.
+type Version = store.WAVersionContainer
+
+// ParseVersion reads a version as [Version.String] writes it.
+func ParseVersion(text string) (Version, error) { return store.ParseVersion(text) }
+
 // Newest asks WhatsApp for its newest web version.
-func (n *Network) Newest(ctx context.Context) (store.WAVersionContainer, error) {
+func (n *Network) Newest(ctx context.Context) (Version, error) {
 	if n.redirect != nil {
-		return store.WAVersionContainer{}, errors.New("a simulator has no newest version")
+		return Version{}, errors.New("a simulator has no newest version")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	v, err := whatsmeow.GetLatestVersion(ctx, &http.Client{Timeout: 10 * time.Second})
+	v, err := whatsmeow.GetLatestVersion(ctx, n.pages())
 	if err != nil {
-		return store.WAVersionContainer{}, err
+		return Version{}, err
 	}
 	return *v, nil
 }

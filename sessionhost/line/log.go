@@ -1,4 +1,4 @@
-package session
+package line
 
 import (
 	"context"

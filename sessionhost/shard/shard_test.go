@@ -1,4 +1,4 @@
-package session
+package shard
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"whatisup/sessionhost/session"
 	"whatisup/shared/whatisup"
 )
 
@@ -19,7 +20,7 @@ func (w *world) again(inbox Inbox, change func(*Kit)) *Shard {
 	o.stop()
 	<-o.done
 	change(o.kit)
-	s := NewShard(o.kit, inbox, o)
+	s := New(o.kit, inbox, o)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -68,7 +69,7 @@ func TestWokenWhileBackingOff(t *testing.T) {
 
 // slowly takes its time to adopt.
 type slowly struct {
-	Store
+	session.Store
 	takes    time.Duration
 	adopting atomic.Int64
 	begun    sync.Map // of the instances whose adoption has begun
@@ -109,8 +110,8 @@ func TestAskedForOvertakes(t *testing.T) {
 				w.claim()
 				store := &slowly{Store: w, takes: time.Second}
 				s := w.again(noMail{}, func(k *Kit) { k.Store, k.Shards = store, herd(all) })
-				if n := store.adopting.Load(); n != adoptions {
-					t.Errorf("%d are adopted at a time, not %d", n, adoptions)
+				if n := store.adopting.Load(); n != session.Adoptions {
+					t.Errorf("%d are adopted at a time, not %d", n, session.Adoptions)
 				}
 				who := refs(1)[0]
 				if of == "the herd" {
@@ -173,6 +174,7 @@ func TestWorkHoldsUpNoWakeUp(t *testing.T) {
 		var deleted, extended atomic.Int64
 		w.again(box, func(k *Kit) { k.Store, k.Results = store, results })
 		of := func(r whatisup.Ref, k whatisup.CommandKind) Message {
+			r.Customer = whatisup.NewCustomerID() // one alone does not get all work slots
 			return Message{
 				Command: whatisup.Command{
 					ID: whatisup.NewCommandID(), Kind: k, Customer: r.Customer, Mode: r.Mode, Instance: r.ID,
@@ -184,13 +186,13 @@ func TestWorkHoldsUpNoWakeUp(t *testing.T) {
 				Release: func(context.Context) error { return nil },
 			}
 		}
-		const commands = 3 * workAtOnce
+		const commands = 3 * workSlots
 		for _, r := range refs(commands) {
 			box.messages <- []Message{of(r, whatisup.SandboxMessage)}
 			synctest.Wait()
 		}
-		if n := results.busy.Load(); n != workAtOnce {
-			t.Errorf("%d commands are worked on at a time, not %d", n, workAtOnce)
+		if n := results.busy.Load(); n != workSlots {
+			t.Errorf("%d commands are worked on at a time, not %d", n, workSlots)
 		}
 		box.messages <- []Message{of(who, whatisup.Wake)}
 		synctest.Wait()

@@ -1,0 +1,417 @@
+package line
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"go.mau.fi/whatsmeow"
+	waBinary "go.mau.fi/whatsmeow/binary"
+	"go.mau.fi/whatsmeow/store"
+	"go.mau.fi/whatsmeow/types"
+	"go.mau.fi/whatsmeow/types/events"
+
+	"whatisup/sessionhost/waconv"
+	"whatisup/shared/whatisup"
+)
+
+const (
+	// lateEvents is how long the cause of an end may take to arrive after the
+	// end itself: the library hands both over on goroutines of their own.
+	lateEvents = 300 * time.Millisecond
+	// handlersWithin bounds the wait for handlers when a link is given up.
+	handlersWithin = 2 * time.Second
+	// pairCodeWithin bounds the question for a pair code.
+	pairCodeWithin = 15 * time.Second
+	// unlinkWithin bounds the request to unlink.
+	unlinkWithin = 10 * time.Second
+	// eventsKept is how many events may wait for the session. They are few; a line
+	// that tells more is broken and is shut.
+	eventsKept = 16
+)
+
+// Device is what the library knows of a link.
+type Device = store.Device
+
+// NumberOf is the phone number of a paired device, empty if it is not paired.
+func NumberOf(d *Device) whatisup.PhoneNumber {
+	if d.ID == nil {
+		return ""
+	}
+	return whatisup.PhoneNumber(d.ID.User)
+}
+
+// Handler decides while the library waits. Its methods are called on the
+// library's goroutines and must not wait for the session's.
+type Handler interface {
+	// MayLink is asked when the phone has scanned, before anything is stored.
+	MayLink(ctx context.Context) bool
+	// Linking says that a scan was let through: a link may be stored any moment.
+	// It is never called after Shut has returned.
+	Linking()
+	// Received stores a message. An error ends the line before the message is
+	// acknowledged, so that WhatsApp delivers it again.
+	Received(ctx context.Context, m Message) error
+}
+
+// Message is a message that somebody sent to the number.
+type Message struct {
+	Data   whatisup.MessageData
+	Part   string // its id, if it came within another message
+	SentAt time.Time
+}
+
+// Options of a line.
+type Options struct {
+	Device  *Device
+	Ref     whatisup.Ref // a simulator is told whose connection it is
+	Trusted func() bool  // whether the process may act for the shard
+	Handler Handler
+	Log     *slog.Logger
+	// Background counts what may outlive the line for some seconds: the library's
+	// handshake can't be interrupted.
+	Background *sync.WaitGroup
+}
+
+// Line is one connection with its client. It is used once.
+type Line struct {
+	cli        *whatsmeow.Client
+	device     *Device
+	handler    Handler
+	log        *slog.Logger
+	background *sync.WaitGroup
+	ctx        context.Context
+	cancel     context.CancelFunc
+	events     chan Event
+
+	mu      sync.Mutex
+	conn    *conn
+	shut    bool
+	scanned bool // a scan was let through
+
+	handlers sync.WaitGroup
+}
+
+// Open begins to connect with a device. What becomes of it comes out of Events.
+// Shut, or the end of ctx, ends it.
+func (n *Network) Open(ctx context.Context, o Options) *Line {
+	l := &Line{
+		device: o.Device, handler: o.Handler, log: o.Log, background: o.Background,
+		events: make(chan Event, eventsKept),
+	}
+	l.ctx, l.cancel = context.WithCancel(ctx)
+	l.cli = whatsmeow.NewClient(o.Device, libraryLog{log: o.Log})
+	l.configure()
+
+	connected := make(chan struct{})
+	http := n.client(func(c net.Conn) (net.Conn, error) { return l.take(c, o.Trusted, connected) }, l.upgraded)
+	l.cli.SetPreLoginHTTPClient(http)
+	l.cli.SetWebsocketHTTPClient(http)
+	l.cli.SetMediaHTTPClient(n.media)
+	if n.Simulated() {
+		l.cli.WebSocketHeaders.Set("X-WhatsApp-World", string(o.Ref.Customer))
+		l.cli.WebSocketHeaders.Set("X-WhatsApp-Instance", string(o.Ref.ID))
+	}
+
+	o.Background.Go(func() {
+		err := n.payload(func() error { return l.cli.ConnectContext(l.ctx) })
+		close(connected)
+		if err != nil {
+			l.end(Ended{Cause: NotDialled, Err: err})
+		}
+	})
+	return l
+}
+
+// configure sets the client so that it reconnects nothing by itself and
+// acknowledges nothing before it is handled.
+func (l *Line) configure() {
+	cli := l.cli
+	cli.EnableAutoReconnect = false
+	cli.DisableLoginAutoReconnect = true
+	cli.SynchronousAck = true
+	cli.EnableDecryptedEventBuffer = true
+	cli.ManualHistorySyncDownload = true
+	cli.BackgroundEventCtx = l.ctx
+	cli.UseRetryMessageStore = true
+	cli.SetMaxParallelRetryReceiptHandling(4)
+	cli.PrePairCallback = func(types.JID, string, string) bool { return l.mayLink() }
+	cli.AddEventHandlerWithSuccessStatus(l.handle)
+}
+
+// Events tells what becomes of the line.
+func (l *Line) Events() <-chan Event { return l.events }
+
+// clientName is what WhatsApp shows for a link by code; it accepts only names of
+// common browsers and systems.
+const clientName = "Chrome (Linux)"
+
+// AskPairCode asks WhatsApp for the code that links the phone of this number. The
+// answer comes as a [PairCode].
+func (l *Line) AskPairCode(phone whatisup.PhoneNumber, serial uint64) {
+	l.background.Go(func() {
+		ctx, cancel := context.WithTimeout(l.ctx, pairCodeWithin)
+		defer cancel()
+		code, err := l.cli.PairPhone(ctx, string(phone), true, whatsmeow.PairClientChrome, clientName)
+		if l.ctx.Err() == nil {
+			l.tell(PairCode{Serial: serial, Phone: phone, Code: code, Err: redact(err)})
+		}
+	})
+}
+
+// Unlink asks WhatsApp to remove the device. It is the request alone: the
+// library's own Logout would also wait for the connection to close, and wipe.
+func (l *Line) Unlink(ctx context.Context) error {
+	own := l.device.GetJID()
+	if own.IsEmpty() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, unlinkWithin)
+	defer cancel()
+	_, err := l.cli.DangerousInternals().SendIQ(ctx, whatsmeow.DangerousInfoQuery{
+		Namespace: "md", Type: "set", To: types.ServerJID, NoRetry: true,
+		Content: []waBinary.Node{{
+			Tag:   "remove-companion-device",
+			Attrs: waBinary.Attrs{"jid": own, "reason": "user_initiated"},
+		}},
+	})
+	return redact(err)
+}
+
+// mayLink lets a scan through, unless the line was shut meanwhile. A line that is
+// shut makes no link any more, so after its end it is known whether one may have
+// been made.
+func (l *Line) mayLink() bool {
+	if !l.handler.MayLink(l.ctx) {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.shut {
+		return false
+	}
+	l.scanned = true
+	l.handler.Linking()
+	return true
+}
+
+// MayHaveLinked says whether a scan was let through.
+func (l *Line) MayHaveLinked() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.scanned
+}
+
+// take makes c the line's connection, unless the line was shut meanwhile.
+func (l *Line) take(c net.Conn, trusted func() bool, connected <-chan struct{}) (net.Conn, error) {
+	own := newConn(c, trusted)
+	own.connected = connected
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.shut {
+		c.Close()
+		return nil, net.ErrClosed
+	}
+	l.conn = own
+	own.onEnd = l.closed
+	return own, nil
+}
+
+// upgraded: the connection is a WebSocket now.
+func (l *Line) upgraded() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn != nil {
+		l.conn.upgraded.Store(true)
+	}
+}
+
+// closed is called once, when the connection has ended, from whichever side.
+func (l *Line) closed(cause error) {
+	l.mu.Lock()
+	ours := l.shut
+	l.mu.Unlock()
+	if ours {
+		return
+	}
+	// The stanza that says why may still be on its way through the library.
+	time.AfterFunc(lateEvents, func() { l.end(Ended{Cause: Closed, Err: cause}) })
+}
+
+// tell hands an event to the session. It never blocks.
+func (l *Line) tell(e Event) {
+	select {
+	case l.events <- e:
+	default:
+		l.log.Error("too much happened on one connection", "last", fmt.Sprintf("%T", e))
+		l.Shut()
+	}
+}
+
+// end tells the session why the line is over, and shuts it.
+func (l *Line) end(e Ended) {
+	l.tell(e)
+	l.Shut()
+}
+
+// Fail ends the line because the auth state could not be kept.
+func (l *Line) Fail(err error) { l.end(Ended{Cause: StoreFailed, Err: err}) }
+
+// Shut ends the line at once: first the connection, so that nothing can be said
+// any more, then everything that works for it. It waits for nobody and may be
+// called from anywhere, any number of times.
+func (l *Line) Shut() {
+	l.mu.Lock()
+	if l.shut {
+		l.mu.Unlock()
+		return
+	}
+	l.shut = true
+	c := l.conn
+	l.mu.Unlock()
+	if c != nil {
+		c.Close()
+	}
+	l.cancel()
+}
+
+// Settle waits until no handler of the line runs, but not for long.
+func (l *Line) Settle() {
+	done := make(chan struct{})
+	go func() { // ends with the handlers, each of which has its own bounds
+		l.handlers.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(handlersWithin):
+	}
+}
+
+// handle is the one place that takes the library's events. It says whether the
+// event may be acknowledged. It runs on the library's goroutines and never waits
+// for the session.
+func (l *Line) handle(evt any) (ok bool) {
+	l.handlers.Add(1)
+	defer l.handlers.Done()
+	defer func() {
+		if p := recover(); p != nil {
+			// The library would take a panic for success.
+			l.log.Error("event handler panicked", "event", fmt.Sprintf("%T", evt), "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			l.end(Ended{Cause: HandlerFailed, Err: errors.New("panic")})
+			ok = false
+		}
+	}()
+
+	switch evt := evt.(type) {
+	case *events.QR:
+		l.tell(Codes{evt.Codes})
+	case *events.PairSuccess:
+		l.tell(Linked{whatisup.PhoneNumber(evt.ID.User)})
+	case *events.PairError:
+		l.tell(ScanFailed{})
+	case *events.PairPasskeyRequest, *events.PairPasskeyError:
+		l.tell(PasskeyAsked{})
+	case *events.Connected:
+		l.tell(Up{})
+
+	case *events.LoggedOut:
+		l.tell(loggedOut(evt))
+	case *events.StreamReplaced:
+		l.tell(Ended{Cause: Replaced})
+	case *events.TemporaryBan:
+		l.tell(Ended{Cause: TempBanned, For: evt.Expire})
+	case *events.ClientOutdated:
+		l.tell(Ended{Cause: Outdated})
+	case *events.ConnectFailure:
+		l.tell(Ended{Cause: Refused, Code: int(evt.Reason)})
+	case *events.StreamError:
+		// Without a code it is no error of the stream; if the stream does end, the
+		// connection says so.
+		if evt.Code != "" {
+			l.tell(Ended{Cause: StreamError})
+		}
+	case *events.ManualLoginReconnect:
+		l.tell(Ended{Cause: Restart})
+	case *events.KeepAliveTimeout:
+		l.tell(Ended{Cause: Silent})
+
+	case *events.Message:
+		return l.message(evt)
+
+	default:
+		if !ignored(evt) {
+			l.log.Warn("the library told something unknown", "event", fmt.Sprintf("%T", evt))
+		}
+	}
+	return true
+}
+
+// message hands a message to the session, and says whether it may be
+// acknowledged.
+func (l *Line) message(m *events.Message) bool {
+	data, ok := waconv.Message(m)
+	if !ok {
+		return true
+	}
+	err := l.handler.Received(l.ctx, Message{Data: data, Part: waconv.Part(m), SentAt: m.Info.Timestamp})
+	if err != nil {
+		l.log.Warn("message not stored; WhatsApp delivers it again", "error", err.Error())
+		l.end(Ended{Cause: HandlerFailed, Err: err}) // before the library can acknowledge
+	}
+	return err == nil
+}
+
+// ignored lists the library's events that nothing is done about, with the reason.
+func ignored(evt any) bool {
+	switch evt.(type) {
+	// The end of the connection is seen on the connection itself, earlier.
+	case *events.Disconnected:
+	// A first timeout ends the connection, so none is ever restored.
+	case *events.KeepAliveRestored:
+	// Only the person at the phone can do something about it, and sees it there.
+	case *events.QRScannedWithoutMultidevice:
+	// The other device of a passkey link; such links are refused before.
+	case *events.PairPasskeyConfirmation:
+	// The library asks the sender again by itself; nothing can be told yet.
+	case *events.UndecryptableMessage:
+	// History is not downloaded: its notification arrives as a message that
+	// nobody sent.
+	case *events.HistorySync:
+	// Progress of what was kept for us while we were away: the messages
+	// themselves come as messages.
+	case *events.OfflineSyncPreview, *events.OfflineSyncCompleted:
+
+	// Not part of this release: receipts and presence,
+	case *events.Receipt, *events.Presence, *events.ChatPresence:
+	// contacts and chats,
+	case *events.Contact, *events.PushName, *events.BusinessName, *events.PushNameSetting, *events.Picture,
+		*events.UserAbout, *events.IdentityChange, *events.Pin, *events.Star, *events.Mute, *events.Archive,
+		*events.MarkChatAsRead, *events.ClearChat, *events.DeleteChat, *events.DeleteForMe,
+		*events.UnarchiveChatsSetting, *events.UserStatusMute, *events.LabelEdit, *events.LabelAssociationChat,
+		*events.LabelAssociationMessage:
+	// the state of the app on the phone,
+	case *events.AppState, *events.AppStateSyncComplete, *events.AppStateSyncError:
+	// groups, newsletters, media that is asked for again, calls,
+	case *events.JoinedGroup, *events.GroupInfo,
+		*events.NewsletterJoin, *events.NewsletterLeave, *events.NewsletterMuteChange, *events.NewsletterLiveUpdate,
+		*events.MediaRetry, *events.CallOffer, *events.CallAccept, *events.CallPreAccept, *events.CallTransport,
+		*events.CallOfferNotice, *events.CallRelayLatency, *events.CallTerminate, *events.CallReject,
+		*events.UnknownCallEvent:
+	// settings, limits of the account, and what concerns another app.
+	case *events.PrivacySettings, *events.Blocklist, *events.NotifyAccountReachoutTimelock, *events.FBMessage,
+		*events.CATRefreshError:
+	default:
+		return false
+	}
+	return true
+}
+
+func isTimeout(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, whatsmeow.ErrIQTimedOut)
+}

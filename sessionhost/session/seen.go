@@ -1,0 +1,90 @@
+package session
+
+import (
+	"time"
+
+	"whatisup/shared/whatisup"
+)
+
+// Wake makes the session look again at what is wanted. It never blocks.
+func (s *Session) Wake() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Woken takes a wake-up, if there is one. After Run it is one that came too late
+// for it.
+func (s *Session) Woken() bool {
+	select {
+	case <-s.wake:
+		return true
+	default:
+		return false
+	}
+}
+
+// Started is closed when the first connect is over, or there is none.
+func (s *Session) Started() <-chan struct{} { return s.started }
+
+func (s *Session) start() { s.startOnce.Do(func() { close(s.started) }) }
+
+// Shown is the state stored last, nil before the first read.
+func (s *Session) Shown() *whatisup.Observed { return s.shown.Load() }
+
+// Code is the QR text that is shown now, empty if none is.
+func (s *Session) Code() string {
+	if c := s.code.Load(); c != nil {
+		return *c
+	}
+	return ""
+}
+
+// publish lets others see what is stored.
+func (s *Session) publish() {
+	o := s.inst.Observed
+	o.Unsent = nil
+	s.shown.Store(&o)
+}
+
+// Rested is how a session left its instance, so that looking through the shard
+// does not start it again for nothing.
+type Rested struct {
+	gone     bool      // there is no such instance
+	again    time.Time // not to be started before
+	online   bool
+	deleted  bool
+	wanted   whatisup.Generation
+	unlink   whatisup.Link
+	outdated bool
+}
+
+func restedAt(i *whatisup.Instance) Rested {
+	return Rested{
+		online: i.Wanted.Online, deleted: !i.DeletedAt.IsZero(), wanted: i.Wanted.Generation, unlink: i.Wanted.UnlinkThrough,
+		outdated: i.Observed.Status == whatisup.Failed && i.Observed.Reason == whatisup.ClientOutdated,
+	}
+}
+
+// Due says whether a hint about the instance is a reason to start its session
+// again.
+func (r Rested) Due(h *whatisup.Hint, now time.Time) bool {
+	switch {
+	case r.gone:
+		return false
+	case !r.again.IsZero():
+		return !now.Before(r.again)
+	}
+	return !h.UnsentAt.IsZero() || r.online != h.Online || r.deleted != h.Deleted ||
+		r.wanted != h.Generation || r.unlink != h.UnlinkThrough
+}
+
+// Retried is r if nothing has to change before the session is started again, for
+// an instance that was refused for the client's version.
+func (r Rested) Retried(now time.Time) Rested {
+	if r.outdated {
+		r.again = now
+	}
+	return r
+}

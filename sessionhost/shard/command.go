@@ -1,0 +1,291 @@
+package shard
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"whatisup/shared/whatisup"
+)
+
+// performWithin bounds one command.
+const performWithin = 12 * time.Second
+
+var (
+	errExpired = errors.New("the command has expired")
+	errFenced  = errors.New("the shard is not ours any more")
+)
+
+// carrier runs a command. A refusal is a [whatisup.Error]; after any other error
+// the command comes again.
+type carrier func(s *Shard, ctx context.Context, c *whatisup.Command) (whatisup.Result, error)
+
+// carriers has the kinds that are not for a session: the sandbox's act for the
+// simulated phone, not for our device.
+var carriers = map[whatisup.CommandKind]carrier{
+	whatisup.SandboxScan:      (*Shard).scan,
+	whatisup.SandboxEnterCode: (*Shard).enterCode,
+	whatisup.SandboxUnlink:    (*Shard).unlinkOnPhone,
+	whatisup.SandboxMessage:   (*Shard).writeFromPhone,
+	whatisup.SandboxFault:     (*Shard).setFault,
+}
+
+// carrierOf is who runs commands of a kind.
+func carrierOf(k whatisup.CommandKind) carrier {
+	if carry := carriers[k]; carry != nil {
+		return carry
+	}
+	return (*Shard).askSession
+}
+
+// take acts on messages: wake-ups at once, commands with work one after the
+// other for each instance.
+func (s *Shard) take(messages []Message) {
+	groups := make(map[whatisup.InstanceID][]Message)
+	var woken []Message
+	for _, m := range messages {
+		c := &m.Command
+		switch {
+		case m.Problem != nil:
+			s.kit.Log.Error("not a command; it is left for the dead-letter queue", "shard", int(s.tenure.Shard()), "error", m.Problem.Error())
+		case !c.HasWork():
+			s.kit.Metrics.Woken(time.Since(m.SentAt))
+			s.Wake(refOf(c))
+			woken = append(woken, m)
+		default:
+			groups[c.Instance] = append(groups[c.Instance], m)
+		}
+	}
+
+	if len(woken) > 0 {
+		s.spawn(func() {
+			for _, m := range woken {
+				s.tidy(s.ctx, m.Delete)
+			}
+		})
+	}
+	for _, group := range groups {
+		s.spawn(func() { s.runGroup(group) })
+	}
+}
+
+func (s *Shard) spawn(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.wg.Go(f)
+}
+
+// tidy does one thing to a message; if it fails the message comes again.
+func (s *Shard) tidy(ctx context.Context, do func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	defer cancel()
+	if err := do(ctx); err != nil {
+		s.kit.Log.Warn("message not tidied up; it comes again", "shard", int(s.tenure.Shard()), "error", err.Error())
+	}
+}
+
+func refOf(c *whatisup.Command) whatisup.Ref {
+	return whatisup.Ref{Customer: c.Customer, Mode: c.Mode, ID: c.Instance}
+}
+
+// runGroup runs the commands of one instance in their order. The messages are
+// kept hidden meanwhile.
+//
+// No more groups wait than there are instances with commands: the queue hands out
+// nothing of a group of which it has handed out something.
+func (s *Shard) runGroup(group []Message) {
+	for i, m := range group {
+		done := make(chan error, 1)
+		s.wg.Go(func() { done <- s.inSlot(&m.Command) })
+		err := s.holding(group[i:], done)
+		switch {
+		case err == nil:
+			s.tidy(s.ctx, m.Delete)
+		case s.ctx.Err() != nil || !s.tenure.Trusted():
+			for _, rest := range group[i:] {
+				s.tidy(s.ctx, rest.Release)
+			}
+			return
+		default:
+			s.kit.Log.Warn("command not run; it comes again", "kind", string(m.Command.Kind), "error", err.Error(),
+				"instance_id", string(m.Command.Instance), "request_id", string(m.Command.RequestID))
+			return // the rest is behind it in its group
+		}
+	}
+}
+
+// holding waits for done and keeps the messages hidden.
+func (s *Shard) holding(group []Message, done <-chan error) error {
+	t := time.NewTicker(6 * time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-t.C:
+			for _, m := range group {
+				s.tidy(s.ctx, m.Extend)
+			}
+		}
+	}
+}
+
+// inSlot runs one command in a work slot of its customer, within the time of the
+// call that waits for it. Nil means that it is done with, whatever came of it.
+func (s *Shard) inSlot(c *whatisup.Command) error {
+	expires := c.ExpiresAt.Time
+	if expires.IsZero() {
+		expires = time.Now().Add(performWithin)
+	}
+	ctx, cancel := context.WithDeadlineCause(s.ctx, expires, errExpired)
+	defer cancel()
+
+	granted, giveBack := s.slots.ask(c.Customer)
+	defer giveBack()
+	select {
+	case <-granted:
+	case <-ctx.Done():
+	}
+	if context.Cause(ctx) == errExpired {
+		s.kit.Log.Info("expired command dropped", "kind", string(c.Kind), "instance_id", string(c.Instance), "request_id", string(c.RequestID))
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.perform(ctx, c)
+}
+
+// perform runs a command and keeps its result.
+func (s *Shard) perform(ctx context.Context, c *whatisup.Command) error {
+	ctx, cancel := context.WithTimeout(ctx, performWithin)
+	defer cancel()
+	if !s.tenure.Trusted() {
+		return errFenced
+	}
+	result, err := carrierOf(c.Kind)(s, ctx, c)
+	if err != nil {
+		refused, ok := errors.AsType[*whatisup.Error](err)
+		if !ok {
+			return err
+		}
+		result = whatisup.Result{Error: refused.Code, Message: refused.Message}
+	}
+	result.Command = c.ID
+	s.kit.Log.Info("command run", "kind", string(c.Kind), "outcome", string(result.Error),
+		"instance_id", string(c.Instance), "request_id", string(c.RequestID))
+	return s.kit.Results.PutResult(ctx, result)
+}
+
+// askSession has the instance's session run a command; the session is started if
+// it isn't running.
+func (s *Shard) askSession(ctx context.Context, c *whatisup.Command) (whatisup.Result, error) {
+	one := s.session(refOf(c))
+	if one == nil {
+		return whatisup.Result{}, errFenced // the shard is closing
+	}
+	return one.Do(ctx, c)
+}
+
+// The sandbox's commands. Running one twice has the effect of running it once, as
+// far as a person at a phone could tell.
+
+var (
+	errNoSandbox     = whatisup.NewError(whatisup.CodeNoSessionHost, "this deployment runs no sandbox")
+	errNothingToScan = whatisup.NewError(whatisup.CodeNothingToScan, "no code is shown that could be scanned")
+	errNoPhone       = whatisup.NewError(whatisup.CodeNotConnected, "no phone is linked to this instance")
+)
+
+// target is how the simulator finds what is meant: a customer has a world of
+// its own.
+type target struct {
+	World    whatisup.CustomerID `json:"world"`
+	Instance whatisup.InstanceID `json:"instance,omitempty"`
+}
+
+func targetOf(c *whatisup.Command) target { return target{World: c.Customer, Instance: c.Instance} }
+
+// phone makes one call to the simulated phones, with the command's arguments.
+func (s *Shard) phone(ctx context.Context, c *whatisup.Command, call string, in func(whatisup.SandboxArgs) any) error {
+	if s.kit.Phones == nil || c.Mode != whatisup.Test {
+		return errNoSandbox
+	}
+	var args whatisup.SandboxArgs
+	if len(c.Args) > 0 {
+		if err := json.Unmarshal(c.Args, &args); err != nil {
+			return whatisup.NewError(whatisup.CodeInvalidRequest, "the command's arguments can't be read").Because(err)
+		}
+	}
+	return s.kit.Phones.Do(ctx, call, in(args), nil)
+}
+
+func (s *Shard) scan(ctx context.Context, c *whatisup.Command) (whatisup.Result, error) {
+	code := s.code(c.Instance)
+	if code == "" && s.kit.Phones != nil {
+		return whatisup.Result{}, errNothingToScan
+	}
+	return whatisup.Result{}, s.phone(ctx, c, "scan", func(args whatisup.SandboxArgs) any {
+		return struct {
+			target
+			QR          string `json:"qr"`
+			PhoneNumber string `json:"phone_number"`
+		}{targetOf(c), code, args.PhoneNumber}
+	})
+}
+
+func (s *Shard) enterCode(ctx context.Context, c *whatisup.Command) (whatisup.Result, error) {
+	return whatisup.Result{}, s.phone(ctx, c, "enter-code", func(args whatisup.SandboxArgs) any {
+		return struct {
+			World       whatisup.CustomerID `json:"world"`
+			Code        string              `json:"code"`
+			PhoneNumber string              `json:"phone_number"`
+		}{c.Customer, args.Code, args.PhoneNumber}
+	})
+}
+
+func (s *Shard) unlinkOnPhone(ctx context.Context, c *whatisup.Command) (whatisup.Result, error) {
+	return whatisup.Result{}, s.phone(ctx, c, "unlink", func(whatisup.SandboxArgs) any { return targetOf(c) })
+}
+
+func (s *Shard) setFault(ctx context.Context, c *whatisup.Command) (whatisup.Result, error) {
+	return whatisup.Result{}, s.phone(ctx, c, "faults", func(args whatisup.SandboxArgs) any {
+		return struct {
+			target
+			Kind    string `json:"kind"`
+			Seconds int    `json:"seconds,omitempty"`
+		}{targetOf(c), args.Fault, args.Seconds}
+	})
+}
+
+// writeFromPhone lets somebody write to the instance's number. The message's id
+// is the command's, so that it is written once.
+func (s *Shard) writeFromPhone(ctx context.Context, c *whatisup.Command) (whatisup.Result, error) {
+	if s.kit.Phones == nil {
+		return whatisup.Result{}, errNoSandbox
+	}
+	i, err := s.kit.Rows.Owned(ctx, refOf(c))
+	if errors.Is(err, whatisup.ErrNotFound) || err == nil && !i.DeletedAt.IsZero() {
+		return whatisup.Result{}, whatisup.NewError(whatisup.CodeInstanceNotFound, "no such instance")
+	}
+	if err != nil {
+		return whatisup.Result{}, err
+	}
+	if !i.HasLink() || i.Observed.PhoneNumber == "" {
+		return whatisup.Result{}, errNoPhone
+	}
+	id := "AC" + strings.ToUpper(strings.ReplaceAll(string(c.ID), "-", ""))
+	return whatisup.Result{MessageID: id}, s.phone(ctx, c, "messages", func(args whatisup.SandboxArgs) any {
+		return struct {
+			World     whatisup.CustomerID `json:"world"`
+			From      string              `json:"from"`
+			To        string              `json:"to"`
+			Text      string              `json:"text"`
+			MessageID string              `json:"message_id"`
+		}{c.Customer, args.From, string(i.Observed.PhoneNumber), args.Text, id}
+	})
+}

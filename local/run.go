@@ -28,9 +28,11 @@ import (
 	"whatisup/local/whatsapp"
 	"whatisup/sessionhost/fleet"
 	"whatisup/sessionhost/host"
+	"whatisup/shared/control"
 	"whatisup/shared/dashboard"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/httpapi"
+	"whatisup/shared/integration"
 	"whatisup/shared/lambdahttp"
 	"whatisup/shared/operator"
 	"whatisup/shared/queue"
@@ -114,7 +116,7 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 	s.Env = map[string]string{
 		"AWS_ENDPOINT_URL": s.AWS, "AWS_REGION": region,
 		"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local",
-		"ACCESS_TABLE": tables.Access, "INSTANCES_TABLE": tables.Instances, "PAIRINGS_TABLE": tables.Pairings,
+		"ACCESS_TABLE": tables.Access, "INSTANCES_TABLE": tables.Instances, "CALLS_TABLE": tables.Calls,
 		"EVENTS_TABLE": tables.Events, "FLEET_TABLE": tables.Fleet, "DEVICES_TABLE": tables.Devices, "MESSAGES_TABLE": tables.Messages,
 		"COMMAND_QUEUE_PREFIX": urls.CommandPrefix, "EVENT_QUEUE_URLS": urls.Events, "INTEGRATION_QUEUE_URL": urls.Integration,
 		"SHARD_COUNT": strconv.Itoa(whatisup.DefaultShardCount),
@@ -225,9 +227,13 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 	if err != nil {
 		return err
 	}
+	functions, err := t.Functions()
+	if err != nil {
+		return err
+	}
 	log := c.Log.With("part", "function")
 	queues := sqs.NewFromConfig(s.AWSConf)
-	api := httpapi.New(httpapi.Config{
+	conf := httpapi.Config{
 		Store:     db,
 		Commands:  queue.NewCommands(queues, s.Env["COMMAND_QUEUE_PREFIX"]),
 		Events:    queue.NewEvents(queues, queue.SplitURLs(s.Env["EVENT_QUEUE_URLS"])),
@@ -238,28 +244,42 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 		Dashboard: dashboard.Handler(s.Env["EVENTS_URL"]),
 		Arrival:   lambdahttp.Arrival,
 		Log:       log,
-	})
+	}
+	answering, streaming := map[string]gateway.Handler{}, map[string]http.Handler{}
+	for name, h := range httpapi.New(conf).Functions() {
+		answering[name] = lambdahttp.Wrap(h, log)
+		streaming[name] = h
+	}
+	// What a trigger of the template feeds, with the trigger's own settings.
+	in := &integration.Integration{Store: db, Log: log, Control: control.New(control.Config{
+		Store: db, Commands: conf.Commands, Events: conf.Events,
+	})}
+	fed := map[string]gateway.Trigger{"integration": {
+		QueueURL: s.Env["INTEGRATION_QUEUE_URL"], Handler: lambdahttp.Queue(in.Carry),
+		ARN: "arn:aws:sqs:" + region + ":000000000000:" + queue.Local().Integration,
+	}}
+	for _, f := range functions {
+		if f.Streams {
+			delete(answering, f.Name)
+		} else {
+			delete(streaming, f.Name)
+		}
+		for _, trigger := range f.Triggers {
+			feed, ok := fed[f.Name]
+			if !ok {
+				return fmt.Errorf("%s: nothing feeds the function %s", c.Template, f.Name)
+			}
+			feed.Queue, feed.Log = queues, log
+			feed.Batch, feed.Timeout = trigger.BatchSize, f.Timeout
+			start(f.Name, feed.Run)
+		}
+	}
 	g, err := gateway.New(gateway.Config{
-		Template: t,
-		Functions: map[string]gateway.Handler{
-			"instances": lambdahttp.Wrap(api.InstancesFunction(), log),
-			"qr":        lambdahttp.Wrap(api.QRFunction(), log),
-			"keys":      lambdahttp.Wrap(api.KeysFunction(), log),
-			"sandbox":   lambdahttp.Wrap(api.SandboxFunction(), log),
-		},
-		Streams: map[string]http.Handler{"events": api.EventsFunction()},
-		Log:     c.Log.With("part", "gateway"),
+		Template: t, Functions: answering, Streams: streaming, Log: c.Log.With("part", "gateway"),
 	})
 	if err != nil {
 		return err
 	}
-	integration := gateway.Trigger{
-		Queue: queues, QueueURL: s.Env["INTEGRATION_QUEUE_URL"],
-		ARN:   "arn:aws:sqs:" + region + ":000000000000:" + queue.Local().Integration,
-		Batch: 10, Timeout: 30 * time.Second,
-		Handler: lambdahttp.Queue(api.Integration().Carry), Log: log,
-	}
-	start("integration", integration.Run)
 	start("gateway", func(ctx context.Context) error {
 		err := serve(ctx, l, g)
 		g.Wait()

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 
 	"whatisup/functions/internal/environment"
+	"whatisup/shared/httpapi"
 	"whatisup/shared/lambdahttp"
 )
 
@@ -19,5 +20,5 @@ func main() {
 		slog.Error("not started", "error", err)
 		os.Exit(1)
 	}
-	lambda.Start(lambdahttp.Stream(f.API().EventsFunction(), f.Log()))
+	lambda.Start(lambdahttp.Stream(f.Handler(httpapi.FunctionEvents), f.Log()))
 }

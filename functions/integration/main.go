@@ -19,5 +19,5 @@ func main() {
 		slog.Error("not started", "error", err)
 		os.Exit(1)
 	}
-	lambda.Start(lambdahttp.Queue(f.Commands().Events().API().Integration().Carry))
+	lambda.Start(lambdahttp.Queue(f.Commands().Events().Integration().Carry))
 }

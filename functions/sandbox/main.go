@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 
 	"whatisup/functions/internal/environment"
+	"whatisup/shared/httpapi"
 	"whatisup/shared/lambdahttp"
 )
 
@@ -18,5 +19,5 @@ func main() {
 		slog.Error("not started", "error", err)
 		os.Exit(1)
 	}
-	lambda.Start(lambdahttp.Wrap(f.Commands().API().SandboxFunction(), f.Log()))
+	lambda.Start(lambdahttp.Wrap(f.Commands().Handler(httpapi.FunctionSandbox), f.Log()))
 }

@@ -34,10 +34,10 @@
 //
 //	API    UpdateItem access (token), Query instances, UpdateItem access (its place
 //	       among the open attempts), UpdateItem instances (the wish), SendMessage;
-//	       about three GetItem pairings; Query instances (it still stands)
+//	       about three GetItem calls; Query instances (it still stands)
 //	queue  ReceiveMessage, DeleteMessageBatch
 //	host   TransactWriteItems (adoption), Query instances, GenerateDataKey;
-//	       TransactWriteItems (starting); UpdateItem pairings; TransactWriteItems
+//	       TransactWriteItems (starting); UpdateItem calls; TransactWriteItems
 //	       (the code), SendMessageBatch (both events), UpdateItem instances (sent)
 //
 // Each takes about half a millisecond of a processor on both sides together. That

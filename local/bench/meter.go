@@ -134,7 +134,7 @@ func (m *meter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		m.count[op] = &tally{}
 	}
 	m.count[op].add(t)
-	if op.Service == "sqs" && !op.Empty || op.Resource == "pairings" {
+	if op.Service == "sqs" && !op.Empty || op.Resource == "calls" {
 		if ids := instanceOf.FindAllString(string(about), -1); len(ids) > 0 && len(m.trace) < maxTrace {
 			m.trace = append(m.trace, moment{name, op.Resource, began, began.Add(t.Took), ids})
 		}

@@ -75,7 +75,7 @@ func (b *bench) firstCodes(ctx context.Context) error {
 		}
 		var looks int
 		for _, o := range read.API.Count {
-			if o.Name == "GetItem" && o.Resource == "pairings" {
+			if o.Name == "GetItem" && o.Resource == "calls" {
 				looks += o.Requests
 			}
 		}
@@ -141,7 +141,7 @@ func (b *bench) measureCodes(ctx context.Context, ids []string, parallel int) (p
 		max(1, after["whatisup_first_code_seconds_count"]-before["whatisup_first_code_seconds_count"])
 	sent := firsts(r.API.Trace, "SendMessage", "commands")
 	taken := firsts(r.Host.Trace, "ReceiveMessage", "commands")
-	shown := firsts(r.Host.Trace, "UpdateItem", "pairings")
+	shown := firsts(r.Host.Trace, "UpdateItem", "calls")
 	parts = []part{{name: "API (key, bucket, instance, wish)"}, {name: "queue"}, {name: "host and library"}, {name: "code row and poll"}}
 	for id, c := range calls {
 		s, t, p := sent[id], taken[id], shown[id]

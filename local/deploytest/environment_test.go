@@ -54,7 +54,7 @@ var unset = map[string]map[string]string{
 	"events": {
 		"MESSAGES_TABLE":       "has no business with messages",
 		"INSTANCES_TABLE":      "the log outlives its instances, and needs none of them",
-		"PAIRINGS_TABLE":       "shows events, not codes",
+		"CALLS_TABLE":          "shows events, not codes",
 		"FLEET_TABLE":          "nothing here depends on a session host",
 		"DEVICES_TABLE":        "only session hosts have business with auth state",
 		"EVENTS_URL":           "only the API's root tells it",

@@ -318,7 +318,7 @@ func TestTableCare(t *testing.T) {
 		"InstancesTable": {true, true, true},
 		"EventsTable":    {true, true, true},
 		"DevicesTable":   {true, false, true},
-		"PairingsTable":  {false, false, true},
+		"CallsTable":     {false, false, true},
 		"FleetTable":     {false, false, false},
 	} {
 		if first := resolve(t, d, d.Resources[name].Properties, values(t, d, nil)).(map[string]any); first["DeletionProtectionEnabled"] == true {

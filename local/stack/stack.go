@@ -34,7 +34,7 @@ func Local(dataDir string) (map[string]string, error) {
 
 // tables are the variables that name tables; template.yaml calls each table by
 // the stack's name and the first part of its variable.
-var tables = []string{"ACCESS_TABLE", "INSTANCES_TABLE", "PAIRINGS_TABLE", "EVENTS_TABLE", "FLEET_TABLE", "DEVICES_TABLE"}
+var tables = []string{"ACCESS_TABLE", "INSTANCES_TABLE", "CALLS_TABLE", "EVENTS_TABLE", "FLEET_TABLE", "DEVICES_TABLE"}
 
 // Deployed is the environment for a deployed stack. The peppers come from the
 // secret itself, those that the functions read now.

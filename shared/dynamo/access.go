@@ -79,7 +79,7 @@ func listedKeyKey(c whatisup.CustomerID, m whatisup.Mode, id whatisup.KeyID) ite
 }
 
 func bucketKey(c whatisup.CustomerID, m whatisup.Mode) item {
-	return key("bucket#"+owner(c, m), "bucket")
+	return key("bucket#"+partition(c, m), "bucket")
 }
 
 const customersPartition = "customers"
@@ -174,10 +174,10 @@ func (db *DB) keyItems(k whatisup.APIKey) []types.TransactWriteItem {
 
 // CreateKey writes a key, and the record of the request if there is one. It
 // answers ErrClaimLost.
-func (db *DB) CreateKey(ctx context.Context, k whatisup.APIKey, once *whatisup.Once) error {
+func (db *DB) CreateKey(ctx context.Context, k whatisup.APIKey, record *whatisup.Record) error {
 	items := db.keyItems(k)
-	if once != nil {
-		items = append(items, db.onceItem(once))
+	if record != nil {
+		items = append(items, db.recordItem(record))
 	}
 	err := db.transact(ctx, items)
 	if _, failed := failedAt(err, 2); failed {

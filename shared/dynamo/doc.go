@@ -5,7 +5,7 @@
 //
 // There are seven, apart by lifetime, writer and secrecy, so that a role can be
 // given whole tables. Every table has the string keys pk and sk, but for
-// pairings, which has pk alone. C is a customer id, M a mode, I an instance id,
+// calls, which has pk alone. C is a customer id, M a mode, I an instance id,
 // S a shard in four digits.
 //
 //	table      row                pk           sk            written by
@@ -14,14 +14,14 @@
 //	           key                key#K        key           API, operator
 //	           key in a list      customer#C   key#M#K       API, operator
 //	           instance count     customer#C   count#M       API
-//	           open attempts      customer#C   attempts#M#n  API (ten rows)
-//	           open streams       customer#C   streams#      API
+//	           slots of a kind    customer#C   kind#M        API
+//	           slots of one key   customer#C   kind#M#K      API
 //	           token bucket       bucket#C#M   bucket        API
 //	instances  config and wanted  C#M          I             API
 //	           large metadata     C#M          I#metadata    API
 //	           observed           C#M          I#host        host (made by the API)
 //	           tombstone          C#M#deleted  I             API, then host
-//	pairings   code               pairing#I                  host        TTL
+//	calls      code               pairing#I                  host        TTL
 //	           result             result#<id>                host        TTL
 //	           idempotency        idem#<hash>                API         TTL
 //	events     event, void        C#M          position      API, host   TTL

@@ -88,7 +88,7 @@ func (r *EventRows) row(at whatisup.Position) item {
 func (db *DB) EventsAfter(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, after whatisup.Position, about int) iter.Seq2[whatisup.Logged, error] {
 	return db.events(ctx, about, &dynamodb.QueryInput{
 		KeyConditionExpression:    aws.String("pk = :pk AND sk > :sk"),
-		ExpressionAttributeValues: item{":pk": str(owner(c, m)), ":sk": str(string(after))},
+		ExpressionAttributeValues: item{":pk": str(partition(c, m)), ":sk": str(string(after))},
 	})
 }
 
@@ -97,7 +97,7 @@ func (db *DB) EventsAfter(ctx context.Context, c whatisup.CustomerID, m whatisup
 func (db *DB) EventsBefore(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, before whatisup.Position, about int) iter.Seq2[whatisup.Logged, error] {
 	in := &dynamodb.QueryInput{
 		KeyConditionExpression:    aws.String("pk = :pk"),
-		ExpressionAttributeValues: item{":pk": str(owner(c, m))},
+		ExpressionAttributeValues: item{":pk": str(partition(c, m))},
 		ScanIndexForward:          aws.Bool(false),
 	}
 	if before != "" {

@@ -20,7 +20,7 @@ func (db *DB) Instance(ctx context.Context, c whatisup.CustomerID, m whatisup.Mo
 	out, err := db.client.Query(ctx, &dynamodb.QueryInput{
 		TableName:                 aws.String(db.tables.Instances),
 		KeyConditionExpression:    aws.String("pk = :pk AND begins_with(sk, :sk)"),
-		ExpressionAttributeValues: item{":pk": str(owner(c, m)), ":sk": str(string(id))},
+		ExpressionAttributeValues: item{":pk": str(partition(c, m)), ":sk": str(string(id))},
 		ConsistentRead:            aws.Bool(true),
 	})
 	if err != nil {
@@ -62,7 +62,7 @@ func (db *DB) Instances(ctx context.Context, c whatisup.CustomerID, m whatisup.M
 		in := &dynamodb.QueryInput{
 			TableName:                 aws.String(db.tables.Instances),
 			KeyConditionExpression:    aws.String("pk = :pk"),
-			ExpressionAttributeValues: item{":pk": str(owner(c, m))},
+			ExpressionAttributeValues: item{":pk": str(partition(c, m))},
 			ScanIndexForward:          aws.Bool(false),
 			ConsistentRead:            aws.Bool(true),
 		}
@@ -133,8 +133,8 @@ func (db *DB) CreateInstance(ctx context.Context, cfg whatisup.Config, also what
 	}
 	items = append(items, event)
 	once := len(items)
-	if also.Once != nil {
-		items = append(items, db.onceItem(also.Once))
+	if also.Record != nil {
+		items = append(items, db.recordItem(also.Record))
 	}
 	err = db.transact(ctx, items)
 	if _, ok := failedAt(err, 0); ok {
@@ -238,7 +238,7 @@ func changedOrGone(err error, i int) error {
 // with the record of the request if there is one. It answers ErrConflict if
 // somebody wanted something else since the read, ErrNotFound if the instance is
 // gone, and ErrClaimLost.
-func (db *DB) Want(ctx context.Context, read *whatisup.Instance, w whatisup.Wanted, once *whatisup.Once) error {
+func (db *DB) Want(ctx context.Context, read *whatisup.Instance, w whatisup.Wanted, record *whatisup.Record) error {
 	c := &read.Config
 	attempts := &types.AttributeValueMemberL{}
 	for _, a := range attemptRows(w.Attempts) {
@@ -254,8 +254,8 @@ func (db *DB) Want(ctx context.Context, read *whatisup.Instance, w whatisup.Want
 			":phone": str(string(w.PairPhone)), ":serial": number(w.PairSerial), ":attempts": attempts,
 			":at": number(millis(w.ChangedAt)), ":request": str(string(w.RequestID)),
 		}, nil)}
-	if once != nil {
-		items = append(items, db.onceItem(once))
+	if record != nil {
+		items = append(items, db.recordItem(record))
 		err := db.transact(ctx, items)
 		if _, ok := failedAt(err, 1); ok {
 			return whatisup.ErrClaimLost
@@ -263,16 +263,7 @@ func (db *DB) Want(ctx context.Context, read *whatisup.Instance, w whatisup.Want
 		return changedOrGone(err, 0)
 	}
 	// Alone it needs no transaction, which would cost twice.
-	u := items[0].Update
-	err := retry(ctx, func() error {
-		_, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-			TableName: u.TableName, Key: u.Key, UpdateExpression: u.UpdateExpression,
-			ConditionExpression: u.ConditionExpression, ExpressionAttributeValues: u.ExpressionAttributeValues,
-			ReturnValuesOnConditionCheckFailure: u.ReturnValuesOnConditionCheckFailure,
-		})
-		return translate(err)
-	})
-	return changedOrGone(err, 0)
+	return changedOrGone(db.updateOne(ctx, items[0].Update), 0)
 }
 
 // DeleteInstance moves the instance as it was read to its tombstone, counts it
@@ -326,9 +317,9 @@ func (db *DB) DeleteInstance(ctx context.Context, read *whatisup.Instance, e wha
 		for _, k := range also.Bound {
 			items = append(items, db.revokeItems(k, now)...)
 		}
-		if also.Once != nil {
+		if also.Record != nil {
 			record = len(items)
-			items = append(items, db.onceItem(also.Once))
+			items = append(items, db.recordItem(also.Record))
 		}
 	}
 	err = db.transact(ctx, items)

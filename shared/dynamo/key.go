@@ -21,8 +21,8 @@ func number[N ~int | ~int64 | ~uint64](n N) types.AttributeValue {
 
 func key(pk, sk string) item { return item{attrPK: str(pk), attrSK: str(sk)} }
 
-// owner is the partition of a customer's instances, and of its events.
-func owner(c whatisup.CustomerID, m whatisup.Mode) string { return string(c) + "#" + string(m) }
+// partition is where a customer's instances stand, and its events.
+func partition(c whatisup.CustomerID, m whatisup.Mode) string { return string(c) + "#" + string(m) }
 
 const (
 	suffixHost     = "#host"
@@ -31,19 +31,19 @@ const (
 )
 
 func configKey(c whatisup.CustomerID, m whatisup.Mode, i whatisup.InstanceID) item {
-	return key(owner(c, m), string(i))
+	return key(partition(c, m), string(i))
 }
 
 func metadataKey(c whatisup.CustomerID, m whatisup.Mode, i whatisup.InstanceID) item {
-	return key(owner(c, m), string(i)+suffixMetadata)
+	return key(partition(c, m), string(i)+suffixMetadata)
 }
 
 func hostKey(c whatisup.CustomerID, m whatisup.Mode, i whatisup.InstanceID) item {
-	return key(owner(c, m), string(i)+suffixHost)
+	return key(partition(c, m), string(i)+suffixHost)
 }
 
 func tombstoneKey(c whatisup.CustomerID, m whatisup.Mode, i whatisup.InstanceID) item {
-	return key(owner(c, m)+suffixDeleted, string(i))
+	return key(partition(c, m)+suffixDeleted, string(i))
 }
 
 func shardKey(m whatisup.Mode, s whatisup.Shard) string {
@@ -57,7 +57,7 @@ func pairingKey(i whatisup.InstanceID) item { return item{attrPK: str("pairing#"
 func resultKey(id whatisup.CommandID) item { return item{attrPK: str("result#" + string(id))} }
 
 func eventKey(c whatisup.CustomerID, m whatisup.Mode, p whatisup.Position) item {
-	return key(owner(c, m), string(p))
+	return key(partition(c, m), string(p))
 }
 
 func leaseKey(m whatisup.Mode, s whatisup.Shard) item { return key(string(m)+"#lease", shardName(s)) }

@@ -26,11 +26,11 @@ func (db *DB) Left(ctx context.Context, c whatisup.CustomerID, id whatisup.Insta
 		}
 	}
 	for _, m := range []whatisup.Mode{whatisup.Live, whatisup.Test} {
-		n, err := db.countRows(ctx, db.tables.Instances, owner(c, m), string(id))
+		n, err := db.countRows(ctx, db.tables.Instances, partition(c, m), string(id))
 		if err != nil {
 			return nil, err
 		}
-		note(db.tables.Instances, owner(c, m), n)
+		note(db.tables.Instances, partition(c, m), n)
 		for _, read := range []func(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.InstanceID) (*whatisup.Instance, error){db.Instance, db.Deleted} {
 			switch i, err := read(ctx, c, m, id); {
 			case errors.Is(err, whatisup.ErrNotFound):
@@ -45,14 +45,14 @@ func (db *DB) Left(ctx context.Context, c whatisup.CustomerID, id whatisup.Insta
 		}
 	}
 	out, err := db.client.GetItem(ctx, &dynamodb.GetItemInput{
-		TableName: aws.String(db.tables.Pairings), Key: pairingKey(id), ConsistentRead: aws.Bool(true),
+		TableName: aws.String(db.tables.Calls), Key: pairingKey(id), ConsistentRead: aws.Bool(true),
 		ProjectionExpression: aws.String("pk"),
 	})
 	if err != nil {
 		return nil, translate(err)
 	}
 	if out.Item != nil {
-		left = append(left, db.tables.Pairings+": the code row, until its time is over")
+		left = append(left, db.tables.Calls+": the code row, until its time is over")
 	}
 	if db.tables.Devices == "" {
 		return append(left, "the devices table was not looked at: no access to it was given"), nil

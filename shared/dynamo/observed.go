@@ -212,18 +212,6 @@ func (db *DB) observedKey(i *whatisup.Instance) item {
 	return tombstoneKey(c.Customer, c.Mode, c.ID)
 }
 
-func (db *DB) updateOne(ctx context.Context, u *types.Update) error {
-	return retry(ctx, func() error {
-		_, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-			TableName: u.TableName, Key: u.Key,
-			UpdateExpression: u.UpdateExpression, ConditionExpression: u.ConditionExpression,
-			ExpressionAttributeNames: u.ExpressionAttributeNames, ExpressionAttributeValues: u.ExpressionAttributeValues,
-			ReturnValuesOnConditionCheckFailure: u.ReturnValuesOnConditionCheckFailure,
-		})
-		return translate(err)
-	})
-}
-
 // fencedOrGone tells what a failed condition of the first item means to a host.
 func fencedOrGone(err error) error {
 	old, failed := failedAt(err, 0)
@@ -249,7 +237,7 @@ func (db *DB) FinishDeleted(ctx context.Context, i *whatisup.Instance) error {
 			"attribute_exists(pk) AND attribute_exists(deleted_at) AND epoch = :mine",
 			item{":none": str(""), ":zero": number(0), ":no": boolean(false), ":one": number(1), ":mine": number(i.Observed.Epoch)}, nil),
 		check(db.tables.Devices, DeviceKey(i.Config.ID), "attribute_not_exists(pk)", nil, nil),
-		remove(db.tables.Pairings, pairingKey(i.Config.ID), "", nil, nil),
+		remove(db.tables.Calls, pairingKey(i.Config.ID), "", nil, nil),
 	})
 	if _, ok := failedAt(err, 1); ok {
 		return whatisup.ErrConflict

@@ -47,7 +47,7 @@ func (db *DB) PutPairing(ctx context.Context, p whatisup.Pairing) error {
 		TTL: ends.Add(24 * time.Hour).Unix(),
 	}))
 	_, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-		TableName: aws.String(db.tables.Pairings), Key: pairingKey(p.Instance),
+		TableName: aws.String(db.tables.Calls), Key: pairingKey(p.Instance),
 		UpdateExpression: aws.String(expression),
 		ConditionExpression: aws.String("attribute_not_exists(pk) OR #generation < :generation OR " +
 			"(#generation = :generation AND (#epoch < :epoch OR (#epoch = :epoch AND #n <= :n)))"),
@@ -65,7 +65,7 @@ func (db *DB) PutPairing(ctx context.Context, p whatisup.Pairing) error {
 // is another attempt's by now.
 func (db *DB) VouchPairing(ctx context.Context, id whatisup.InstanceID, a whatisup.AttemptID, until time.Time) error {
 	_, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-		TableName: aws.String(db.tables.Pairings), Key: pairingKey(id),
+		TableName: aws.String(db.tables.Calls), Key: pairingKey(id),
 		UpdateExpression:    aws.String("SET alive_until = :until"),
 		ConditionExpression: aws.String("attribute_exists(pk) AND generation = :generation AND epoch = :epoch AND n = :n"),
 		ExpressionAttributeValues: item{
@@ -84,7 +84,7 @@ func (db *DB) VouchPairing(ctx context.Context, id whatisup.InstanceID, a whatis
 // there is none.
 func (db *DB) Pairing(ctx context.Context, id whatisup.InstanceID) (*whatisup.Pairing, error) {
 	out, err := db.client.GetItem(ctx, &dynamodb.GetItemInput{
-		TableName: aws.String(db.tables.Pairings), Key: pairingKey(id), ConsistentRead: aws.Bool(true),
+		TableName: aws.String(db.tables.Calls), Key: pairingKey(id), ConsistentRead: aws.Bool(true),
 	})
 	if err != nil || out.Item == nil {
 		return nil, translate(err)
@@ -101,34 +101,5 @@ func (db *DB) Pairing(ctx context.Context, id whatisup.InstanceID) (*whatisup.Pa
 		Raw: r.Raw, Modules: r.Modules, ExpiresAt: fromMillis(r.ExpiresAt), AliveUntil: fromMillis(r.AliveUntil),
 		Code: r.Code, CodePhone: whatisup.PhoneNumber(r.CodePhone), CodeSerial: r.CodeSerial,
 		CodeExpiresAt: fromMillis(r.CodeExpiresAt), CodeRefused: r.CodeRefused,
-	}, nil
-}
-
-// PutResult keeps the outcome of a command with work for the call that waits
-// for it. A repetition of the command writes the same again.
-func (db *DB) PutResult(ctx context.Context, r whatisup.Result) error {
-	row := resultKey(r.Command)
-	row["error"] = str(string(r.Error))
-	row["message"] = str(r.Message)
-	row["message_id"] = str(r.MessageID)
-	expires := db.now().Add(whatisup.ResultKept)
-	row["expires_at"] = number(expires.UnixMilli())
-	row[attrTTL] = number(expires.Unix())
-	_, err := db.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String(db.tables.Pairings), Item: row})
-	return translate(err)
-}
-
-// Result reads the outcome of a command, consistently: nil without an error
-// while there is none.
-func (db *DB) Result(ctx context.Context, id whatisup.CommandID) (*whatisup.Result, error) {
-	out, err := db.client.GetItem(ctx, &dynamodb.GetItemInput{
-		TableName: aws.String(db.tables.Pairings), Key: resultKey(id), ConsistentRead: aws.Bool(true),
-	})
-	if err != nil || out.Item == nil {
-		return nil, translate(err)
-	}
-	return &whatisup.Result{
-		Command: id, Error: whatisup.Code(stringOf(out.Item["error"])),
-		Message: stringOf(out.Item["message"]), MessageID: stringOf(out.Item["message_id"]),
 	}, nil
 }

@@ -16,7 +16,7 @@ import (
 type Tables struct {
 	Access    string
 	Instances string
-	Pairings  string
+	Calls     string
 	Events    string
 	Fleet     string
 	Devices   string
@@ -29,7 +29,7 @@ func TablesFromEnv(getenv func(string) string) Tables {
 	return Tables{
 		Access:    getenv("ACCESS_TABLE"),
 		Instances: getenv("INSTANCES_TABLE"),
-		Pairings:  getenv("PAIRINGS_TABLE"),
+		Calls:     getenv("CALLS_TABLE"),
 		Events:    getenv("EVENTS_TABLE"),
 		Fleet:     getenv("FLEET_TABLE"),
 		Devices:   getenv("DEVICES_TABLE"),
@@ -42,7 +42,7 @@ func Local() Tables {
 	return Tables{
 		Access:    "whatisup-access",
 		Instances: "whatisup-instances",
-		Pairings:  "whatisup-pairings",
+		Calls:     "whatisup-calls",
 		Events:    "whatisup-events",
 		Fleet:     "whatisup-fleet",
 		Devices:   "whatisup-devices",
@@ -143,7 +143,7 @@ func (t Tables) Definitions() []Definition {
 	return []Definition{
 		{Name: t.Access, SortKey: true},
 		{Name: t.Instances, SortKey: true, Indexes: []types.GlobalSecondaryIndex{byShard}},
-		{Name: t.Pairings, TTL: true},
+		{Name: t.Calls, TTL: true},
 		{Name: t.Events, SortKey: true, TTL: true},
 		{Name: t.Fleet, SortKey: true, TTL: true},
 		{Name: t.Devices, SortKey: true, TTL: true},

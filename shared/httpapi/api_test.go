@@ -16,9 +16,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"whatisup/local/aws/awstest"
+	"whatisup/shared/control"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/httpapi"
 	"whatisup/shared/httpapi/apitest"
+	"whatisup/shared/integration"
 	"whatisup/shared/operator"
 	"whatisup/shared/whatisup"
 )
@@ -27,17 +29,18 @@ var peppers = whatisup.Peppers{1: "sixteen bytes or more of pepper"}
 
 // fixture is the API over the embedded AWS, with two customers.
 type fixture struct {
-	t        testing.TB
-	aws      *awstest.Instance
-	db       *dynamo.DB
-	api      *httpapi.API
-	url      string
-	operator *operator.Operator
-	a, b     operator.Made
-	commands *commands
-	queued   *queued
-	logs     *lockedBuffer
-	clock    *clock
+	t           testing.TB
+	aws         *awstest.Instance
+	db          *dynamo.DB
+	api         *httpapi.API
+	integration *integration.Integration
+	url         string
+	operator    *operator.Operator
+	a, b        operator.Made
+	commands    *commands
+	queued      *queued
+	logs        *lockedBuffer
+	clock       *clock
 }
 
 // commands is the shards' queues: it keeps what was sent, and lets a test act as
@@ -149,7 +152,10 @@ func start(t testing.TB, change ...func(*httpapi.Config)) *fixture {
 		do(&c)
 	}
 	f.api = httpapi.New(c)
-	server := httptest.NewServer(f.api.Handler())
+	f.integration = &integration.Integration{Store: f.db, Log: c.Log, Control: control.New(control.Config{
+		Store: f.db, Commands: c.Commands, Events: c.Events, Now: c.Now,
+	})}
+	server := httptest.NewServer(f.api)
 	t.Cleanup(func() {
 		server.Close()
 		for line := range strings.Lines(f.logs.String()) {
@@ -262,7 +268,7 @@ func start2(f *fixture, p whatisup.Peppers, l ...whatisup.RateLimit) string {
 func startWith(f *fixture, change func(*httpapi.Config)) string {
 	c := f.api.Config
 	change(&c)
-	server := httptest.NewServer(httpapi.New(c).Handler())
+	server := httptest.NewServer(httpapi.New(c))
 	f.t.Cleanup(server.Close)
 	return server.URL
 }

@@ -1,21 +1,11 @@
 package httpapi
 
 import (
-	"errors"
 	"net/http"
 
+	"whatisup/shared/control"
 	"whatisup/shared/whatisup"
 )
-
-// KeysFunction is the handler of API keys and limits.
-func (a *API) KeysFunction() http.Handler {
-	return &function{a, FunctionKeys, map[string]operation{
-		"listAPIKeys":  listKeys,
-		"createAPIKey": createKey,
-		"revokeAPIKey": revokeKey,
-		"getLimits":    getLimits,
-	}}
-}
 
 // apiKeyWire is a key as its customer sees it.
 type apiKeyWire struct {
@@ -49,7 +39,7 @@ type keyList struct {
 
 func listKeys(c *call) (*answer, error) {
 	list := keyList{Data: []apiKeyWire{}}
-	for k, err := range c.Store.Keys(c.ctx, c.customer(), c.mode()) {
+	for k, err := range c.control.Keys(c.ctx, c.who()) {
 		if err != nil {
 			return nil, err
 		}
@@ -63,63 +53,44 @@ func createKey(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	key := whatisup.APIKey{Customer: c.customer(), Mode: c.mode()}
-	key.Name, _ = b.name(true)
-	boundTo, bound := "", false
-	if string(b.fields["instance_id"]) != "null" {
-		boundTo, bound = b.text("instance_id", false)
-	} else {
-		b.take("instance_id")
-	}
-	key.ExpiresAt, _ = b.later("expires_at", c.now())
+	var key whatisup.APIKey
+	key.Name, _ = b.Name(true)
+	boundTo, bound := b.TextOrNull("instance_id")
+	key.ExpiresAt, _ = b.Later("expires_at", c.now())
 	if own := c.caller.key.ExpiresAt; !own.IsZero() {
 		if key.ExpiresAt.IsZero() {
 			key.ExpiresAt = own
 		}
 		if key.ExpiresAt.After(own) {
-			b.problem("expires_at", "must not be later than that of the key in use, "+whatisup.At(own).String())
+			b.Problem("expires_at", "must not be later than that of the key in use, "+whatisup.At(own).String())
 		}
 	}
-	if err := b.done(); err != nil {
+	if err := b.Done(); err != nil {
 		return nil, err
 	}
 	if bound {
-		i, err := c.find(boundTo)
+		i, err := c.control.Find(c.ctx, c.who(), boundTo)
 		if err != nil {
 			return nil, err
 		}
 		key.Instance = i.Config.ID
 	}
-	return c.once(b, func(o *once) (*answer, error) {
-		made, text, err := c.Peppers.NewKey(key)
-		if err != nil {
-			return nil, err
-		}
-		w := keyWire(&made)
-		secret := string(text)
-		w.Secret = &secret
-		a := reply(http.StatusCreated, w)
-		record, err := o.with(a)
-		if err != nil {
-			return nil, err
-		}
-		if err := c.Store.CreateKey(c.ctx, made, record); err != nil {
-			return nil, err
-		}
-		return a, nil
+	return c.idempotent(b, func(r *claim) (*answer, error) {
+		return sealed(r, newKeyAnswer, func(seal control.Seal[control.NewKey]) (control.NewKey, error) {
+			return c.control.CreateKey(c.ctx, c.who(), key, seal)
+		})
 	})
 }
 
+func newKeyAnswer(k control.NewKey) *answer {
+	w := keyWire(&k.APIKey)
+	secret := string(k.Text)
+	w.Secret = &secret
+	return reply(http.StatusCreated, w)
+}
+
 func revokeKey(c *call) (*answer, error) {
-	id, ok := whatisup.ParseKeyID(c.segment)
-	if !ok {
-		id = "00000000-0000-0000-0000-000000000000" // looked for like any other
-	}
-	err := c.Store.RevokeKey(c.ctx, c.customer(), c.mode(), id)
-	if errors.Is(err, whatisup.ErrNotFound) {
-		return nil, errKeyNotFound
-	}
-	if err != nil {
+	if err := c.control.RevokeKey(c.ctx, c.who(), c.segment); err != nil {
 		return nil, err
 	}
 	return reply(http.StatusNoContent, nil), nil

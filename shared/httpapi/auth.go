@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"whatisup/shared/control"
 	"whatisup/shared/whatisup"
 )
 
@@ -129,13 +130,13 @@ func (a *API) authenticate(ctx context.Context, h http.Header) (caller, error) {
 	return c, nil
 }
 
-// authenticateAnew is [API.authenticate] for a call that goes on for long: what
-// is remembered doesn't count.
-func (a *API) authenticateAnew(ctx context.Context, c caller, h http.Header) error {
+// reauthenticate is [API.authenticate] for a call that lasts long: it reads the
+// key and its customer again.
+func (a *API) reauthenticate(ctx context.Context, c caller, h http.Header) error {
 	a.keys.forget(c.key.ID)
 	c, err := a.authenticate(ctx, h)
 	if err == nil && c.customer.Suspended {
-		return errSuspended
+		return control.ErrSuspended
 	}
 	return err
 }
@@ -160,7 +161,7 @@ func (a *API) noteUse(ctx context.Context, entry *known, text whatisup.Secret, n
 		err = a.Store.RehashKey(ctx, *key, hash, newest)
 	}
 	if err != nil {
-		a.Log.Warn("key not hashed anew", "key_id", string(key.ID), "error", err)
+		a.Log.Warn("key not hashed again", "key_id", string(key.ID), "error", err)
 		return
 	}
 	key.Hash, key.Pepper = hash, newest

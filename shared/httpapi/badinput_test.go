@@ -83,6 +83,7 @@ var badFields = map[string][]badCase{
 		{name: "a line break", body: `{"name":"a\nb"}`, field: "name"},
 		{name: "C1 control", body: `{"name":"a\u0085b"}`, field: "name"},
 		{name: "half a surrogate pair", body: `{"name":"\ud800"}`, field: "name"},
+		{name: "half a surrogate pair in metadata", body: `{"name":"x","metadata":{"a":["\udc00"]}}`, field: "metadata"},
 		{name: "metadata null", body: `{"name":"x","metadata":null}`, field: "metadata"},
 		{name: "metadata array", body: `{"name":"x","metadata":[]}`, field: "metadata"},
 		{name: "metadata string", body: `{"name":"x","metadata":"{}"}`, field: "metadata"},
@@ -435,7 +436,7 @@ func TestGoodInputAtItsLimits(t *testing.T) {
 	f := start(t)
 	for _, body := range []string{
 		`{"name":"` + strings.Repeat("é", 100) + `"}`,
-		`{"name":"\ud83d\ude00 \ufffd <&>","metadata":{"":"","\u0000":"\ud800"}}`,
+		`{"name":"\ud83d\ude00 \ufffd <&>","metadata":{"":"","\u0000":"\ud83d\ude00"}}`,
 		`{"name":"x","metadata":{"a":"` + strings.Repeat("x", 16<<10-8) + `"}}`,
 		`{"name":"x","metadata":` + strings.Repeat(`{"a":`, 31) + "{}" + strings.Repeat("}", 31) + `}`,
 		`{"name":"x","metadata":{"n":[1e300,-0,0.10,123456789012345678901234567890,1E+2]}}`,

@@ -1,15 +1,15 @@
-// Package httpapi is the HTTP API: routes, authentication, limits, idempotency,
-// the handlers, and the OpenAPI document that describes them. It knows stores
-// and queues only through the small interfaces in api.go, and nothing of
-// Lambda: a function's main, the local gateway and the tests put the same
+// Package httpapi is the HTTP door to the operations of package control: routes,
+// authentication, limits, idempotency, and the OpenAPI document that describes
+// it all. It knows stores and queues only through small interfaces, and nothing
+// of Lambda: a function's main, the local gateway and the tests put the same
 // http.Handler to work.
 //
 // # Functions
 //
 // Each Lambda function serves the routes that [Routes] gives to its name, so
-// that it links and may touch only what it needs. The function called instances
-// also gets whatever API Gateway has no route for, and answers 404 and 405 in
-// the API's own form; every function knows all routes for that.
+// that its role may touch only what it needs. The function called instances also
+// gets whatever API Gateway has no route for, and answers 404 and 405 in the
+// API's own form; every function knows all routes for that.
 //
 // # A request
 //
@@ -26,25 +26,16 @@
 // # What is kept in memory
 //
 // Keys and customers for at most [KeyKept], so that a revoked key ends
-// everywhere within a minute; the owners' beats for [beatsKept]. Nothing else:
-// a function may be frozen or thrown away between two requests.
+// everywhere within a minute. Nothing else: a function may be frozen or thrown
+// away between two requests.
 //
-// # Wanted, and waiting for it
+// # Requests that must not run twice
 //
-// Calls about the connection change what is wanted, in one conditional write,
-// and send a wake-up, whose loss costs nothing but time. The QR and pair-code
-// calls then look for the code that the session host writes, until 10 s after
-// API Gateway took the request; sandbox calls send a command and look for its
-// result. No call holds anything while it waits: when the function dies the
-// next call goes on from what is stored.
-//
-// # Requests that must not happen twice
-//
-// A POST with an Idempotency-Key first claims its record, then completes it in
-// the transaction of the operation itself, with the answer sealed under a key
-// that only the caller can derive again. A call that finds its record claimed
-// waits for it; a claim whose call died lapses after [claimFor] and the next
-// call carries the request out. What waits (pair-code, sandbox) has its record
-// completed afterwards, and is harmless to repeat: the wish is the same wish,
-// and the command has the same id.
+// A POST with an Idempotency-Key first claims its record. The operation then
+// completes the record in its own transaction, with the answer sealed under a
+// key that only the caller can derive again. A duplicate request waits for the
+// first; a claim whose call died lapses after [claimFor] and the next call runs
+// the request. What waits (pair code, sandbox) has its record completed
+// afterwards, and is harmless to repeat: what it wants is wanted already, and its
+// command has the same id.
 package httpapi

@@ -12,20 +12,13 @@ import (
 
 	"github.com/google/uuid"
 
+	"whatisup/shared/control"
 	"whatisup/shared/whatisup"
 )
 
-// EventsFunction is the handler of the event stream and the event log. Its
-// ResponseWriter must be able to flush for the stream to be one.
-func (a *API) EventsFunction() http.Handler {
-	return &function{a, FunctionEvents, map[string]operation{"listEvents": listEvents}}
-}
-
 const (
-	placeStream = "streams"
-	// eitherMode counts streams: a customer's limit is over both modes.
-	eitherMode whatisup.Mode = ""
-	// maxStreams is how many streams a customer may have open at one time.
+	// maxStreams is how many streams a customer may have open at one time in one
+	// mode.
 	maxStreams = 10
 	// streamCheck is how often a stream looks whether its key is still in force.
 	streamCheck = 50 * time.Second
@@ -45,38 +38,17 @@ const (
 	maxLogRead = 5000
 )
 
-// eventFilter is which events a caller wants.
-type eventFilter struct {
-	instance whatisup.InstanceID
-	names    []whatisup.EventName
-}
-
-func (f *eventFilter) takes(e *whatisup.Event) bool {
-	if f.instance != "" && e.Instance != f.instance {
-		return false
-	}
-	if len(f.names) == 0 {
-		return true
-	}
-	for _, n := range f.names {
-		if n == e.Name {
-			return true
-		}
-	}
-	return false
-}
-
 func listEvents(c *call) (*answer, error) {
 	q, err := c.readQuery()
 	if err != nil {
 		return nil, err
 	}
-	f := eventFilter{instance: q.instanceID("instance_id"), names: oneOf(q, "events", whatisup.EventNames)}
+	f := control.EventFilter{Instance: q.instanceID("instance_id"), Names: oneOf(q, "events", whatisup.EventNames)}
 	if bound := c.caller.key.Instance; bound != "" {
-		if f.instance != "" && f.instance != bound {
+		if f.Instance != "" && f.Instance != bound {
 			return nil, errScoped
 		}
-		f.instance = bound
+		f.Instance = bound
 	}
 	if wantsLog(c.r.Header.Values("Accept")) {
 		return c.eventLog(q, f)
@@ -100,12 +72,12 @@ func wantsLog(accept []string) bool {
 }
 
 // eventLog answers one page of the log, newest first.
-func (c *call) eventLog(q *query, f eventFilter) (*answer, error) {
+func (c *call) eventLog(q *query, f control.EventFilter) (*answer, error) {
 	limit := q.number("limit", maxLimit)
 	if limit == 0 {
 		limit = defaultLog
 	}
-	bound := []string{"events", string(c.customer()), string(c.mode()), string(f.instance), join(f.names)}
+	bound := []string{"events", string(c.customer()), string(c.mode()), string(f.Instance), join(f.Names)}
 	var before whatisup.Position
 	if cursor, ok := q.get("cursor"); ok {
 		id, ok := c.seal.open(cursor, bound...)
@@ -121,7 +93,7 @@ func (c *call) eventLog(q *query, f eventFilter) (*answer, error) {
 	var last whatisup.Position
 	var size listSize
 	read := 0
-	for e, err := range c.Store.EventsBefore(c.ctx, c.customer(), c.mode(), before, limit+1) {
+	for e, err := range c.control.EventsBefore(c.ctx, c.who(), before, limit+1) {
 		if err != nil {
 			return nil, err
 		}
@@ -129,7 +101,7 @@ func (c *call) eventLog(q *query, f eventFilter) (*answer, error) {
 			*list.Next = next(c.seal.make(string(last), bound...))
 			break
 		}
-		if f.takes(&e.Event) {
+		if f.Takes(&e.Event) {
 			b, err := encode(e.Event)
 			if err != nil {
 				return nil, err
@@ -149,7 +121,7 @@ func (c *call) eventLog(q *query, f eventFilter) (*answer, error) {
 // stream is one open event stream.
 type stream struct {
 	*call
-	filter  eventFilter
+	filter  control.EventFilter
 	flush   *http.ResponseController
 	at      whatisup.Position // everything below was sent, but for late commits
 	sent    map[whatisup.Position]bool
@@ -166,7 +138,7 @@ func (c *call) position(p whatisup.Position) string {
 // looks at the log nothing is held but the positions of the newest stretch,
 // which is read again each time: an event may be committed a little after its
 // position was taken, and then turns up behind others.
-func (c *call) eventStream(q *query, f eventFilter) (*answer, error) {
+func (c *call) eventStream(q *query, f control.EventFilter) (*answer, error) {
 	now := c.now()
 	s := &stream{call: c, filter: f, flush: http.NewResponseController(c.w), sent: map[whatisup.Position]bool{}}
 	from, resumes := now, false
@@ -196,23 +168,30 @@ func (c *call) eventStream(q *query, f eventFilter) (*answer, error) {
 			return nil, err
 		}
 	}
-	place := uuid.NewString()
-	if err := s.occupy(place); err != nil {
+	slot := uuid.NewString()
+	if err := s.takeSlot(slot); err != nil {
 		return nil, err
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), publishFor)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), freeFor)
 		defer cancel()
-		if err := c.Store.Vacate(ctx, c.customer(), eitherMode, placeStream, place); err != nil {
-			c.log.Warn("stream's place not given back", "error", err)
+		if err := c.Store.FreeSlots(ctx, s.slots(), slot); err != nil {
+			c.log.Warn("stream's slot not given back", "error", err)
 		}
 	}()
-	return nil, s.run(place, begins)
+	return nil, s.run(slot, begins)
 }
 
-func (s *stream) occupy(place string) error {
+// freeFor bounds how long a stream that has ended takes to give its slot back.
+const freeFor = 2 * time.Second
+
+func (s *stream) slots() whatisup.Slots {
+	return whatisup.Slots{Customer: s.customer(), Mode: s.mode(), Kind: "streams", Limit: maxStreams}
+}
+
+func (s *stream) takeSlot(slot string) error {
 	until := s.now().Add(2 * streamCheck)
-	err := s.Store.Occupy(s.ctx, s.customer(), eitherMode, placeStream, place, until, maxStreams)
+	err := s.Store.TakeSlot(s.ctx, s.slots(), slot, until, "")
 	if errors.Is(err, whatisup.ErrTooMany) {
 		return errStreams
 	}
@@ -221,7 +200,7 @@ func (s *stream) occupy(place string) error {
 
 // run is the stream from its first byte on. Errors are only logged: the client
 // sees a stream that ended, and resumes.
-func (s *stream) run(place string, begins whatisup.Position) error {
+func (s *stream) run(slot string, begins whatisup.Position) error {
 	ends := s.now().Add(s.StreamFor)
 	if deadline, ok := s.ctx.Deadline(); ok && deadline.Add(-streamEnd).Before(ends) {
 		ends = deadline.Add(-streamEnd)
@@ -247,10 +226,10 @@ func (s *stream) run(place string, begins whatisup.Position) error {
 			return nil
 		}
 		if now.Sub(checked) >= streamCheck {
-			if err := s.authenticateAnew(s.ctx, s.caller, s.r.Header); err != nil {
+			if err := s.reauthenticate(s.ctx, s.caller, s.r.Header); err != nil {
 				return s.ended(err)
 			}
-			if err := s.occupy(place); err != nil {
+			if err := s.takeSlot(slot); err != nil {
 				return s.ended(err)
 			}
 			checked = now
@@ -277,12 +256,12 @@ func (s *stream) ended(err error) error {
 	return err
 }
 
-// look sends what is new. What lies behind the newest stretch is final, and the
-// next look begins after it. silent only takes note of what there is.
+// look sends what is new. Events older than PositionReread are final, and the next
+// look begins after them. If silent, events are marked as sent but not sent.
 func (s *stream) look(silent bool) error {
 	began := s.now()
 	settled := whatisup.PositionAt(began.Add(-whatisup.PositionReread))
-	for e, err := range s.Store.EventsAfter(s.ctx, s.customer(), s.mode(), s.at, streamBatch) {
+	for e, err := range s.control.EventsAfter(s.ctx, s.who(), s.at, streamBatch) {
 		if err != nil {
 			return err
 		}
@@ -320,7 +299,7 @@ func (s *stream) send(e *whatisup.Logged) error {
 			s.pairing = s.now().Add(streamPairing)
 		}
 	}
-	if !s.filter.takes(&e.Event) || s.dead(&e.Event) {
+	if !s.filter.Takes(&e.Event) || s.dead(&e.Event) {
 		return nil
 	}
 	data, err := encode(e.Event)
@@ -364,4 +343,16 @@ func (c *call) preflight() *answer {
 		set("Access-Control-Allow-Methods", "GET").
 		set("Access-Control-Allow-Headers", "Authorization, Last-Event-ID, Accept").
 		set("Access-Control-Max-Age", "600")
+}
+
+// sleep waits, or ends with the caller's patience.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

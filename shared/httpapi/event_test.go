@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"whatisup/shared/dynamo"
+	"whatisup/shared/httpapi"
 	"whatisup/shared/whatisup"
 )
 
@@ -325,8 +326,8 @@ func TestStreamsAreLimited(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	var open []*stream
-	for n := range 10 {
-		s := f.stream([]string{f.a.TestKey, f.a.LiveKey}[n%2], "")
+	for range 10 {
+		s := f.stream(f.a.TestKey, "")
 		s.first(t)
 		open = append(open, s)
 	}
@@ -334,6 +335,7 @@ func TestStreamsAreLimited(t *testing.T) {
 		t.Errorf("the eleventh: %d", s.status)
 	}
 	f.stream(f.b.TestKey, "").first(t)
+	f.stream(f.a.LiveKey, "").first(t) // a mode takes nothing from the other
 	open[3].close()
 	eventually(t, func() bool {
 		s := f.stream(f.a.TestKey, "")
@@ -342,7 +344,7 @@ func TestStreamsAreLimited(t *testing.T) {
 }
 
 // A stream says that it is there, ends by itself with advice to come back, ends
-// when its key is revoked, and gives its place back each time.
+// when its key is revoked, and gives its slot back each time.
 func TestStreamEnds(t *testing.T) {
 	t.Parallel()
 	f := start(t)
@@ -375,9 +377,9 @@ func TestStreamEnds(t *testing.T) {
 	f.clock.advance(51 * time.Second)
 	for range s.frames {
 	}
-	places, err := f.db.Places(t.Context(), f.a.Customer, "", "streams")
-	if err != nil || len(places) != 0 {
-		t.Errorf("%v: %v are still taken", err, places)
+	taken, err := f.db.TakenSlots(t.Context(), whatisup.Slots{Customer: f.a.Customer, Mode: whatisup.Test, Kind: "streams"})
+	if err != nil || len(taken) != 0 {
+		t.Errorf("%v: %v are still taken", err, taken)
 	}
 }
 
@@ -389,7 +391,7 @@ func TestStreamEndsBeforeTheFunction(t *testing.T) {
 	req, _ := http.NewRequestWithContext(ctx, "GET", "/v1/events", nil)
 	req.Header.Set("Authorization", "Bearer "+f.a.TestKey)
 	w := &plainWriter{header: http.Header{}}
-	f.api.EventsFunction().ServeHTTP(w, req)
+	f.api.Function(httpapi.FunctionEvents).ServeHTTP(w, req)
 	if ctx.Err() != nil || !strings.HasSuffix(w.body, "retry: 1000\n: bye\n\n") {
 		t.Errorf("%v: %q", ctx.Err(), w.body)
 	}

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -16,25 +17,27 @@ import (
 
 	"github.com/google/uuid"
 
+	"whatisup/shared/control"
+	"whatisup/shared/input"
 	"whatisup/shared/whatisup"
 )
 
 const (
-	onceKept = 24 * time.Hour
-	// claimFor is how long one call may take to carry a request out; it is
-	// longer than any call waits.
+	recordKept = 24 * time.Hour
+	// claimFor is how long one call may take to run a request. It is longer than
+	// any call waits.
 	claimFor = 15 * time.Second
-	// twinWait is how long a call waits for the one that is at work.
+	// twinWait is how long a duplicate request waits for the first to finish.
 	twinWait = 10 * time.Second
 )
 
-// once is one call's hold on the record of its request. Its nil value is a
+// claim is one call's hold on the record of its request. Its nil value is a
 // request without an Idempotency-Key.
-type once struct {
+type claim struct {
 	c         *call
-	record    whatisup.Once
-	seal      cipher.AEAD // nil: of an integration command, which has no answer
-	completed bool        // a transaction that was tried carried the answer
+	record    whatisup.Record
+	aead      cipher.AEAD
+	completed bool // the operation has written the record
 }
 
 // kept is an answer as it is sealed.
@@ -45,9 +48,9 @@ type kept struct {
 	Type    string      `json:"type,omitempty"`
 }
 
-// once carries a request out, or answers what it was answered before. do gets
-// the record to complete in its transaction, if it has one.
-func (c *call) once(b *body, do func(*once) (*answer, error)) (*answer, error) {
+// idempotent runs a request, or answers what it was answered before. do gets
+// the hold on the request's record, if it has one.
+func (c *call) idempotent(b *input.Object, do func(*claim) (*answer, error)) (*answer, error) {
 	name, err := idempotencyKey(c.r.Header)
 	if err != nil {
 		return nil, err
@@ -55,36 +58,40 @@ func (c *call) once(b *body, do func(*once) (*answer, error)) (*answer, error) {
 	if name == "" {
 		return do(nil)
 	}
-	o, err := c.newOnce(name, b.raw)
+	r, err := c.newClaim(name, b.Raw)
 	if err != nil {
 		return nil, err
 	}
-	deadline := c.now().Add(twinWait)
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
-		there, err := c.Store.Claim(c.ctx, o.record, c.now().Add(claimFor))
-		if err != nil {
-			return nil, err
+	var a *answer
+	err = control.Poll(c.ctx, c.now, c.now().Add(twinWait), false, func(ctx context.Context) (bool, error) {
+		there, err := c.Store.Claim(ctx, r.record, c.now().Add(claimFor))
+		switch {
+		case err != nil:
+			return false, err
+		case there == nil:
+			// A claim that is lost took longer than a claim lasts, and another
+			// call has it now.
+			a, err = r.run(do)
+			return err == nil, ignore(err, whatisup.ErrClaimLost)
+		case !hmac.Equal(there.Print, r.record.Print):
+			return false, errIdemConflict
+		case len(there.Answer) > 0:
+			a, err = r.open(there.Answer)
+			return true, err
 		}
-		if there == nil {
-			a, err := o.carryOut(do)
-			if !errors.Is(err, whatisup.ErrClaimLost) {
-				return a, err
-			}
-			continue // it took longer than a claim lasts; another call has it
-		}
-		if !hmac.Equal(there.Print, o.record.Print) {
-			return nil, errIdemConflict
-		}
-		if len(there.Answer) > 0 {
-			return o.open(there.Answer)
-		}
-		if !c.now().Add(wait).Before(deadline) {
-			return nil, errIdemInProgress
-		}
-		if err := sleep(c.ctx, wait); err != nil {
-			return nil, err
-		}
+		return false, nil
+	})
+	if errors.Is(err, control.ErrOver) {
+		return nil, errIdemInProgress
 	}
+	return a, err
+}
+
+func ignore(err, ignored error) error {
+	if errors.Is(err, ignored) {
+		return nil
+	}
+	return err
 }
 
 func idempotencyKey(h http.Header) (string, error) {
@@ -93,16 +100,16 @@ func idempotencyKey(h http.Header) (string, error) {
 		return "", nil
 	}
 	name := strings.Join(values, ",")
-	if !printable(name, 255) {
-		return "", invalid(field{"Idempotency-Key", "must be 1 to 255 printable ASCII characters"})
+	if !input.Printable(name, 255) {
+		return "", input.Invalid(input.Problem{Field: "Idempotency-Key", Problem: "must be 1 to 255 printable ASCII characters"})
 	}
 	return name, nil
 }
 
-// newOnce derives everything about a record from the request. The seal's key
-// comes from the caller's bearer key, which no table holds: the record is
-// readable to nobody but a caller who sends the same again.
-func (c *call) newOnce(name string, raw []byte) (*once, error) {
+// newClaim derives everything about a record from the request. The seal's key
+// comes from the caller's API key, which no table holds: only a caller who sends
+// the same API key and Idempotency-Key again can read the record.
+func (c *call) newClaim(name string, raw []byte) (*claim, error) {
 	id := sha256.New()
 	for _, part := range []string{string(c.customer()), string(c.mode()), c.r.Method, c.r.URL.Path, name} {
 		sum := sha256.Sum256([]byte(part)) // so that no two lists of parts look alike
@@ -116,29 +123,27 @@ func (c *call) newOnce(name string, raw []byte) (*once, error) {
 	if err != nil {
 		return nil, err
 	}
-	seal, err := cipher.NewGCM(block)
+	aead, err := cipher.NewGCM(block)
 	if err != nil {
 		return nil, err
 	}
-	return &once{c: c, seal: seal, record: whatisup.Once{
+	return &claim{c: c, aead: aead, record: whatisup.Record{
 		Key:       hex.EncodeToString(id.Sum(nil)),
 		Claim:     uuid.NewString(),
 		Print:     mac(whatisup.Secret(secret[32:]), string(raw)),
-		ExpiresAt: c.now().Add(onceKept),
+		ExpiresAt: c.now().Add(recordKept),
 	}}, nil
 }
 
-// carryOut runs the operation under the claim and keeps its answer, if it is of
-// a kind that is kept.
-func (o *once) carryOut(do func(*once) (*answer, error)) (*answer, error) {
-	o.completed = false
-	a, err := do(o)
-	if errors.Is(err, whatisup.ErrClaimLost) {
-		return nil, err
+// run runs the operation under the claim and keeps its answer, if it is of a kind
+// that is kept.
+func (r *claim) run(do func(*claim) (*answer, error)) (*answer, error) {
+	r.completed = false
+	a, err := do(r)
+	if errors.Is(err, whatisup.ErrClaimLost) || r.completed {
+		return a, err
 	}
-	if err == nil && o.completed {
-		return a, nil
-	}
+
 	// Only these 4xx come from the operation itself: whatever else can be wrong
 	// was found before it began.
 	decided := err == nil
@@ -147,37 +152,45 @@ func (o *once) carryOut(do func(*once) (*answer, error)) (*answer, error) {
 		decided = status >= 400 && status < 500 && status != http.StatusTooManyRequests && e.Code != whatisup.CodeIdempotencyInProgress
 	}
 	if !decided {
-		if err := o.c.Store.Abandon(o.c.ctx, o.record); err != nil {
-			o.c.log.Warn("claim not given back", "error", err)
+		if err := r.c.Store.Abandon(r.c.ctx, r.record); err != nil {
+			r.c.log.Warn("claim not given back", "error", err)
 		}
 		return nil, err
 	}
+
 	result := a
 	if err != nil {
-		result = errorAnswer(err, o.c.id)
+		result = errorAnswer(err, r.c.id)
 	}
-	record, sealErr := o.with(result)
+	record, sealErr := r.seal(result)
 	if sealErr == nil {
-		sealErr = o.c.Store.Complete(o.c.ctx, *record)
+		sealErr = r.c.Store.Complete(r.c.ctx, *record)
 	}
 	if sealErr != nil && !errors.Is(sealErr, whatisup.ErrClaimLost) {
-		o.c.log.Warn("answer not kept", "error", sealErr)
+		r.c.log.Warn("answer not kept", "error", sealErr)
 	}
 	return a, err
 }
 
-// with is the record with an answer, for the operation's transaction; nil
-// without an Idempotency-Key.
-func (o *once) with(a *answer) (*whatisup.Once, error) {
-	if o == nil {
-		return nil, nil
+// sealed runs an operation that writes the request's record itself: the record
+// of the answer that encode makes of the operation's result.
+func sealed[R any](r *claim, encode func(R) *answer, do func(control.Seal[R]) (R, error)) (*answer, error) {
+	var seal control.Seal[R]
+	if r != nil {
+		seal = func(result R) (*whatisup.Record, error) { return r.seal(encode(result)) }
 	}
-	record := o.record
-	if o.seal == nil { // nobody asks for the answer again, only whether there is one
-		o.completed = true
-		record.Answer = []byte{1}
-		return &record, nil
+	result, err := do(seal)
+	if err != nil {
+		return nil, err
 	}
+	if r != nil {
+		r.completed = true
+	}
+	return encode(result), nil
+}
+
+// seal is the record with an answer.
+func (r *claim) seal(a *answer) (*whatisup.Record, error) {
 	b, kind, err := a.encode()
 	if err != nil {
 		return nil, err
@@ -186,19 +199,19 @@ func (o *once) with(a *answer) (*whatisup.Once, error) {
 	if err != nil {
 		return nil, err
 	}
-	nonce := make([]byte, o.seal.NonceSize())
+	nonce := make([]byte, r.aead.NonceSize())
 	rand.Read(nonce)
-	o.completed = true
-	record.Answer = o.seal.Seal(nonce, nonce, plain, []byte(record.Key))
+	record := r.record
+	record.Answer = r.aead.Seal(nonce, nonce, plain, []byte(record.Key))
 	return &record, nil
 }
 
 // open is the first answer, given again.
-func (o *once) open(sealed []byte) (*answer, error) {
-	if len(sealed) < o.seal.NonceSize() {
+func (r *claim) open(sealed []byte) (*answer, error) {
+	if len(sealed) < r.aead.NonceSize() {
 		return nil, errors.New("a kept answer is cut off")
 	}
-	plain, err := o.seal.Open(nil, sealed[:o.seal.NonceSize()], sealed[o.seal.NonceSize():], []byte(o.record.Key))
+	plain, err := r.aead.Open(nil, sealed[:r.aead.NonceSize()], sealed[r.aead.NonceSize():], []byte(r.record.Key))
 	if err != nil {
 		return nil, errors.New("a kept answer can't be opened")
 	}
@@ -210,11 +223,11 @@ func (o *once) open(sealed []byte) (*answer, error) {
 	return a.set("Idempotency-Replayed", "true"), nil
 }
 
-// command is the id of the command that the request causes: the same one if a
-// call that died is carried out by the next.
-func (o *once) command() whatisup.CommandID {
-	if o == nil {
+// command is the id of the command that the request causes. If the call dies,
+// the next one that runs the request sends the same id.
+func (r *claim) command() whatisup.CommandID {
+	if r == nil {
 		return whatisup.NewCommandID()
 	}
-	return whatisup.CommandID(uuid.NewSHA1(uuid.NameSpaceOID, []byte("command "+o.record.Key+string(o.record.Print))).String())
+	return whatisup.CommandID(uuid.NewSHA1(uuid.NameSpaceOID, []byte("command "+r.record.Key+string(r.record.Print))).String())
 }

@@ -161,7 +161,7 @@ func TestCrashAtEveryWrite(t *testing.T) {
 		req.Header.Set("Idempotency-Key", name)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		w := httptest.NewRecorder()
-		dying.Handler().ServeHTTP(w, req.WithContext(ctx))
+		dying.ServeHTTP(w, req.WithContext(ctx))
 		cancel()
 		if !crashed && w.Code != 201 {
 			t.Fatalf("without a crash: %d %s", w.Code, w.Body)
@@ -212,7 +212,7 @@ func TestNoReadableSecret(t *testing.T) {
 		}
 		for _, row := range out.Items {
 			b, _ := json.Marshal(row)
-			if d.Name == dynamo.Local().Pairings {
+			if d.Name == dynamo.Local().Calls {
 				// The code row and the wish hold the number; the kept answer must not.
 				if strings.Contains(string(b), "idem#") && strings.Contains(string(b), "ABCD-2345") {
 					t.Error("a kept answer is readable")

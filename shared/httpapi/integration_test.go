@@ -16,7 +16,7 @@ func (f *fixture) command(id, name, more string) string {
 }
 
 func (f *fixture) carry(message string) error {
-	return f.api.Integration().Carry(f.t.Context(), []byte(message))
+	return f.integration.Carry(f.t.Context(), []byte(message))
 }
 
 func (f *fixture) events() []whatisup.Event {

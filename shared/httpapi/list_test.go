@@ -146,7 +146,7 @@ func TestWholeListIsCut(t *testing.T) {
 		req := httptest.NewRequest("GET", "/v1/instances"+query, nil)
 		req.Header.Set("Authorization", "Bearer "+f.a.TestKey)
 		w := httptest.NewRecorder()
-		f.api.Handler().ServeHTTP(w, req)
+		f.api.ServeHTTP(w, req)
 		if as, _ := json.Marshal(w.Body.String()); w.Code != 200 || w.Body.Len() > 5<<20+1000 || len(as) > 6_000_000 {
 			t.Fatalf("%d with %d bytes, %d as a string", w.Code, w.Body.Len(), len(as))
 		}
@@ -187,7 +187,7 @@ func TestManyInstances(t *testing.T) {
 			req.Header.Set("Authorization", "Bearer "+f.a.TestKey)
 			w := httptest.NewRecorder()
 			began := time.Now()
-			f.api.Handler().ServeHTTP(w, req)
+			f.api.ServeHTTP(w, req)
 			best = min(best, time.Since(began))
 			if p := into[listPage](t, reply{body: w.Body.Bytes()}); len(p.Data) != 100 || p.Next == nil {
 				t.Fatalf("%d instances", len(p.Data))

@@ -7,25 +7,28 @@ import (
 	"strconv"
 	"strings"
 
+	"whatisup/shared/input"
 	"whatisup/shared/whatisup"
 )
 
-// query is a request's query string, taken apart like a [body]. Parameters that
+// query is a request's query string, read like a body. Parameters that
 // nobody asks for are ignored.
 type query struct {
 	values   url.Values
-	problems []field
+	problems []input.Problem
 }
 
 func (c *call) readQuery() (*query, error) {
 	values, err := url.ParseQuery(c.r.URL.RawQuery)
 	if err != nil {
-		return nil, invalid(field{"query", "is not a query string"})
+		return nil, input.Invalid(input.Problem{Field: "query", Problem: "is not a query string"})
 	}
 	return &query{values: values}, nil
 }
 
-func (q *query) problem(name, problem string) { q.problems = append(q.problems, field{name, problem}) }
+func (q *query) problem(name, problem string) {
+	q.problems = append(q.problems, input.Problem{Field: name, Problem: problem})
+}
 
 func (q *query) get(name string) (string, bool) {
 	v, ok := q.values[name]
@@ -109,7 +112,7 @@ func (q *query) includesStatus() bool {
 
 func (q *query) done() error {
 	if len(q.problems) > 0 {
-		return invalid(q.problems...)
+		return input.Invalid(q.problems...)
 	}
 	return nil
 }

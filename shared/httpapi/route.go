@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// The functions that routes belong to.
+// The functions that routes belong to: the Lambda functions that answer HTTP.
 const (
 	FunctionInstances = "instances"
 	FunctionQR        = "qr"
@@ -27,6 +27,7 @@ type Route struct {
 	access  access
 	subject subject
 	free    bool // costs no token
+	do      operation
 }
 
 // access is who may call a route.
@@ -47,34 +48,60 @@ const (
 	apiKey
 )
 
+// Functions are the handlers of all functions, by name. Each serves its own
+// routes; the function called instances also answers what has no route.
+func (a *API) Functions() map[string]http.Handler {
+	all := map[string]http.Handler{}
+	for _, r := range Routes {
+		all[r.Function] = a.Function(r.Function)
+	}
+	return all
+}
+
+// Function is the handler of one function.
+func (a *API) Function(name string) http.Handler { return &function{a, name} }
+
+// ServeHTTP serves every function's routes, as API Gateway does over all of them.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	name := FunctionInstances
+	if route, _, _ := find(r.Method, r.URL); route != nil {
+		name = route.Function
+	}
+	a.Function(name).ServeHTTP(w, r)
+}
+
 // Routes are all routes of the API, as template.yaml declares them and the
 // OpenAPI document describes them; tests hold the three together. What is not
 // under /v1 reaches the instances function as API Gateway's default.
 var Routes = []Route{
-	{"GET", "/v1", FunctionInstances, "getRoot", anybody, nothing, true},
-	{"GET", "/v1/instances", FunctionInstances, "listInstances", unbound, nothing, false},
-	{"POST", "/v1/instances", FunctionInstances, "createInstance", unbound, nothing, false},
-	{"GET", "/v1/instances/{id}", FunctionInstances, "getInstance", boundToo, instance, false},
-	{"PATCH", "/v1/instances/{id}", FunctionInstances, "updateInstance", boundToo, instance, false},
-	{"DELETE", "/v1/instances/{id}", FunctionInstances, "deleteInstance", unbound, instance, false},
-	{"GET", "/v1/instances/{id}/status", FunctionInstances, "getInstanceStatus", boundToo, instance, false},
-	{"POST", "/v1/instances/{id}/connect", FunctionInstances, "connectInstance", boundToo, instance, false},
-	{"POST", "/v1/instances/{id}/disconnect", FunctionInstances, "disconnectInstance", boundToo, instance, false},
-	{"POST", "/v1/instances/{id}/logout", FunctionInstances, "logoutInstance", boundToo, instance, false},
-	{"GET", "/v1/instances/{id}/qr", FunctionQR, "getInstanceQR", boundToo, instance, false},
-	{"POST", "/v1/instances/{id}/pair-code", FunctionQR, "createPairCode", boundToo, instance, false},
-	{"GET", "/v1/api-keys", FunctionKeys, "listAPIKeys", unbound, nothing, false},
-	{"POST", "/v1/api-keys", FunctionKeys, "createAPIKey", unbound, nothing, false},
-	{"DELETE", "/v1/api-keys/{id}", FunctionKeys, "revokeAPIKey", unbound, apiKey, false},
-	{"GET", "/v1/limits", FunctionKeys, "getLimits", boundToo, nothing, true},
-	{"POST", "/v1/sandbox/instances/{id}/scan", FunctionSandbox, "sandboxScan", boundToo, instance, false},
-	{"POST", "/v1/sandbox/instances/{id}/enter-code", FunctionSandbox, "sandboxEnterCode", boundToo, instance, false},
-	{"POST", "/v1/sandbox/instances/{id}/unlink", FunctionSandbox, "sandboxUnlink", boundToo, instance, false},
-	{"POST", "/v1/sandbox/instances/{id}/messages", FunctionSandbox, "sandboxMessage", boundToo, instance, false},
-	{"POST", "/v1/sandbox/instances/{id}/faults", FunctionSandbox, "sandboxFault", boundToo, instance, false},
-	{"GET", "/v1/events", FunctionEvents, "listEvents", boundToo, nothing, false},
-	{"GET", "/openapi.json", FunctionInstances, "getOpenAPI", anybody, nothing, true},
-	{"GET", "/docs", FunctionInstances, "getDocs", anybody, nothing, true},
+	{Method: "GET", Path: "/v1", Function: FunctionInstances, Operation: "getRoot", access: anybody, free: true, do: getRoot},
+	{Method: "GET", Path: "/v1/instances", Function: FunctionInstances, Operation: "listInstances", access: unbound, do: listInstances},
+	{Method: "POST", Path: "/v1/instances", Function: FunctionInstances, Operation: "createInstance", access: unbound, do: createInstance},
+	{Method: "GET", Path: "/v1/instances/{id}", Function: FunctionInstances, Operation: "getInstance", access: boundToo, subject: instance, do: getInstance},
+	{Method: "PATCH", Path: "/v1/instances/{id}", Function: FunctionInstances, Operation: "updateInstance", access: boundToo, subject: instance, do: updateInstance},
+	{Method: "DELETE", Path: "/v1/instances/{id}", Function: FunctionInstances, Operation: "deleteInstance", access: unbound, subject: instance, do: deleteInstance},
+	{Method: "GET", Path: "/v1/instances/{id}/status", Function: FunctionInstances, Operation: "getInstanceStatus", access: boundToo, subject: instance, do: getStatus},
+	{Method: "POST", Path: "/v1/instances/{id}/connect", Function: FunctionInstances, Operation: "connectInstance", access: boundToo, subject: instance, do: connect},
+	{Method: "POST", Path: "/v1/instances/{id}/disconnect", Function: FunctionInstances, Operation: "disconnectInstance", access: boundToo, subject: instance, do: disconnect},
+	{Method: "POST", Path: "/v1/instances/{id}/logout", Function: FunctionInstances, Operation: "logoutInstance", access: boundToo, subject: instance, do: logout},
+	{Method: "GET", Path: "/openapi.json", Function: FunctionInstances, Operation: "getOpenAPI", access: anybody, free: true, do: getOpenAPI},
+	{Method: "GET", Path: "/docs", Function: FunctionInstances, Operation: "getDocs", access: anybody, free: true, do: getDocs},
+
+	{Method: "GET", Path: "/v1/instances/{id}/qr", Function: FunctionQR, Operation: "getInstanceQR", access: boundToo, subject: instance, do: getQR},
+	{Method: "POST", Path: "/v1/instances/{id}/pair-code", Function: FunctionQR, Operation: "createPairCode", access: boundToo, subject: instance, do: createPairCode},
+
+	{Method: "GET", Path: "/v1/api-keys", Function: FunctionKeys, Operation: "listAPIKeys", access: unbound, do: listKeys},
+	{Method: "POST", Path: "/v1/api-keys", Function: FunctionKeys, Operation: "createAPIKey", access: unbound, do: createKey},
+	{Method: "DELETE", Path: "/v1/api-keys/{id}", Function: FunctionKeys, Operation: "revokeAPIKey", access: unbound, subject: apiKey, do: revokeKey},
+	{Method: "GET", Path: "/v1/limits", Function: FunctionKeys, Operation: "getLimits", access: boundToo, free: true, do: getLimits},
+
+	{Method: "POST", Path: "/v1/sandbox/instances/{id}/scan", Function: FunctionSandbox, Operation: "sandboxScan", access: boundToo, subject: instance, do: sandboxScan},
+	{Method: "POST", Path: "/v1/sandbox/instances/{id}/enter-code", Function: FunctionSandbox, Operation: "sandboxEnterCode", access: boundToo, subject: instance, do: sandboxEnterCode},
+	{Method: "POST", Path: "/v1/sandbox/instances/{id}/unlink", Function: FunctionSandbox, Operation: "sandboxUnlink", access: boundToo, subject: instance, do: sandboxUnlink},
+	{Method: "POST", Path: "/v1/sandbox/instances/{id}/messages", Function: FunctionSandbox, Operation: "sandboxMessage", access: boundToo, subject: instance, do: sandboxMessage},
+	{Method: "POST", Path: "/v1/sandbox/instances/{id}/faults", Function: FunctionSandbox, Operation: "sandboxFault", access: boundToo, subject: instance, do: sandboxFault},
+
+	{Method: "GET", Path: "/v1/events", Function: FunctionEvents, Operation: "listEvents", access: boundToo, do: listEvents},
 }
 
 // HeadAllowed says whether HEAD may be sent where r answers GET: everywhere but

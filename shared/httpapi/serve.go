@@ -1,9 +1,7 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -12,11 +10,12 @@ import (
 	"strings"
 	"time"
 
+	"whatisup/shared/control"
 	"whatisup/shared/whatisup"
 )
 
-// operation carries a call out. It returns what is to be answered; nil with a
-// nil error if it has written its answer itself.
+// operation handles a request. It returns the answer, or nil without an error if
+// it has already written one.
 type operation func(*call) (*answer, error)
 
 // call is one request on its way.
@@ -68,21 +67,20 @@ func (a *answer) encode() ([]byte, string, error) {
 	return b, "application/json", err
 }
 
-func encode(v any) ([]byte, error) {
-	var out bytes.Buffer
-	e := json.NewEncoder(&out)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
+func encode(v any) ([]byte, error) { return control.Encode(v) }
+
+// who is on whose behalf an operation runs.
+func (c *call) who() control.Caller {
+	return control.Caller{
+		Customer: c.caller.customer, Mode: c.mode(), Key: c.caller.key,
+		Request: c.id, Began: c.began, Log: c.log,
 	}
-	return bytes.TrimRight(out.Bytes(), "\n"), nil
 }
 
 // function is the handler of one Lambda function.
 type function struct {
 	*API
-	name       string
-	operations map[string]operation
+	name string
 }
 
 func (f *function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -144,13 +142,12 @@ func (f *function) serve(c *call) (*answer, error) {
 	if route == nil {
 		return nil, errMethod
 	}
-	do, ok := f.operations[route.Operation]
-	if !ok {
-		return nil, errRoute // of another function, which API Gateway would have asked
+	if route.Function != f.name {
+		return nil, errRoute // API Gateway would have asked the other function
 	}
 	c.route, c.segment = route, id
 	if route.access == anybody {
-		return do(c)
+		return route.do(c)
 	}
 	var err error
 	if c.caller, err = f.authenticate(c.ctx, c.r.Header); err != nil {
@@ -165,17 +162,17 @@ func (f *function) serve(c *call) (*answer, error) {
 	}
 	if route.subject == instance {
 		c.log = c.log.With("instance_id", c.segment)
-		if c.instance, err = c.find(c.segment); err != nil {
+		if c.instance, err = c.control.Find(c.ctx, c.who(), c.segment); err != nil {
 			return nil, err
 		}
 	}
-	return do(c)
+	return route.do(c)
 }
 
 // inScope is the check of what the key may do at all.
 func (c *call) inScope() error {
 	if c.caller.customer.Suspended {
-		return errSuspended
+		return control.ErrSuspended
 	}
 	bound := c.caller.key.Instance
 	if bound == "" {
@@ -185,20 +182,6 @@ func (c *call) inScope() error {
 		return errScoped
 	}
 	return nil
-}
-
-// find reads the caller's instance. What is no id at all is read like one, so
-// that it is answered alike.
-func (c *call) find(segment string) (*whatisup.Instance, error) {
-	id, ok := whatisup.ParseInstanceID(segment)
-	if !ok {
-		id = "00000000-0000-0000-0000-000000000000"
-	}
-	i, err := c.Store.Instance(c.ctx, c.customer(), c.mode(), id)
-	if errors.Is(err, whatisup.ErrNotFound) {
-		return nil, errInstanceNotFound
-	}
-	return i, err
 }
 
 // allow lists the methods that the path has.

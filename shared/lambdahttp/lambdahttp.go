@@ -219,7 +219,7 @@ func (w *writer) finish() { w.WriteHeader(http.StatusOK) }
 // Unwrap lets http.ResponseController flush what can be flushed.
 func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-const internalMessage = "Something failed on our side. Try again; if it lasts, tell us the request id."
+const internalMessage = "Something failed on our side. Retry; if it keeps failing, report the request id."
 
 // failed is an answer in the API's form, for what no handler could answer.
 func failed(status int, code, message string) events.APIGatewayV2HTTPResponse {

@@ -29,12 +29,12 @@ type Store interface {
 	SetLimits(context.Context, whatisup.CustomerID, int, whatisup.RateLimit) error
 
 	Keys(context.Context, whatisup.CustomerID, whatisup.Mode) iter.Seq2[whatisup.APIKey, error]
-	CreateKey(context.Context, whatisup.APIKey, *whatisup.Once) error
+	CreateKey(context.Context, whatisup.APIKey, *whatisup.Record) error
 	RevokeKey(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.KeyID) error
 
 	Instances(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, before whatisup.InstanceID, about int) iter.Seq2[*whatisup.Instance, error]
 	Instance(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.InstanceID) (*whatisup.Instance, error)
-	Want(context.Context, *whatisup.Instance, whatisup.Wanted, *whatisup.Once) error
+	Want(context.Context, *whatisup.Instance, whatisup.Wanted, *whatisup.Record) error
 	Left(context.Context, whatisup.CustomerID, whatisup.InstanceID) ([]string, error)
 }
 

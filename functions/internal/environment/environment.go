@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"strconv"
 
@@ -16,9 +17,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
+	"whatisup/shared/control"
 	"whatisup/shared/dashboard"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/httpapi"
+	"whatisup/shared/integration"
 	"whatisup/shared/lambdahttp"
 	"whatisup/shared/queue"
 	"whatisup/shared/whatisup"
@@ -88,8 +91,15 @@ func (f *Function) Dashboard() *Function {
 	return f
 }
 
-// API is the API over all that.
-func (f *Function) API() *httpapi.API { return httpapi.New(f.api) }
+// Handler is the handler of the function of that name.
+func (f *Function) Handler(name string) http.Handler { return httpapi.New(f.api).Function(name) }
+
+// Integration is the handler of the integration queue.
+func (f *Function) Integration() *integration.Integration {
+	return &integration.Integration{Store: f.api.Store, Log: f.api.Log, Control: control.New(control.Config{
+		Store: f.api.Store, Commands: f.api.Commands, Events: f.api.Events,
+	})}
+}
 
 // Log is the function's logger.
 func (f *Function) Log() *slog.Logger { return f.api.Log }

@@ -52,7 +52,7 @@ func run(args []string) error {
 	db := dynamo.New(dynamo.Config{Client: dynamodb.NewFromConfig(cfg), Tables: dynamo.Tables{
 		Access:    cmp.Or(t.Access, local.Access),
 		Instances: cmp.Or(t.Instances, local.Instances),
-		Pairings:  cmp.Or(t.Pairings, local.Pairings),
+		Calls:     cmp.Or(t.Calls, local.Calls),
 		Events:    cmp.Or(t.Events, local.Events),
 		Fleet:     cmp.Or(t.Fleet, local.Fleet),
 		Devices:   cmp.Or(t.Devices, local.Devices),

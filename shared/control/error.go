@@ -1,0 +1,22 @@
+package control
+
+import (
+	"time"
+
+	"whatisup/shared/whatisup"
+)
+
+// The errors whose words do not depend on the request.
+var (
+	ErrInstanceNotFound = whatisup.NewError(whatisup.CodeInstanceNotFound, "There is no such instance.")
+	ErrKeyNotFound      = whatisup.NewError(whatisup.CodeAPIKeyNotFound, "There is no such API key.")
+	ErrModified         = whatisup.NewError(whatisup.CodeConcurrentModification, "The instance was changed since the version in If-Match. Get it again.")
+	ErrInstanceLimit    = whatisup.NewError(whatisup.CodeInstanceLimitReached, "This account has reached its instance limit.")
+	ErrThrottled        = whatisup.NewError(whatisup.CodePairingThrottled, "Too many pairing attempts were started and not scanned. Wait before you start another.")
+	ErrPairCodeFailed   = whatisup.NewError(whatisup.CodePairCodeFailed, "WhatsApp refused to issue a pair code for this number.")
+	ErrNoQR             = whatisup.NewError(whatisup.CodeNoQR, "No QR code is available yet. Retry.").After(time.Second)
+	ErrUnreachable      = whatisup.NewError(whatisup.CodeWhatsAppUnreachable, "WhatsApp could not be reached.").After(5 * time.Second)
+	ErrAtCapacity       = whatisup.NewError(whatisup.CodeAtCapacity, "No session host has room for another pairing right now.").After(30 * time.Second)
+	ErrNoHost           = whatisup.NewError(whatisup.CodeNoSessionHost, "No session host is running for this instance.").After(10 * time.Second)
+	ErrSuspended        = whatisup.NewError(whatisup.CodeCustomerSuspended, "This account is suspended. Its instances stay linked but are disconnected.")
+)

@@ -1314,6 +1314,12 @@ var divergences = []divergence{
 	{"dynalite knows fewer constraints of CreateTable", func(op, _ string, ours, theirs reply) bool {
 		return op == "CreateTable" && ours.status == 400 && says(ours, "failed to satisfy constraint") && outcome(theirs) != "SerializationException"
 	}},
+	{"dynalite does not look at names that are empty", func(_, request string, ours, _ reply) bool {
+		return says(ours, "Empty attribute name") && strings.Contains(request, `""`)
+	}},
+	{"dynalite compares only two operands with each other", func(_, request string, ours, _ reply) bool {
+		return says(ours, "must be distinct from the remaining operands") && (says(ours, "operator: IN") || says(ours, "operator: BETWEEN"))
+	}},
 	{"which of several indexes is named is open", func(_, _ string, ours, theirs reply) bool {
 		index := regexp.MustCompile(`IndexName: \w+`)
 		return says(ours, "IndexName: ") && index.ReplaceAllString(ours.message, "") == index.ReplaceAllString(theirs.message, "")

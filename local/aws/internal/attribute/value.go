@@ -75,6 +75,25 @@ var (
 	errDepth   = errors.New("Nesting Levels have exceeded supported limits: Attributes in the item have nested levels beyond supported limit")
 )
 
+// maxName is how long an attribute's name may be.
+const maxName = 64<<10 - 1
+
+// CheckName refuses what can't be the name of an attribute, at any depth.
+func CheckName(name string) error {
+	switch {
+	case name == "":
+		return errNoName
+	case len(name) > maxName:
+		return errLongName
+	}
+	return nil
+}
+
+var (
+	errNoName   = errors.New("Empty attribute name")
+	errLongName = errors.New("Attribute name is too large, must be less than 65536 bytes")
+)
+
 func invalid(format string, args ...any) error {
 	return fmt.Errorf("One or more parameter values were invalid: "+format, args...)
 }
@@ -137,11 +156,15 @@ func parseTyped(name string, n *wire.Node, depth int) (Value, error) {
 	case M:
 		v.Map = make(Item, len(n.Fields))
 		for i := range n.Fields {
+			name := n.Fields[i].Name
+			if err := CheckName(name); err != nil {
+				return v, err
+			}
 			m, err := parse(&n.Fields[i].Value, depth+1)
 			if err != nil {
 				return v, err
 			}
-			v.Map[n.Fields[i].Name] = m
+			v.Map[name] = m
 		}
 	}
 	return v, nil
@@ -231,6 +254,9 @@ func hasDuplicate(set []string) bool {
 func ParseItem(n *wire.Node) (Item, error) {
 	item := make(Item, len(n.Fields))
 	for i := range n.Fields {
+		if err := CheckName(n.Fields[i].Name); err != nil {
+			return nil, err
+		}
 		v, err := parse(&n.Fields[i].Value, 0)
 		if err != nil {
 			return nil, err

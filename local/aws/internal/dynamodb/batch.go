@@ -187,7 +187,7 @@ func (s *Service) batchGetItem(r *Request) ([]byte, error) {
 		var costs capacities
 		read := 0
 		for _, e := range entries {
-			if read > maxBatchRead || s.Unprocessed("BatchGetItem", e.read.table.Name) {
+			if s.Unprocessed("BatchGetItem", e.read.table.Name) {
 				left.add(e.table, e.node)
 				continue
 			}
@@ -199,6 +199,10 @@ func (s *Service) batchGetItem(r *Request) ([]byte, error) {
 			list, ok, size, err := e.get(tx, list)
 			if err != nil {
 				return err
+			}
+			if read+size > maxBatchRead {
+				left.add(e.table, e.node)
+				continue
 			}
 			if !ok {
 				list = list[:mark]

@@ -20,11 +20,6 @@ func parseItem(n *wire.Node) (attribute.Item, error) {
 	if err != nil {
 		return nil, wire.Validation("%s", err)
 	}
-	for name := range item {
-		if len(name) > 64<<10-1 {
-			return nil, invalid("Attribute name is too large, must be less than 65536 bytes")
-		}
-	}
 	return item, nil
 }
 

@@ -114,12 +114,11 @@ func (p *page) stretch(conditions []expression.KeyCondition, start attribute.Ite
 			return wire.Validation("Query key condition not supported")
 		}
 		for _, a := range c.Args {
-			if a.Type != attribute.N && a.Str == "" && c.Op != "begins_with" {
-				kind := "string"
-				if a.Type == attribute.B {
-					kind = "binary"
-				}
-				return wire.Validation("One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an empty %s value. Key: %s", kind, name)
+			if i == 0 && a.Str != "" {
+				continue // a partition key that is too long is looked for, and not there
+			}
+			if err := checkKeyValue(name, a, i == 0, "are not valid."); err != nil {
+				return err
 			}
 		}
 	}

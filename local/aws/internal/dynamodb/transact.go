@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -198,6 +199,34 @@ type charge struct {
 	size  int
 }
 
+// requestHash is the same for all ways to write the same request: members may
+// come in any order, absent or null.
+func requestHash(n *wire.Node) [sha256.Size]byte { return sha256.Sum256(appendSorted(nil, n)) }
+
+func appendSorted(dst []byte, n *wire.Node) []byte {
+	switch n.Kind {
+	case wire.Array:
+		dst = append(dst, '[')
+		for i := range n.List {
+			dst = append(appendSorted(dst, &n.List[i]), ',')
+		}
+		return append(dst, ']')
+	case wire.Object:
+		fields := slices.Clone(n.Fields)
+		slices.SortStableFunc(fields, func(a, b wire.Field) int { return strings.Compare(a.Name, b.Name) })
+		dst = append(dst, '{')
+		for i := range fields {
+			if fields[i].Value.Kind == wire.Null {
+				continue
+			}
+			dst = append(wire.AppendString(dst, fields[i].Name), ':')
+			dst = append(appendSorted(dst, &fields[i].Value), ',')
+		}
+		return append(dst, '}')
+	}
+	return n.Append(dst)
+}
+
 // replay answers a token that was seen before: true if the same request is to
 // be answered again, an error if it is another request.
 func (s *Service) replay(tx *bbolt.Tx, token string, items *wire.Node, costs *capacities) (bool, error) {
@@ -208,7 +237,7 @@ func (s *Service) replay(tx *bbolt.Tx, token string, items *wire.Node, costs *ca
 	if v == nil || int64(binary.BigEndian.Uint64(v)) < s.Clock().UnixMilli() {
 		return false, nil
 	}
-	hash := sha256.Sum256(items.Append(nil))
+	hash := requestHash(items)
 	if string(v[8:40]) != string(hash[:]) {
 		return false, wire.DynamoDB("IdempotentParameterMismatchException", "")
 	}
@@ -233,7 +262,7 @@ func (s *Service) remember(tx *bbolt.Tx, token string, items *wire.Node, charged
 	if token == "" {
 		return
 	}
-	hash := sha256.Sum256(items.Append(nil))
+	hash := requestHash(items)
 	v := binary.BigEndian.AppendUint64(nil, uint64(s.Clock().Add(tokenLife).UnixMilli()))
 	v = append(v, hash[:]...)
 	for _, c := range charged {

@@ -3,6 +3,7 @@ package expression
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"whatisup/local/aws/internal/attribute"
@@ -137,7 +138,7 @@ func (p *parser) comparison() *node {
 		p.expect("AND")
 		n := &node{op: "between", args: []*node{left, low, p.operand()}}
 		p.checkComparison(n)
-		p.checkBounds(n.args[1], n.args[2])
+		p.checkBounds(n.args[0], n.args[1], n.args[2])
 		p.endLeaf()
 		return n
 	case t.is("IN"):
@@ -319,9 +320,13 @@ func (p *parser) checkComparison(n *node) {
 	}
 }
 
-// checkDistinct complains if two operands are the same path.
+// checkDistinct complains if the path that is the first operand comes again.
 func (p *parser) checkDistinct(op string, args []*node) {
-	if p.leaf.distinct != nil || len(args) != 2 || args[0].op != "path" || args[1].op != "path" || !args[0].path.equal(args[1].path) {
+	if p.leaf.distinct != nil || len(args) == 0 || args[0].op != "path" {
+		return
+	}
+	again := slices.ContainsFunc(args[1:], func(a *node) bool { return a.op == "path" && a.path.equal(args[0].path) })
+	if !again {
 		return
 	}
 	p.leaf.distinct = fmt.Errorf("The first operand must be distinct from the remaining operands for this operator or function; operator: %s, first operand: %s", op, args[0].path)
@@ -379,10 +384,11 @@ func (p *parser) checkFunction(n *node) {
 	}
 }
 
-// checkBounds holds the bounds of a BETWEEN to each other, if both are values.
-func (p *parser) checkBounds(low, high *node) {
+// checkBounds holds the operands of a BETWEEN to what has an order, and its
+// bounds to each other, if both are values.
+func (p *parser) checkBounds(what, low, high *node) {
 	a, b := low.immediate(), high.immediate()
-	for _, t := range []attribute.Type{a, b} {
+	for _, t := range []attribute.Type{what.immediate(), a, b} {
 		if t != attribute.None && t != attribute.S && t != attribute.N && t != attribute.B {
 			p.operandTypeFault("BETWEEN", t)
 		}

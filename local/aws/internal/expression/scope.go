@@ -32,6 +32,9 @@ func NewScope(names, values *wire.Node) (*Scope, error) {
 			if !isPlaceholder(f.Name, '#') {
 				return nil, fmt.Errorf(`ExpressionAttributeNames contains invalid key: Syntax error; key: "%s"`, f.Name)
 			}
+			if err := attribute.CheckName(f.Value.Text); err != nil {
+				return nil, fmt.Errorf("ExpressionAttributeNames contains invalid value: %w for key %s", err, f.Name)
+			}
 			if _, again := s.names[f.Name]; !again {
 				s.unusedNames = append(s.unusedNames, f.Name)
 			}

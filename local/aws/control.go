@@ -34,6 +34,13 @@ const (
 	Duplicate = fault.Duplicate
 	// Late keeps an SQS message that is sent for Delay before it arrives.
 	Late = fault.Late
+	// Missing answers as if the table, queue, bucket or key did not exist.
+	Missing = fault.Missing
+	// Full answers as a queue over its limit of messages in flight, or a table
+	// over that of an item collection.
+	Full = fault.Full
+	// Forbidden answers as if no policy allowed the call.
+	Forbidden = fault.Forbidden
 )
 
 // Inject puts a fault in force until its Times are used up or ClearFaults.
@@ -50,6 +57,7 @@ func (s *Server) ClearFaults() { s.faults.Clear() }
 //	GET    /control/clock    {"now":"…"}
 //	POST   /control/clock    {"step":"90s"}
 //	POST   /control/sweep    deletes what is expired now
+//	GET    /control/requests how often each operation was asked for
 //	GET    /control/unknown  what was asked for and is not implemented, with counts
 func (s *Server) control(w http.ResponseWriter, r *http.Request) {
 	reply := func(status int, v any) {
@@ -102,6 +110,8 @@ func (s *Server) control(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		reply(http.StatusOK, map[string]int{"items": n})
+	case "GET requests":
+		reply(http.StatusOK, s.Requests())
 	case "GET unknown":
 		reply(http.StatusOK, s.Unknown())
 	default:

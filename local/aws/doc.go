@@ -5,7 +5,7 @@
 //
 // # What is served
 //
-// A closed list, each operation whole (Operations returns it):
+// A closed list, each operation whole:
 //
 //	DynamoDB  CreateTable (with secondary indexes of both kinds) DescribeTable
 //	          ListTables DeleteTable UpdateTimeToLive DescribeTimeToLive
@@ -25,10 +25,17 @@
 // that names it, logged, and counted: Unknown lists it, and a test of the whole
 // system ends by finding that list empty.
 //
-// Any credentials do, and any region: a signature must be there, as AWS wants
-// it, but is not checked. The region it was made for goes into ARNs; the account
-// is always 000000000000. A request with an Origin header is refused: no SDK
-// sends one, every browser does.
+// Without a secret key in the Config any credentials do: a signature must be
+// there, as AWS wants it, but is not checked, and what does not come over
+// loopback is refused. With one, every request's signature is verified, with 15
+// minutes between the clocks at most. The region it was made for goes into ARNs;
+// the account is always 000000000000. A request with an Origin header is
+// refused: no SDK sends one, every browser does. Control calls are served over
+// loopback only, under an address or localhost.
+//
+// A body has to come within 30 seconds, takes room only as it comes, and all
+// bodies in hand together are bounded (Config.MaxBodies): what finds no room is
+// answered with 503, which SDKs try again.
 //
 // # What survives
 //
@@ -57,8 +64,10 @@
 //
 // Inject, or POST /control/faults, makes requests fail: throttled, in conflict
 // with another transaction, partly unprocessed, with a 500 before or after the
-// fact, slowly; and SQS deliver twice or late. Each fault may be narrowed to a
-// service, an operation and a table or queue, and to a number of times. Faults
+// fact, slowly; as if the table or queue were missing, full or forbidden; and SQS
+// deliver twice or late. Each fault may be narrowed to a service, an operation
+// and a table or queue, and to a number of times. Requests tells how often each
+// operation was asked for. Faults
 // that nobody asked for do not happen, which is itself a difference from AWS.
 //
 // # How true it is
@@ -98,5 +107,7 @@
 // always told to be under one; capacity is
 // never exhausted; concurrent transactions wait for each other and never
 // conflict; tags, policies and encryption settings are taken and change nothing;
-// there is no limit on messages in flight; KMS keys lie in the file in the clear.
+// there is no limit on messages in flight, and none of a FIFO queue's throughput
+// (but it finds free groups among its first 120,000 messages only, as SQS does);
+// KMS keys lie in the file in the clear.
 package aws

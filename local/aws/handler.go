@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -16,6 +17,7 @@ import (
 	"whatisup/local/aws/internal/dynamodb"
 	"whatisup/local/aws/internal/fault"
 	"whatisup/local/aws/internal/kms"
+	"whatisup/local/aws/internal/signature"
 	"whatisup/local/aws/internal/sqs"
 	"whatisup/local/aws/internal/wire"
 )
@@ -27,14 +29,11 @@ const (
 	serviceKMS      = "kms"
 )
 
-// maxBody is the largest request that DynamoDB takes.
-const maxBody = 16 << 20
-
 // call is one request on its way through.
 type call struct {
 	service   string
 	operation string
-	resource  string // table or queue
+	resources []string // tables or queues
 	region    string
 	baseURL   string
 	input     wire.Node
@@ -44,12 +43,20 @@ type call struct {
 // X-Amz-Target, and the control calls under /control/.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Amzn-Requestid", requestID())
+	refuse := func(text string) { http.Error(w, text, http.StatusForbidden) }
+	control := strings.HasPrefix(r.URL.Path, "/control/")
 	switch {
 	case r.Header.Get("Origin") != "":
 		// No SDK sends it and every browser does: a web page must not reach
 		// what is open to the whole machine.
-		http.Error(w, "requests from web pages are refused", http.StatusForbidden)
-	case strings.HasPrefix(r.URL.Path, "/control/"):
+		refuse("requests from web pages are refused")
+	case control && !namesThisMachine(r.Host):
+		refuse("control calls name this machine by an address or as localhost")
+	case s.config.SecretKey == "" && !onLoopback(r):
+		refuse("without a secret key only requests over loopback are served")
+	case control && !onLoopback(r):
+		refuse("control calls are served over loopback only") // nothing signs them
+	case control:
 		s.control(w, r)
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
 		w.Header().Set("Content-Type", "text/plain")
@@ -59,15 +66,30 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// onLoopback says whether a request came to a loopback address of this machine.
+// What did not come over a network at all is a test's.
+func onLoopback(r *http.Request) bool {
+	switch a := r.Context().Value(http.LocalAddrContextKey).(type) {
+	case *net.TCPAddr:
+		return a.IP.IsLoopback()
+	case net.Addr:
+		return a.Network() == "unix"
+	}
+	return true
+}
+
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	contentType, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	c := &call{baseURL: "http://" + r.Host}
 	var out []byte
-	err := s.read(r, contentType, c)
+	release, err := s.read(w, r, contentType, c)
+	defer release()
 	if err == nil {
 		out, err = s.answer(r.Context(), c)
 	}
-	if err != nil && r.Context().Err() != nil {
+	if err == errTooSlow {
+		w.Header().Set("Connection", "close") // in the middle of a body
+	} else if err != nil && r.Context().Err() != nil {
 		return // nobody listens
 	}
 	if contentType != "application/x-amz-json-1.1" {
@@ -145,7 +167,8 @@ func internalError(service string) *wire.Error {
 var targets = map[string]string{"DynamoDB_20120810": serviceDynamoDB, "AmazonSQS": serviceSQS, "TrentService": serviceKMS}
 
 // read takes a request apart.
-func (s *Server) read(r *http.Request, contentType string, c *call) error {
+func (s *Server) read(w http.ResponseWriter, r *http.Request, contentType string, c *call) (release func(), err error) {
+	release = func() {}
 	target := r.Header.Get("X-Amz-Target")
 	prefix, operation, _ := strings.Cut(target, ".")
 	service, known := targets[prefix]
@@ -160,30 +183,75 @@ func (s *Server) read(r *http.Request, contentType string, c *call) error {
 		case known:
 			what = target + " with content type " + contentType
 		}
-		return wire.UnknownOperation(what)
+		return release, wire.UnknownOperation(what)
 	}
-	body, err := readBody(r)
+	signed, err := s.signature(r, service)
 	if err != nil {
-		return err
+		return release, err
+	}
+	body, release, err := s.readBody(w, r)
+	if err != nil {
+		return release, err
+	}
+	if signed != nil {
+		if err := signed.Verify(r, body, s.config.SecretKey); err != nil {
+			return release, unsigned(service, err)
+		}
 	}
 	if c.input, err = wire.Parse(body); err != nil {
-		return wire.Serialization("")
+		return release, wire.Serialization("")
 	}
 	if !serves(service, operation) {
-		return wire.UnknownOperation(target)
+		return release, wire.UnknownOperation(target)
 	}
 	authorization := r.Header.Get("Authorization")
 	if !strings.HasPrefix(authorization, "AWS4-") {
-		return &wire.Error{Status: 400, Type: "com.amazon.coral.service#MissingAuthenticationTokenException", Message: "Request is missing Authentication Token"}
+		return release, unsigned(service, signature.ErrMissing)
 	}
 	c.region = region(authorization)
 	switch service {
 	case serviceDynamoDB:
-		c.resource = dynamodb.TableOf(&c.input)
+		c.resources = dynamodb.TablesOf(&c.input)
 	case serviceSQS:
-		c.resource = sqs.QueueOf(&c.input)
+		c.resources = []string{sqs.QueueOf(&c.input)}
 	}
-	return nil
+	return release, nil
+}
+
+// signature reads a request's signature, where it counts: nil if any will do.
+func (s *Server) signature(r *http.Request, service string) (*signature.Signature, error) {
+	if s.config.SecretKey == "" {
+		return nil, nil
+	}
+	signed, err := signature.Parse(r)
+	if err == nil {
+		// The clock that the signer has, without what Step added to ours.
+		err = signed.Check(r, s.config.AccessKey, service, s.config.Clock())
+	}
+	if err != nil {
+		return nil, unsigned(service, err)
+	}
+	return signed, nil
+}
+
+// unsigned is each service's answer to what is wrong with a signature.
+func unsigned(service string, err error) *wire.Error {
+	name, query, message := "InvalidSignatureException", "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details."
+	switch err {
+	case signature.ErrMissing:
+		name, query, message = "MissingAuthenticationTokenException", "MissingAuthenticationToken", "Request is missing Authentication Token"
+	case signature.ErrIncomplete:
+		name, query, message = "IncompleteSignatureException", "IncompleteSignature", "The Authorization header lacks a part, or is for another service."
+	case signature.ErrUnknownKey:
+		name, query, message = "UnrecognizedClientException", "InvalidClientTokenId", "The security token included in the request is invalid."
+	case signature.ErrExpired:
+		message = "Signature expired: its time is more than 15 minutes from the service's."
+	}
+	e := &wire.Error{Status: 400, Type: "com.amazon.coral.service#" + name, Message: message}
+	if service == serviceSQS {
+		e.Status, e.QueryCode = 403, query+";Sender"
+	}
+	return e
 }
 
 func serves(service, operation string) bool {
@@ -194,28 +262,6 @@ func serves(service, operation string) bool {
 		return sqs.Serves(operation)
 	}
 	return kms.Serves(operation)
-}
-
-func readBody(r *http.Request) (string, error) {
-	tooLarge := &wire.Error{Status: http.StatusRequestEntityTooLarge, Type: "com.amazon.coral.service#RequestEntityTooLargeException", Message: "Request size exceeded the limit of 16 MB"}
-	if r.ContentLength > maxBody {
-		return "", tooLarge
-	}
-	if r.ContentLength >= 0 {
-		b := make([]byte, r.ContentLength)
-		if _, err := io.ReadFull(r.Body, b); err != nil {
-			return "", wire.Serialization("")
-		}
-		return string(b), nil
-	}
-	b, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
-	switch {
-	case len(b) > maxBody:
-		return "", tooLarge
-	case err != nil:
-		return "", wire.Serialization("")
-	}
-	return string(b), nil
 }
 
 // region reads the region out of a signature's scope:
@@ -238,18 +284,21 @@ func (s *Server) answer(ctx context.Context, c *call) (out []byte, err error) {
 			out, err = nil, internalError(c.service)
 		}
 	}()
+	s.count(c.service, c.operation)
 	if err := s.before(ctx, c); err != nil {
 		return nil, err
 	}
 	out, err = s.do(ctx, c)
-	if _, hit := s.faults.Take(fault.Lost, c.service, c.operation, c.resource); hit && err == nil {
+	if _, hit := s.faults.Take(fault.Lost, c.service, c.operation, c.resources...); hit && err == nil {
 		return nil, internalError(c.service)
 	}
 	return out, err
 }
 
 func (s *Server) before(ctx context.Context, c *call) error {
-	take := func(k fault.Kind) (fault.Fault, bool) { return s.faults.Take(k, c.service, c.operation, c.resource) }
+	take := func(k fault.Kind) (fault.Fault, bool) {
+		return s.faults.Take(k, c.service, c.operation, c.resources...)
+	}
 	if f, hit := take(fault.Latency); hit {
 		timer := time.NewTimer(f.Delay)
 		defer timer.Stop()
@@ -262,8 +311,10 @@ func (s *Server) before(ctx context.Context, c *call) error {
 	if _, hit := take(fault.Internal); hit {
 		return internalError(c.service)
 	}
-	if _, hit := take(fault.Throttle); hit {
-		return throttled(c.service)
+	for kind, answer := range refusals {
+		if _, hit := take(kind); hit {
+			return answer(c)
+		}
 	}
 	if c.service == serviceDynamoDB && writes[c.operation] {
 		if _, hit := take(fault.Conflict); hit {
@@ -274,16 +325,6 @@ func (s *Server) before(ctx context.Context, c *call) error {
 }
 
 var writes = map[string]bool{"PutItem": true, "UpdateItem": true, "DeleteItem": true, "TransactWriteItems": true, "TransactGetItems": true}
-
-func throttled(service string) *wire.Error {
-	switch service {
-	case serviceSQS:
-		return &wire.Error{Status: 400, Type: "com.amazonaws.sqs#RequestThrottled", QueryCode: "RequestThrottled;Sender", Message: "Request is throttled."}
-	case serviceKMS:
-		return &wire.Error{Status: 400, Type: "ThrottlingException", Message: "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls."}
-	}
-	return wire.DynamoDB("ProvisionedThroughputExceededException", "The level of configured provisioned throughput for the table was exceeded. Consider increasing your provisioning level with the UpdateTable API.")
-}
 
 // conflict answers as if another transaction held the first item.
 func conflict(c *call) *wire.Error {

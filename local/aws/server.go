@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +36,18 @@ type Config struct {
 	// default. SweepEvery is how often expired items are looked for; 15
 	// seconds by default.
 	ExpiryDelay, SweepEvery time.Duration
+	// AccessKey ("local" by default) and SecretKey are what requests must be
+	// signed with. Without a SecretKey any signature will do, and then only
+	// requests over loopback are served.
+	AccessKey, SecretKey string
+	// SearchWindow is among how many messages at the front of a FIFO queue a
+	// receive looks for free groups; SQS's own number by default.
+	SearchWindow int
+	// MaxBodies bounds the sum of the requests' bodies in hand, in bytes; 256
+	// MiB by default. BodyWithin is how long one may take to come; 30 seconds by
+	// default.
+	MaxBodies  int64
+	BodyWithin time.Duration
 }
 
 // Server is the three services behind one http.Handler.
@@ -46,10 +58,12 @@ type Server struct {
 	sqs      *sqs.Service
 	kms      *kms.Service
 	faults   fault.Set
+	bodies   room
 	offset   atomic.Int64 // what Step has added to the clock
 
-	mu      sync.Mutex
-	unknown map[string]int
+	mu       sync.Mutex
+	unknown  map[string]int
+	requests map[string]int
 }
 
 // Open opens the file. A file that another process has open is refused with
@@ -57,6 +71,9 @@ type Server struct {
 func Open(c Config) (*Server, error) {
 	c.ExpiryDelay = cmp.Or(c.ExpiryDelay, time.Minute)
 	c.SweepEvery = cmp.Or(c.SweepEvery, 15*time.Second)
+	c.AccessKey = cmp.Or(c.AccessKey, "local")
+	c.MaxBodies = cmp.Or(c.MaxBodies, defaultMaxBodies)
+	c.BodyWithin = cmp.Or(c.BodyWithin, bodyWithin)
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
@@ -70,7 +87,7 @@ func Open(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, store: st, unknown: map[string]int{}}
+	s := &Server{config: c, store: st, unknown: map[string]int{}, requests: map[string]int{}, bodies: room{left: c.MaxBodies}}
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -89,7 +106,7 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	s.sqs, err = sqs.Open(sqs.Config{
-		Store: s.store, Clock: s.Now,
+		Store: s.store, Clock: s.Now, SearchWindow: s.config.SearchWindow,
 		Duplicate: func(queue string) bool {
 			_, hit := s.faults.Take(fault.Duplicate, serviceSQS, "ReceiveMessage", queue)
 			return hit
@@ -178,11 +195,21 @@ func (s *Server) Close() error {
 func (s *Server) Unknown() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make(map[string]int, len(s.unknown))
-	for what, n := range s.unknown {
-		out[what] = n
-	}
-	return out
+	return maps.Clone(s.unknown)
+}
+
+// Requests tells how often each operation was asked for, as service.Operation,
+// faults included.
+func (s *Server) Requests() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.requests)
+}
+
+func (s *Server) count(service, operation string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests[service+"."+operation]++
 }
 
 func (s *Server) countUnknown(what string) {
@@ -196,15 +223,3 @@ func (s *Server) countUnknown(what string) {
 
 // maxUnknown bounds the list; its first entries tell enough.
 const maxUnknown = 1000
-
-// Operations lists what is served, as service.Operation.
-func Operations() []string {
-	var out []string
-	for service, names := range map[string][]string{serviceDynamoDB: dynamodb.Operations(), serviceSQS: sqs.Operations(), serviceKMS: kms.Operations()} {
-		for _, name := range names {
-			out = append(out, service+"."+name)
-		}
-	}
-	slices.Sort(out)
-	return out
-}

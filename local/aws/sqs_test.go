@@ -3,8 +3,11 @@ package aws_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/smithy-go"
+	"go.etcd.io/bbolt"
 
 	local "whatisup/local/aws"
 	"whatisup/local/aws/awstest"
@@ -439,4 +443,154 @@ func TestSQSFaults(t *testing.T) {
 		}
 	}
 	t.Error("the late message did not come")
+}
+
+// TestSearchWindow has a FIFO queue look for free groups among its first
+// messages only: behind a backlog of one group others are not found.
+func TestSearchWindow(t *testing.T) {
+	t.Parallel()
+	a := awstest.StartWith(t, local.Config{SearchWindow: 10})
+	q := &queueTest{t: t, aws: a, c: sqs.NewFromConfig(a.Config)}
+	q.url = q.create("q.fifo", "VisibilityTimeout", "30", "DeduplicationScope", "messageGroup", "FifoThroughputLimit", "perMessageGroupId")
+	for i := range 12 {
+		q.send(fmt.Sprint("a", i), group("a", fmt.Sprint(i)))
+	}
+	q.send("b0", group("b", "0"))
+	first := q.receive(1)
+	if len(first) != 1 || *first[0].Body != "a0" {
+		t.Fatalf("received %v", first)
+	}
+	q.expect() // the window holds a's messages alone, and a is in flight
+	if err := q.delete(first[0]); err != nil {
+		t.Fatal(err)
+	}
+	second := q.receive(2) // a's messages 1 to 10 are in the window
+	if len(second) != 2 || *second[0].Body != "a1" || *second[1].Body != "a2" {
+		t.Fatalf("received %v", second)
+	}
+	for _, m := range second {
+		if err := q.delete(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	locked := q.receive(1) // a3: 9 of a's messages are left, and b's is the tenth
+	if len(locked) != 1 || *locked[0].Body != "a3" {
+		t.Fatalf("received %v", locked)
+	}
+	q.expect("b0")
+}
+
+// TestFlightKept has a FIFO queue know after a restart which groups are locked,
+// also in a file from before it kept a list of them.
+func TestFlightKept(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "aws.db")
+	start := func(t *testing.T) *queueTest {
+		a := awstest.StartWith(t, local.Config{Path: path})
+		q := &queueTest{t: t, aws: a, c: sqs.NewFromConfig(a.Config)}
+		q.url = q.create("q.fifo")
+		return q
+	}
+	t.Run("before", func(t *testing.T) {
+		q := start(t)
+		q.send("a0", group("a", "0"))
+		q.send("a1", group("a", "1"))
+		q.send("b0", group("b", "2"))
+		if got := q.receive(1); len(got) != 1 || *got[0].Body != "a0" {
+			t.Fatalf("received %v", got)
+		}
+	})
+	forgetFlights(t, path)
+	t.Run("after", func(t *testing.T) {
+		q := start(t)
+		q.expect("b0")
+		q.aws.Step(31 * time.Second)
+		q.expect("a0", "a1", "b0")
+	})
+}
+
+// forgetFlights takes the lists of messages in flight out of a file.
+func forgetFlights(t *testing.T, path string) {
+	t.Helper()
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		queues := tx.Bucket([]byte("sqs/data"))
+		return queues.ForEachBucket(func(id []byte) error { return queues.Bucket(id).DeleteBucket([]byte("flight")) })
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestThroughputMode has the two halves of high-throughput mode go together.
+func TestThroughputMode(t *testing.T) {
+	t.Parallel()
+	q := newQueueTest(t, "q.fifo")
+	create := func(attributes map[string]string) error {
+		attributes["FifoQueue"] = "true"
+		_, err := q.c.CreateQueue(t.Context(), &sqs.CreateQueueInput{QueueName: sdk.String("other.fifo"), Attributes: attributes})
+		return err
+	}
+	set := func(attributes map[string]string) error {
+		_, err := q.c.SetQueueAttributes(t.Context(), &sqs.SetQueueAttributesInput{QueueUrl: q.url, Attributes: attributes})
+		return err
+	}
+	wantCode(t, create(map[string]string{"FifoThroughputLimit": "perMessageGroupId"}), "InvalidParameterValue", "DeduplicationScope")
+	wantCode(t, set(map[string]string{"FifoThroughputLimit": "perMessageGroupId", "DeduplicationScope": "queue"}), "InvalidParameterValue", "DeduplicationScope")
+	if err := set(map[string]string{"FifoThroughputLimit": "perMessageGroupId", "DeduplicationScope": "messageGroup"}); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, set(map[string]string{"DeduplicationScope": "queue"}), "InvalidParameterValue", "DeduplicationScope")
+	out, err := q.c.GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{QueueUrl: q.url, AttributeNames: []types.QueueAttributeName{"All"}})
+	if err != nil || out.Attributes["FifoThroughputLimit"] != "perMessageGroupId" || out.Attributes["DeduplicationScope"] != "messageGroup" {
+		t.Errorf("%v %v", out, err)
+	}
+}
+
+// TestBacklog receives from a FIFO queue in front of which one group owes more
+// than SQS's window, as one consumer after another would.
+func TestBacklog(t *testing.T) {
+	if testing.Short() || os.Getenv("CONFORMANCE") != "long" {
+		t.Skip("200,000 messages are for CONFORMANCE=long")
+	}
+	q := newQueueTest(t, "q.fifo", "DeduplicationScope", "messageGroup", "FifoThroughputLimit", "perMessageGroupId", "VisibilityTimeout", "600")
+	send := func(g string, from, n int) {
+		var wg sync.WaitGroup
+		for w := range 16 {
+			wg.Go(func() {
+				for i := from + w*10; i < from+n; i += 160 {
+					var entries []types.SendMessageBatchRequestEntry
+					for j := i; j < min(i+10, from+n); j++ {
+						entries = append(entries, types.SendMessageBatchRequestEntry{Id: sdk.String(fmt.Sprint(j)), MessageBody: sdk.String("x"), MessageGroupId: &g, MessageDeduplicationId: sdk.String(fmt.Sprint(j))})
+					}
+					if _, err := q.c.SendMessageBatch(t.Context(), &sqs.SendMessageBatchInput{QueueUrl: q.url, Entries: entries}); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+	send("hangs", 0, 119_000)
+	send("waits", 0, 100)
+	q.receive(1) // locks the group that hangs
+	start := time.Now()
+	const rounds = 100
+	for range rounds {
+		got := q.receive(1)
+		if len(got) != 1 || got[0].Attributes["MessageGroupId"] != "waits" {
+			t.Fatalf("received %v", got)
+		}
+		if err := q.delete(got[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("a message behind 119,000 of a locked group took %v", time.Since(start)/rounds)
+	send("hangs", 119_000, 81_000)
+	send("late", 0, 1)
+	q.expect() // behind the window
 }

@@ -2,7 +2,6 @@ package dynamodb
 
 import (
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -94,11 +93,6 @@ var operations = map[string]operation{
 // Serves says whether the operation is one of the closed list.
 func Serves(op string) bool { _, ok := operations[op]; return ok }
 
-// Operations lists what is served.
-func Operations() []string {
-	return slices.Collect(maps.Keys(operations))
-}
-
 // Do serves one request; the answer is a JSON text.
 func (s *Service) Do(r *Request) ([]byte, error) {
 	op := operations[r.Operation]
@@ -108,9 +102,25 @@ func (s *Service) Do(r *Request) ([]byte, error) {
 	return op.run(s, r)
 }
 
-// TableOf names the table that a request is about; "" if it is about several
-// or none.
-func TableOf(input *wire.Node) string { return shortName(input.Str("TableName")) }
+// TablesOf names the tables that a request is about.
+func TablesOf(input *wire.Node) []string {
+	var names []string
+	add := func(name string) {
+		if name = shortName(name); name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	add(input.Str("TableName"))
+	for _, f := range input.Get("RequestItems").Fields {
+		add(f.Name)
+	}
+	for i := range input.Get("TransactItems").List {
+		for j := range input.Get("TransactItems").List[i].Fields {
+			add(input.Get("TransactItems").List[i].Fields[j].Value.Str("TableName"))
+		}
+	}
+	return names
+}
 
 // shortName takes the name out of an ARN.
 func shortName(s string) string { return s[strings.LastIndexByte(s, '/')+1:] }

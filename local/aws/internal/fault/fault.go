@@ -31,16 +31,23 @@ const (
 	Duplicate Kind = "duplicate"
 	// Late keeps an SQS message that is sent for Delay before it arrives.
 	Late Kind = "late"
+	// Missing answers as if the table, queue, bucket or key did not exist.
+	Missing Kind = "missing"
+	// Full answers as a queue over its limit of messages in flight, or a table
+	// over that of an item collection.
+	Full Kind = "full"
+	// Forbidden answers as if no policy allowed the call.
+	Forbidden Kind = "forbidden"
 )
 
-var kinds = []Kind{Throttle, Conflict, Unprocessed, Internal, Lost, Latency, Duplicate, Late}
+var kinds = []Kind{Throttle, Conflict, Unprocessed, Internal, Lost, Latency, Duplicate, Late, Missing, Full, Forbidden}
 
 // Fault is one thing to go wrong, and where. An empty field fits everything.
 type Fault struct {
 	Kind      Kind
-	Service   string // dynamodb, sqs or kms
+	Service   string // dynamodb, sqs, kms or s3
 	Operation string // PutItem
-	Resource  string // a table's or a queue's name
+	Resource  string // a table's, a queue's or a bucket's name
 	// Skip lets this many requests pass before the fault begins; Times is how
 	// often it happens, 0 for until it is cleared.
 	Skip, Times int
@@ -134,11 +141,12 @@ func (s *Set) List() []Fault {
 }
 
 // Take says whether a fault of this kind happens here and now, and counts it.
-func (s *Set) Take(kind Kind, service, operation, resource string) (Fault, bool) {
+// A request may be about several resources; one that fits is enough.
+func (s *Set) Take(kind Kind, service, operation string, resources ...string) (Fault, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, f := range s.faults {
-		if f.Kind != kind || !fits(f.Service, service) || !fits(f.Operation, operation) || !fits(f.Resource, resource) {
+		if f.Kind != kind || !fits(f.Service, service) || !fits(f.Operation, operation) || f.Resource != "" && !slices.Contains(resources, f.Resource) {
 			continue
 		}
 		if f.Skip > 0 {

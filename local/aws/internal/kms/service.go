@@ -3,8 +3,6 @@ package kms
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -69,11 +67,6 @@ var operations = map[string]operation{
 
 // Serves says whether the operation is one of the closed list.
 func Serves(op string) bool { _, ok := operations[op]; return ok }
-
-// Operations lists what is served.
-func Operations() []string {
-	return slices.Collect(maps.Keys(operations))
-}
 
 // Do serves one request; the answer is to be marshalled, nil for none.
 func (s *Service) Do(r *Request) (any, error) {

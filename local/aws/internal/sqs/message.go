@@ -89,6 +89,7 @@ func (d *definition) add(data *bbolt.Bucket, m *body, st state) (sequence uint64
 func (d *definition) update(data *bbolt.Bucket, sequence uint64, old, st state) {
 	store.Must(data.Bucket(statesBucket).Put(sequenceKey(sequence), st.bytes()))
 	if d.fifo() {
+		updateFlight(data, sequence, st)
 		return
 	}
 	order := data.Bucket(orderBucket)
@@ -102,6 +103,41 @@ func (d *definition) remove(data *bbolt.Bucket, sequence uint64, st state) {
 	store.Must(data.Bucket(bodiesBucket).Delete(sequenceKey(sequence)))
 	store.Must(data.Bucket(statesBucket).Delete(sequenceKey(sequence)))
 	store.Must(data.Bucket(orderBucket).Delete(d.orderKey(sequence, st)))
+	if d.fifo() {
+		store.Must(data.Bucket(flightBucket).Delete(sequenceKey(sequence)))
+	}
+}
+
+// updateFlight keeps the list of a FIFO queue's messages that were handed out.
+// One whose timeout is over stays in it until it is handed out again: whoever
+// reads the list looks at the clock.
+func updateFlight(data *bbolt.Bucket, sequence uint64, st state) {
+	if st.receipt != 0 {
+		store.Must(data.Bucket(flightBucket).Put(sequenceKey(sequence), nil))
+	} else {
+		store.Must(data.Bucket(flightBucket).Delete(sequenceKey(sequence)))
+	}
+}
+
+// listFlights makes that list for queues from before there was one.
+func listFlights(tx *bbolt.Tx) error {
+	return tx.Bucket(queuesBucket).ForEach(func(_, v []byte) error {
+		d, err := loadDefinition(v)
+		if err != nil {
+			return err
+		}
+		data := d.bucket(tx)
+		if !d.fifo() || data == nil || data.Bucket(flightBucket) != nil {
+			return nil
+		}
+		if _, err := data.CreateBucket(flightBucket); err != nil {
+			return err
+		}
+		return data.Bucket(statesBucket).ForEach(func(k, v []byte) error {
+			updateFlight(data, binary.BigEndian.Uint64(k), readState(v))
+			return nil
+		})
+	})
 }
 
 func loadBody(data *bbolt.Bucket, sequence uint64) *body {

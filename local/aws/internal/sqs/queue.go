@@ -30,6 +30,7 @@ var (
 	bodiesBucket = []byte("bodies") // sequence → what was sent
 	statesBucket = []byte("states") // sequence → state
 	orderBucket  = []byte("order")  // the order in which the queue is walked
+	flightBucket = []byte("flight") // sequences of a FIFO queue's messages in flight
 	dedupBucket  = []byte("dedup")  // deduplication id → what was answered, until when
 )
 
@@ -205,6 +206,15 @@ func (s *Service) checkAttributes(name string, attributes map[string]string, cre
 	return nil
 }
 
+// checkThroughput refuses a throughput a group where deduplication is not by
+// group as well: the two together are SQS's high-throughput mode.
+func checkThroughput(attributes map[string]string) error {
+	if attributes["FifoThroughputLimit"] == "perMessageGroupId" && attributes["DeduplicationScope"] != "messageGroup" {
+		return invalidValue("The request include parameter that is not valid. Reason: FifoThroughputLimit can be set to perMessageGroupId only when DeduplicationScope is set to messageGroup.")
+	}
+	return nil
+}
+
 func (s *Service) checkRedrive(v string, fifo bool) error {
 	if v == "" {
 		return nil
@@ -259,6 +269,9 @@ func (s *Service) createQueue(_ context.Context, r *Request) (any, error) {
 	if err := s.checkAttributes(name, attributes, true); err != nil {
 		return nil, err
 	}
+	if err := checkThroughput(attributes); err != nil {
+		return nil, err
+	}
 	now := s.Clock()
 	d := &definition{Name: name, ID: uuid.NewString(), ARN: "arn:aws:sqs:" + r.Region + ":" + account + ":" + name,
 		Created: now.Unix(), Modified: now.Unix(), Attributes: attributes}
@@ -293,7 +306,7 @@ func (s *Service) createQueue(_ context.Context, r *Request) (any, error) {
 func (d *definition) makeBuckets(tx *bbolt.Tx) {
 	b, err := tx.Bucket(dataBucket).CreateBucket([]byte(d.ID))
 	store.Must(err)
-	for _, name := range [][]byte{bodiesBucket, statesBucket, orderBucket, dedupBucket} {
+	for _, name := range [][]byte{bodiesBucket, statesBucket, orderBucket, flightBucket, dedupBucket} {
 		_, err := b.CreateBucket(name)
 		store.Must(err)
 	}
@@ -406,7 +419,7 @@ func (s *Service) setQueueAttributes(_ context.Context, r *Request) (any, error)
 				delete(d.Attributes, a)
 			}
 		}
-		return nil
+		return checkThroughput(d.Attributes)
 	})
 	return nil, err
 }
@@ -464,7 +477,7 @@ func (s *Service) purgeQueue(_ context.Context, r *Request) (any, error) {
 		if b == nil {
 			return errNoQueue
 		}
-		for _, name := range [][]byte{bodiesBucket, statesBucket, orderBucket} {
+		for _, name := range [][]byte{bodiesBucket, statesBucket, orderBucket, flightBucket} {
 			sequence := b.Bucket(name).Sequence()
 			store.Must(b.DeleteBucket(name))
 			n, err := b.CreateBucket(name)

@@ -134,7 +134,7 @@ func (s *Service) take(q *queue, rc *reception) (out []*received, next time.Dura
 		if data == nil {
 			return errNoQueue
 		}
-		ready, at := d.available(data, now.UnixMilli(), 1)
+		ready, at := s.available(d, data, now.UnixMilli(), 1)
 		found = len(ready) > 0
 		if at > 0 {
 			next = time.Duration(max(1, at-now.UnixMilli())) * time.Millisecond
@@ -154,7 +154,7 @@ func (s *Service) take(q *queue, rc *reception) (out []*received, next time.Dura
 		now := s.Clock().UnixMilli()
 		moved := map[uint64]bool{}
 		for len(out) < rc.max {
-			ready, _ := d.available(data, now, rc.max-len(out))
+			ready, _ := s.available(d, data, now, rc.max-len(out))
 			if len(ready) == 0 {
 				break
 			}
@@ -186,9 +186,9 @@ func (s *Service) take(q *queue, rc *reception) (out []*received, next time.Dura
 
 // available lists up to max messages that can be received, in order; at is
 // when the next one will be if nothing else happens (0: never).
-func (d *definition) available(data *bbolt.Bucket, now int64, max int) (ready []uint64, at int64) {
+func (s *Service) available(d *definition, data *bbolt.Bucket, now int64, max int) (ready []uint64, at int64) {
 	if d.fifo() {
-		return d.availableInOrder(data, now, max)
+		return d.availableInOrder(data, now, max, s.SearchWindow)
 	}
 	states := data.Bucket(statesBucket)
 	c := data.Bucket(orderBucket).Cursor()
@@ -205,31 +205,36 @@ func (d *definition) available(data *bbolt.Bucket, now int64, max int) (ready []
 }
 
 // availableInOrder leaves out the groups that have a message in flight, and
-// what stands behind a message that cannot be received yet.
-func (d *definition) availableInOrder(data *bbolt.Bucket, now int64, max int) (ready []uint64, at int64) {
+// what stands behind a message that cannot be received yet. It looks at no more
+// than the first messages of the queue, as SQS does: behind a backlog of that
+// many in groups that are not free, other groups are not found.
+func (d *definition) availableInOrder(data *bbolt.Bucket, now int64, max, window int) (ready []uint64, at int64) {
 	states := data.Bucket(statesBucket)
+	order := data.Bucket(orderBucket)
 	locked := map[string]bool{}
-	order := data.Bucket(orderBucket).Cursor()
-	state := func(k []byte) state { return readState(states.Get(k)) }
-	for k, group := order.First(); k != nil; k, group = order.Next() {
-		st := state(k)
-		if d.expired(st, now) || st.visible <= now {
-			continue
-		}
-		if at == 0 || st.visible < at {
-			at = st.visible
-		}
-		if st.receipt != 0 {
-			locked[string(group)] = true
+	later := func(visible int64) {
+		if at == 0 || visible < at {
+			at = visible
 		}
 	}
-	for k, group := order.First(); k != nil && len(ready) < max; k, group = order.Next() {
-		st := state(k)
-		switch {
+	flight := data.Bucket(flightBucket).Cursor()
+	for k, _ := flight.First(); k != nil; k, _ = flight.Next() {
+		if st := readState(states.Get(k)); st.visible > now && !d.expired(st, now) {
+			locked[string(order.Get(k))] = true
+			later(st.visible)
+		}
+	}
+	c := order.Cursor()
+	for k, group := c.First(); k != nil && len(ready) < max && window > 0; k, group = c.Next() {
+		window--
+		if locked[string(group)] {
+			continue
+		}
+		switch st := readState(states.Get(k)); {
 		case d.expired(st, now):
-		case locked[string(group)]:
 		case st.visible > now:
 			locked[string(group)] = true
+			later(st.visible)
 		default:
 			ready = append(ready, binary.BigEndian.Uint64(k))
 		}

@@ -3,8 +3,6 @@ package sqs
 import (
 	"context"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -23,7 +21,13 @@ type Config struct {
 	// visible; Late for each one sent how long it shall be on its way.
 	Duplicate func(queue string) bool
 	Late      func(queue string) time.Duration
+	// SearchWindow is among how many messages at the front of a FIFO queue a
+	// receive looks for free groups; SearchWindow by default.
+	SearchWindow int
 }
+
+// SearchWindow is SQS's own.
+const SearchWindow = 120_000
 
 // Service is SQS.
 type Service struct {
@@ -42,13 +46,16 @@ func Open(c Config) (*Service, error) {
 	if s.Late == nil {
 		s.Late = func(string) time.Duration { return 0 }
 	}
+	if s.SearchWindow == 0 {
+		s.SearchWindow = SearchWindow
+	}
 	err := c.Store.Update(func(tx *bbolt.Tx) error {
 		for _, b := range [][]byte{queuesBucket, dataBucket, deletedBucket} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
 			}
 		}
-		return nil
+		return listFlights(tx)
 	})
 	if err != nil {
 		return nil, err
@@ -116,11 +123,6 @@ var operations = map[string]operation{
 
 // Serves says whether the operation is one of the closed list.
 func Serves(op string) bool { _, ok := operations[op]; return ok }
-
-// Operations lists what is served.
-func Operations() []string {
-	return slices.Collect(maps.Keys(operations))
-}
 
 // Do serves one request; the answer is to be marshalled, nil for none.
 func (s *Service) Do(ctx context.Context, r *Request) (any, error) {

@@ -35,9 +35,6 @@ type Action struct {
 	About       *string  `json:"about"`
 	Picture     []byte   `json:"picture_base64"`
 	GroupAdd    string   `json:"group_add"` // profile: everybody, or none: must be invited
-	Archived    *bool    `json:"archived"`
-	Pinned      *bool    `json:"pinned"`
-	MutedUntil  *int64   `json:"muted_until"` // unix seconds, -1 for ever, 0 not muted
 }
 
 // Done is what an action has brought about.
@@ -73,9 +70,24 @@ func (s *Server) Act(ctx context.Context, a Action) (Done, error) {
 }
 
 var actions = map[string]func(*Server, context.Context, person, *Action) (Done, error){
-	"read": (*Server).actRead,
-	"play": (*Server).actRead,
-	"vote": (*Server).actVote,
+	"read":         (*Server).actRead,
+	"play":         (*Server).actRead,
+	"vote":         (*Server).actVote,
+	"typing":       (*Server).actTyping,
+	"call":         (*Server).actCall,
+	"hang_up":      (*Server).actHangUp,
+	"create_group": (*Server).actCreateGroup,
+	"join":         (*Server).actJoin,
+	"leave":        (*Server).actLeave,
+	"add":          (*Server).actMembers,
+	"remove":       (*Server).actMembers,
+	"promote":      (*Server).actMembers,
+	"demote":       (*Server).actMembers,
+	"settings":     (*Server).actSettings,
+	"profile":      (*Server).actProfile,
+	"trust":        (*Server).actTrust,
+	"block":        (*Server).actBlock,
+	"unblock":      (*Server).actBlock,
 }
 
 // chat is the chat that an action is about, as it is shown.

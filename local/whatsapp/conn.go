@@ -55,8 +55,10 @@ type conn struct {
 	device       *device
 	registration *registration
 	active       bool
-	live         bool        // stanzas go out as they come, because the queue was delivered
-	passive      *time.Timer // until a passive login is taken for active
+	available    bool            // the client says that somebody looks at it
+	watches      map[person]bool // whose presence it wants to know
+	live         bool            // stanzas go out as they come, because the queue was delivered
+	passive      *time.Timer     // until a passive login is taken for active
 	deafUntil    time.Time
 
 	deaf atomic.Bool // everything is lost in both directions

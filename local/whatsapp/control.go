@@ -29,6 +29,7 @@ func (s *Server) routes() *http.ServeMux {
 	mux.HandleFunc("POST /mms/{type}/{token}", s.serveUpload)
 	mux.HandleFunc("DELETE /mms/{type}/{token}", s.serveMediaDelete)
 	mux.HandleFunc("GET /v/{world}/{name}", s.serveDownload)
+	mux.HandleFunc("GET /pps/{world}/{name}", s.servePicture)
 
 	// The control calls are not for a page of somebody else that happens to be
 	// open in a browser on this machine, under whatever name it has led here.

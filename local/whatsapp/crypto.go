@@ -15,3 +15,8 @@ func hmacSHA256(key, data []byte) []byte {
 func base64Of(data []byte) string { return base64.StdEncoding.EncodeToString(data) }
 
 func base64URL(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }
+
+func sha256Of(data []byte) []byte {
+	sum := sha256.Sum256(data)
+	return sum[:]
+}

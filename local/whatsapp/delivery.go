@@ -80,7 +80,7 @@ func (m *sending) refusal() int {
 	if m.s.blocks(m.where.other, m.d.person()) {
 		return 0 // taken, and shown to nobody: see phoneReceives
 	}
-	code := m.s.restricted(m.d, m.where.other)
+	code := m.s.restricted(m.d, m.where.other, m.n)
 	if code == ackReachout {
 		m.s.remindOfRestriction(m.d, m.where.other)
 	}

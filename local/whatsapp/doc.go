@@ -100,8 +100,15 @@
 //     messages, votes and edits encrypted with a message's secret, view once and
 //     the notice that stands for it, albums, a sender's broadcast list, a status,
 //     and any message as raw bytes. What the owner writes on the own phone.
-//   - Messages in groups with sender keys, both addressing modes. A phone sends
-//     its key along with every message.
+//   - Groups: creating, list, details, joining by link, the link and a new one,
+//     adding (with an invitation where somebody must be asked), removing,
+//     promoting, demoting, leaving, subject, description, picture, who writes, who
+//     edits, disappearing messages, letting people in; communities with their
+//     announcement group; all notices. Messages with sender keys, both addressing
+//     modes. A phone sends its key along with every message.
+//   - Presence and typing, for devices that are available; calls offered, ended,
+//     refused; names, what people say of themselves, pictures; blocking; tokens by
+//     which a person trusts another.
 //   - A message that no device can read: the owner's phone sends it again when
 //     the device asks for it.
 //   - The media host, on the same listener: upload, download with ranges, expiry,
@@ -113,7 +120,8 @@
 //   - Channels, and broadcast lists of a device: refused with an error.
 //   - App state changes are refused; nothing is ever synced by them. No history
 //     is sent, and no app state keys.
-//   - Presence and typing are taken and shown to nobody.
+//   - The sound of calls; devices never call. Business profiles.
+//   - Privacy settings are as they are, but for who may add to groups.
 //   - Phones do not encrypt for each other: what one writes to another is handed
 //     over. Phones hold one signed key for ever and never change identity.
 //   - A phone shows an id once and does not compare contents; it keeps 10,000
@@ -172,16 +180,24 @@
 //	                              read, play    {message_id, to? or group?, from?}
 //	                              vote          {message_id, options, to? or group?, from?}
 //	                              offline, online
+//	                              typing        {to or group, state?: typing, recording, paused}
+//	                              call          {to or group, video?, call_id?} → call_id
+//	                              hang_up       {call_id?, outcome?: timeout, accept, reject}. 404 no_such_call
+//	                              create_group  {subject, members, description?, addressing?: lid, pn, announce?,
+//	                                            locked?, approval?, seconds?} → group
+//	                              join          {link} → group. 422 no_such_link; 409 already_in_group,
+//	                                            group_full, approval_needed
+//	                              leave         {group}
+//	                              add, remove, promote, demote  {group, members} → group. 409 not_possible
+//	                              settings      {group, subject?, description?, announce?, locked?, approval?,
+//	                                            seconds?, addressing?} → group; after a change of addressing
+//	                                            a device that has not asked again is refused with 421
+//	                              profile       {name?, about?, picture_base64?, group_add?: everybody, none}
+//	                              block, unblock, trust  {to}
 //	GET    /control/groups      ?world=&phone_number= → {data: [Group]}
 //	POST   /control/unlink      {phone_number or instance or jid, world?} → {devices}. 404 no_such_device
 //	POST   /control/faults      a Fault → {connections}: how many it met at once
 //	GET    /control/faults      what stands; DELETE ?kind=&world=&instance=&phone_number=&jid= ends it
 //	GET    /control/devices     ?world= → linked devices
 //	GET    /control/journal     ?device=&world=&instance=&phone_number=&tag=&after=&limit=&wait= → entries
-//
-// To come, in this form: the actions typing {to or group, state}, call {to, video}
-// → call_id, hang_up {to, call_id, outcome}, create_group {subject, members,
-// addressing} → group, join {link}, leave {group}, add, remove, promote, demote
-// {group, members}, settings {group, subject, description, announce, locked,
-// approval, seconds}, profile {name, about, picture_base64, group_add}.
 package whatsapp

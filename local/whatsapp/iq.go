@@ -42,9 +42,20 @@ func (s *Server) handle(c *conn, n *Node) {
 		if _, ok := child(n, "offline_batch"); ok && d != nil {
 			s.activate(c)
 		}
-	case "presence", "chatstate", "call", "notification":
-		if id := str(n, "id"); id != "" && n.Tag != "presence" && d != nil {
+	case "presence":
+		if d != nil {
+			s.takePresence(c, d, n)
+		}
+	case "chatstate":
+		if d != nil {
+			s.takeChatState(d, n)
+		}
+	case "call", "notification":
+		if id := str(n, "id"); id != "" && d != nil {
 			c.send(Node{Tag: "ack", Attrs: Attrs{"class": n.Tag, "id": id, "from": n.Attrs["to"]}})
+		}
+		if d != nil && n.Tag == "call" {
+			s.takeCall(d, n)
 		}
 	}
 }
@@ -112,18 +123,25 @@ func (s *Server) query(c *conn, d *device, registering bool, q *Node) {
 		c.send(s.mediaConn(c, d, q))
 	case xmlns == "privacy" && set:
 		c.send(result(q))
+		s.issueTokens(d, q)
 	case xmlns == "privacy":
 		c.send(result(q, privacySettings()))
 	case xmlns == "w:sync:app:state":
 		c.send(s.appState(q))
 	case xmlns == "blocklist":
-		c.send(result(q, Node{Tag: "list", Attrs: Attrs{"dhash": "none"}}))
+		c.send(s.blocklistQuery(d, q))
+	case xmlns == "w:profile:picture":
+		c.send(s.pictureQuery(c, d, q))
+	case xmlns == "status":
+		c.send(s.statusQuery(d, q))
+	case xmlns == "w:mex":
+		c.send(s.mexQuery(d, q))
 	case xmlns == "w" || xmlns == "abt":
 		c.send(result(q, Node{Tag: "props", Attrs: Attrs{"version": "1", "hash": "sim", "refresh": "86400"}}))
-	case xmlns == "w:g2" && has("participating"):
-		c.send(result(q, Node{Tag: "groups"}))
+	case xmlns == "w:g2":
+		c.send(s.groupQuery(d, q))
 	case xmlns == "urn:xmpp:whatsapp:dirty", xmlns == "urn:xmpp:whatsapp:push", xmlns == "urn:xmpp:whatsapp:account",
-		xmlns == "urn:xmpp:ping", xmlns == "w:stats", xmlns == "tos", xmlns == "disappearing_mode", xmlns == "status":
+		xmlns == "urn:xmpp:ping", xmlns == "w:stats", xmlns == "tos", xmlns == "disappearing_mode":
 		c.send(result(q))
 	default:
 		c.send(iqError(q, 501, "feature-not-implemented"))

@@ -32,7 +32,10 @@ func write(t *testing.T, sim *whatsapptest.Simulator, what string) string {
 
 func awaitText(c *client, id string) *events.Message {
 	c.t.Helper()
-	return awaitThat(c, func(m *events.Message) bool { return m.Info.ID == id })
+	return awaitThat(c, func(m *events.Message) bool {
+		// In a group the sender's key is an event of its own.
+		return m.Info.ID == id && (m.RawMessage.GetSenderKeyDistributionMessage() == nil || m.RawMessage.Conversation != nil)
+	})
 }
 
 func delivered(m whatsapp.Message) bool { return !m.Delivered.IsZero() }

@@ -210,6 +210,9 @@ func (s *Server) changePhone(p person, change func(behaviour) behaviour) (Phone,
 	for _, number := range free {
 		s.tellRestriction(person{p.world, number}, false)
 	}
+	if before.Offline != next.Offline {
+		s.tellPresence(p, next.Offline, nil)
+	}
 	if before.Offline && !next.Offline {
 		s.takeWaiting(p)
 	}

@@ -83,6 +83,7 @@ type Server struct {
 
 	behaviours phones
 	held       heldBack
+	calls      calls
 	address    atomic.Pointer[string] // where Serve listens
 
 	phones [64]sync.Mutex // striped by person: a phone does one thing at a time

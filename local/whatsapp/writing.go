@@ -167,7 +167,7 @@ func (s *Server) Write(ctx context.Context, w Writing) (string, error) {
 func (s *Server) messageFrom(w *Writing, from person, where place, content *waE2E.Message, plain []byte) *Message {
 	m := &Message{
 		ID: cmp.Or(w.ID, newID("AC")), World: from.world, From: from.number, To: where.name(), At: s.now().UTC(),
-		plain: plain, name: cmp.Or(w.Name, nameOf(from)), pn: !where.lids,
+		plain: plain, name: cmp.Or(w.Name, s.profileOf(from).Name, nameOf(from)), pn: !where.lids,
 	}
 	m.Type, m.Text = describe(content)
 	m.way = way{lids: where.lids, unavailable: w.Unavailable, spoilt: w.Undecryptable}
@@ -207,7 +207,7 @@ func (s *Server) spread(ctx context.Context, from person, where place, w *Writin
 	}
 	devices := s.linkedTo(from)
 	for _, p := range people {
-		if p == from {
+		if p == from || where.group == "" && s.blocks(p, from) {
 			continue
 		}
 		if err := s.showOthers(p, where, a); err != nil {

@@ -100,6 +100,9 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 		return fmt.Errorf("%s: %w", c.path("pepper"), err)
 	}
 	db := dynamo.New(dynamo.Config{Client: dynamodb.NewFromConfig(s.AWSConf), Tables: tables, Queues: true})
+	if err := db.CheckPeppers(ctx, peppers); err != nil {
+		return fmt.Errorf("%s: %w", c.path("pepper"), err)
+	}
 	if s.Keys, err = c.firstCustomer(ctx, operator.New(db, peppers)); err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +95,7 @@ func exercise(t *testing.T, s *system) {
 
 	// A key made with another pepper, and the end of everything.
 	s.useNewPepper()
+	s.refusesAnotherPepper()
 	s.must(204, "DELETE", "/v1/instances/"+id, "", "Idempotency-Key", "ignored")
 	s.must(404, "DELETE", "/v1/api-keys/"+bound, "")
 	s.eventually("nothing left of what was deleted", func() bool { return s.wiped(id) && s.wiped(second) })
@@ -185,8 +188,24 @@ func (s *system) useNewPepper() {
 	s.must(200, "GET", "/v1/limits", "")
 }
 
+// refusesAnotherPepper starts a function with a pepper that the stored keys were
+// not hashed with. It must end, which Lambda counts as an error, and not tell
+// everybody that their keys are wrong.
+func (s *system) refusesAnotherPepper() {
+	s.t.Helper()
+	cmd := exec.CommandContext(s.t.Context(), filepath.Join(s.binaries, "keys"))
+	cmd.Env = []string{
+		"AWS_ENDPOINT_URL=" + s.aws, "AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b",
+		"ACCESS_TABLE=" + dynamo.Local().Access, "PEPPER=2:YW5vdGhlciBwZXBwZXIgdGhhdCBpcyBsb25n",
+	}
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "PEPPER: version 2: "+whatisup.ErrPepper.Error()) {
+		s.t.Errorf("with another pepper a function starts: %v\n%s", err, out)
+	}
+}
+
 func (s *system) operator(p whatisup.Peppers) *operator.Operator {
-	return operator.New(dynamo.New(dynamo.Config{Client: dynamodb.NewFromConfig(s.config), Tables: dynamo.Local()}), p)
+	return operator.New(dynamo.New(dynamo.Config{Client: dynamodb.NewFromConfig(s.config), Tables: sandboxTables()}), p)
 }
 
 func (s *system) wiped(id string) bool {

@@ -289,3 +289,108 @@ func TestKeylessRoutes(t *testing.T) {
 		}
 	}
 }
+
+// TestThrottlesWatched holds that an alarm looks at each table and at each index:
+// what is counted for a table leaves its indexes out.
+func TestThrottlesWatched(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	known := values(t, d, full)
+	watched := make(map[string]bool)
+	for _, a := range d.OfType("AWS::CloudWatch::Alarm") {
+		metrics, _ := resolve(t, d, a.Properties["Metrics"], known).([]any)
+		if len(metrics) > 11 {
+			t.Errorf("%s looks at %d metrics, and ten are allowed", a.Name, len(metrics)-1)
+		}
+		for _, m := range metrics {
+			stat, ok := m.(map[string]any)["MetricStat"].(map[string]any)
+			if !ok {
+				continue
+			}
+			metric := stat["Metric"].(map[string]any)
+			key := fmt.Sprint(metric["MetricName"])
+			for _, dimension := range metric["Dimensions"].([]any) {
+				key += fmt.Sprint(" ", dimension.(map[string]any)["Value"])
+			}
+			watched[key] = true
+		}
+	}
+	for _, r := range d.OfType("AWS::DynamoDB::Table") {
+		if r.Name == "SandboxDevicesTable" {
+			continue // it wakes nobody
+		}
+		names := []string{fmt.Sprint(known[r.Name])}
+		indexes, _ := r.Properties["GlobalSecondaryIndexes"].([]any)
+		for _, i := range indexes {
+			names = append(names, fmt.Sprint(known[r.Name], " ", i.(map[string]any)["IndexName"]))
+		}
+		for _, name := range names {
+			for _, metric := range []string{"ReadThrottleEvents ", "WriteThrottleEvents "} {
+				if !watched[metric+name] {
+					t.Errorf("no alarm looks at %s%s", metric, name)
+				}
+			}
+		}
+	}
+}
+
+// TestKeysWatched holds that somebody is told when a key is taken away or opened,
+// and that the topic takes what is sent to it.
+func TestKeysWatched(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	known := values(t, d, full)
+	rule := resolve(t, d, d.Resources["KeyRule"].Properties, known).(map[string]any)
+	text := fmt.Sprint(rule)
+	for _, want := range []string{"ScheduleKeyDeletion", "DisableKey", "PutKeyPolicy", "arn:of:DataKey", "arn:of:AuthKey", "Arn:AlarmTopic"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the rule does not look for %s: %s", want, text)
+		}
+	}
+	policy := fmt.Sprint(resolve(t, d, d.Resources["AlarmTopicPolicy"].Properties, known))
+	for _, service := range []string{"cloudwatch", "events", "budgets"} {
+		if !strings.Contains(policy, service+".amazonaws.com") {
+			t.Errorf("%s may not publish alarms", service)
+		}
+	}
+	if d.Resources["AlarmTopic"].Properties["KmsMasterKeyId"] != nil {
+		t.Error("an alarm about a key needs a key")
+	}
+}
+
+// TestHostsCounted holds that hosts are counted by their own lines, one a minute,
+// and are not missed when none should run.
+func TestHostsCounted(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	for name, condition := range map[string]string{"HostsMissingAlarm": "RunsLive", "ShardsOwnedAlarm": "RunsLive", "SandboxMissingAlarm": "HasSandbox"} {
+		a := d.Resources[name]
+		if text := fmt.Sprint(a.Properties); a.Condition != condition || !strings.Contains(text, "MetricName:Shards") || a.Properties["TreatMissingData"] != "breaching" {
+			t.Errorf("%s: %s, %s", name, a.Condition, text)
+		}
+	}
+	for hosts, want := range map[int]bool{0: false, 1: true, 2: true} {
+		got, err := d.Holds("RunsLive", values(t, d, map[string]any{"HostImageUri": "image", "HostCount": hosts}))
+		if err != nil || got != want {
+			t.Errorf("%d hosts are missed: %v, %v", hosts, got, err)
+		}
+	}
+}
+
+// TestIntegrationSenders holds that the right to send commands can be narrowed,
+// and that the queues take nothing in clear.
+func TestIntegrationSenders(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	for _, name := range []string{"IntegrationCommandsPolicy", "EventsQueuePolicy"} {
+		text := fmt.Sprint(resolve(t, d, d.Resources[name].Properties, values(t, d, nil)))
+		if !strings.Contains(text, "Bool:map[aws:SecureTransport:false]") || strings.Contains(text, "ArnNotLike") {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+	const role = "arn:aws:iam::123456789012:role/integrator"
+	text := fmt.Sprint(resolve(t, d, d.Resources["IntegrationCommandsPolicy"].Properties, values(t, d, map[string]any{"IntegrationSenderArns": role})))
+	if !strings.Contains(text, "Condition:map[ArnNotLike:map[aws:PrincipalArn:["+role+" arn:of:IntegrationFunctionRole]]]") && !strings.Contains(text, "Condition:map[ArnNotLike:map[aws:PrincipalArn:["+role+"]]]") {
+		t.Errorf("others may send: %s", text)
+	}
+}

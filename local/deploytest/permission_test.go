@@ -34,9 +34,16 @@ var unused = map[string]map[string]string{
 // Resources may hold stars.
 type grant struct {
 	actions, resources []string
+	leading            []string // partitions; none: all
 }
 
 func (g grant) allows(c call) bool {
+	if len(g.leading) > 0 && !slices.ContainsFunc(g.leading, func(pattern string) bool {
+		ok, err := path.Match(pattern, c.partition)
+		return err == nil && ok
+	}) {
+		return false
+	}
 	return slices.Contains(g.actions, c.action) && slices.ContainsFunc(g.resources, func(pattern string) bool {
 		ok, err := path.Match(pattern, c.resource)
 		// A star in IAM also crosses slashes, but none of ours has to.
@@ -59,17 +66,17 @@ func checkPermissions(t *testing.T, s *system) {
 		}
 		for _, c := range did {
 			if !slices.ContainsFunc(grants, func(g grant) bool { return g.allows(c) }) {
-				t.Errorf("%s does %s, and may not", program, c)
+				t.Errorf("%s does %s in %q, and may not", program, c, c.partition)
 			}
 		}
 		for _, g := range grants {
 			for _, action := range g.actions {
 				for _, resource := range g.resources {
-					one := grant{[]string{action}, []string{resource}}
-					_, excused := unused[program][call{action, resource}.String()]
+					one := grant{actions: []string{action}, resources: []string{resource}}
+					_, excused := unused[program][call{action: action, resource: resource}.String()]
 					used := slices.ContainsFunc(did, one.allows)
 					if !used && !excused {
-						t.Errorf("%s may do %s, and never does", program, call{action, resource})
+						t.Errorf("%s may do %s, and never does", program, call{action: action, resource: resource})
 					}
 				}
 			}
@@ -95,7 +102,7 @@ func policies(t *testing.T, s *system, written any, document string) []grant {
 			if st["Effect"] != "Allow" {
 				t.Errorf("a statement that does not allow: %v", st)
 			}
-			g := grant{actions: texts(st["Action"])}
+			g := grant{actions: texts(st["Action"]), leading: leading(t, st)}
 			for _, arn := range texts(st["Resource"]) {
 				g.resources = append(g.resources, resourceOf(t, arn))
 			}
@@ -103,6 +110,20 @@ func policies(t *testing.T, s *system, written any, document string) []grant {
 		}
 	}
 	return grants
+}
+
+// leading are the partitions that a statement is for.
+func leading(t *testing.T, statement map[string]any) []string {
+	t.Helper()
+	condition, ok := statement["Condition"]
+	if !ok {
+		return nil
+	}
+	keys, ok := condition.(map[string]any)["ForAllValues:StringLike"].(map[string]any)["dynamodb:LeadingKeys"]
+	if !ok {
+		t.Errorf("a condition that is not known: %v", condition)
+	}
+	return texts(keys)
 }
 
 // readsVariables says whether a statement lets Lambda read the function's own
@@ -139,20 +160,25 @@ func resourceOf(t *testing.T, arn string) string {
 	return ""
 }
 
-// keyGrants are what the auth key's own policy allows a role. No other policy
-// names that key.
+// keyGrants are what an auth key's own policy allows a role. No other policy
+// names those keys.
 func keyGrants(t *testing.T, s *system, role string) []grant {
 	t.Helper()
 	var grants []grant
-	p := resolve(t, s.template, s.template.Resources["AuthKey"].Properties["KeyPolicy"], s.known).(map[string]any)
-	for _, statement := range p["Statement"].([]any) {
-		st := statement.(map[string]any)
-		if slices.Contains(keyUsers(st), fmt.Sprint(s.known[role+".Arn"])) {
-			grants = append(grants, grant{texts(st["Action"]), []string{"key"}})
+	for key := range authKeys {
+		p := resolve(t, s.template, s.template.Resources[key].Properties["KeyPolicy"], s.known).(map[string]any)
+		for _, statement := range p["Statement"].([]any) {
+			st := statement.(map[string]any)
+			if slices.Contains(keyUsers(st), fmt.Sprint(s.known[role+".Arn"])) {
+				grants = append(grants, grant{actions: texts(st["Action"]), resources: []string{fmt.Sprint("key/", s.known[key+".Arn"])}})
+			}
 		}
 	}
 	return grants
 }
+
+// authKeys are the keys that seal auth state, and the one role of each.
+var authKeys = map[string]string{"AuthKey": "LiveHostRole", "SandboxAuthKey": "SandboxHostRole"}
 
 // keyUsers are the roles that a statement of a key's policy is for. Principal is
 // everybody there, and the condition says who.
@@ -178,14 +204,20 @@ var usesKey = []string{
 func TestAuthKeyAdministration(t *testing.T) {
 	t.Parallel()
 	d := declared(t)
-	p := resolve(t, d, d.Resources["AuthKey"].Properties["KeyPolicy"], values(t, d, nil)).(map[string]any)
+	for key, role := range authKeys {
+		administration(t, resolve(t, d, d.Resources[key].Properties["KeyPolicy"], values(t, d, nil)).(map[string]any), role)
+	}
+}
+
+func administration(t *testing.T, p map[string]any, role string) {
+	t.Helper()
 	manages, uses := 0, 0
 	for _, statement := range p["Statement"].([]any) {
 		st := statement.(map[string]any)
 		if st["Principal"].(map[string]any)["AWS"] == "*" {
 			uses++
-			if got := keyUsers(st); !slices.Equal(got, []string{"arn:of:LiveHostRole", "arn:of:SandboxHostRole"}) {
-				t.Errorf("%v may use the auth key", got)
+			if got := keyUsers(st); !slices.Equal(got, []string{"arn:of:" + role}) {
+				t.Errorf("%v may use the auth key of %s", got, role)
 			}
 			if account := st["Condition"].(map[string]any)["StringEquals"].(map[string]any)["kms:CallerAccount"]; account != "123456789012" {
 				t.Errorf("%v may use the auth key from any account", st["Sid"])
@@ -211,14 +243,42 @@ func TestAuthKeyAdministration(t *testing.T) {
 func TestHostRoles(t *testing.T) {
 	t.Parallel()
 	d := declared(t)
-	known := values(t, d, nil)
+	known := values(t, d, full)
 	role := func(name string) string {
 		return fmt.Sprint(resolve(t, d, d.Resources[name].Properties["Policies"], known))
 	}
 	live, sandbox := role("LiveHostRole"), role("SandboxHostRole")
-	if got := strings.ReplaceAll(sandbox, "-commands-test-", "-commands-live-"); got != live || sandbox == live {
+	modes := strings.NewReplacer("-commands-test-", "-commands-live-", "#test", "#live", "test#", "live#", "whatisup-sandbox-devices", "whatisup-devices")
+	if modes.Replace(sandbox) != live {
 		t.Errorf("the roles differ in more than the mode:\n%s\n%s", live, sandbox)
 	}
+	// Whatever holds rows of both modes is narrowed to one of them.
+	for _, name := range []string{"LiveHostRole", "SandboxHostRole"} {
+		for _, g := range policies(t, &system{template: d, known: known}, d.Resources[name].Properties["Policies"], "PolicyDocument") {
+			for _, r := range g.resources {
+				whole := len(g.leading) == 0 && strings.HasPrefix(r, "table/")
+				if whole && r != "table/whatisup-devices" && r != "table/whatisup-sandbox-devices" && r != "table/whatisup-calls" {
+					t.Errorf("%s reaches both modes in %s", name, r)
+				}
+			}
+		}
+	}
+	mine := hostContainers(t, d, "LiveHostTask", known)[0]["Environment"]
+	theirs := hostContainers(t, d, "SandboxHostTask", known)[0]["Environment"]
+	for _, variable := range []string{"DEVICES_TABLE", "AUTH_KEY_ID"} {
+		if a, b := valueOf(mine, variable), valueOf(theirs, variable); a == b || a == nil || b == nil {
+			t.Errorf("%s is %v for both modes", variable, a)
+		}
+	}
+}
+
+func valueOf(environment any, name string) any {
+	for _, e := range environment.([]any) {
+		if v := e.(map[string]any); v["Name"] == name {
+			return v["Value"]
+		}
+	}
+	return nil
 }
 
 // TestAuthKey holds that data keys are only to be had with the names of whom

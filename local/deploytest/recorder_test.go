@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -18,8 +19,9 @@ import (
 
 // call is one thing that a program did to one resource, in IAM's words.
 type call struct {
-	action   string // "dynamodb:PutItem"
-	resource string // "table/whatisup-access", "queue/…", "key"
+	action    string // "dynamodb:PutItem"
+	resource  string // "table/whatisup-access", "queue/…", "key"
+	partition string // of the table, or of its index: IAM's leading key
 }
 
 func (c call) String() string { return c.action + " on " + c.resource }
@@ -89,9 +91,8 @@ func (r *recorder) of(program string) []call {
 func understand(target string, body []byte) ([]call, error) {
 	service, operation, _ := strings.Cut(target, ".")
 	var in struct {
-		TableName     string
-		IndexName     string
-		TransactItems []map[string]struct{ TableName string }
+		single
+		TransactItems []map[string]single
 		RequestItems  map[string]json.RawMessage
 		QueueURL      string `json:"QueueUrl"`
 		KeyID         string `json:"KeyId"`
@@ -107,27 +108,54 @@ func understand(target string, body []byte) ([]call, error) {
 				action := map[string]string{
 					"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem", "Get": "GetItem",
 				}[part]
-				calls = append(calls, call{"dynamodb:" + action, "table/" + on.TableName})
+				calls = append(calls, call{"dynamodb:" + action, "table/" + on.TableName, on.partition()})
 			}
 		}
-		for table := range in.RequestItems {
-			calls = append(calls, call{"dynamodb:" + operation, "table/" + table})
+		for table, text := range in.RequestItems {
+			// However they are wrapped: a key or an item begins with its partition.
+			for _, m := range partitions.FindAllSubmatch(text, -1) {
+				calls = append(calls, call{"dynamodb:" + operation, "table/" + table, string(m[1])})
+			}
 		}
 		if in.TableName != "" {
 			resource := "table/" + in.TableName
 			if in.IndexName != "" {
 				resource += "/index/" + in.IndexName
 			}
-			calls = append(calls, call{"dynamodb:" + operation, resource})
+			calls = append(calls, call{"dynamodb:" + operation, resource, in.partition()})
 		}
 	case "AmazonSQS":
 		action := strings.TrimSuffix(operation, "Batch")
-		calls = append(calls, call{"sqs:" + action, "queue/" + in.QueueURL[strings.LastIndex(in.QueueURL, "/")+1:]})
+		calls = append(calls, call{"sqs:" + action, "queue/" + in.QueueURL[strings.LastIndex(in.QueueURL, "/")+1:], ""})
 	case "TrentService":
-		calls = append(calls, call{"kms:" + operation, "key"})
+		// By the key's id, which every call must name.
+		calls = append(calls, call{"kms:" + operation, "key/" + in.KeyID, ""})
 	}
 	if len(calls) == 0 {
 		return nil, fmt.Errorf("not understood")
 	}
 	return calls, nil
+}
+
+// single is a request, or a part of one, on one partition.
+type single struct {
+	TableName                 string
+	IndexName                 string
+	Key, Item                 map[string]text
+	KeyConditionExpression    string
+	ExpressionAttributeValues map[string]text
+}
+
+type text struct{ S string }
+
+var (
+	equals     = regexp.MustCompile(`^\(?\s*[#\w]+\s*=\s*(:\w+)`)
+	partitions = regexp.MustCompile(`"pk":\{"S":"([^"]*)"\}`)
+)
+
+func (r single) partition() string {
+	if m := equals.FindStringSubmatch(r.KeyConditionExpression); m != nil {
+		return r.ExpressionAttributeValues[m[1]].S
+	}
+	return r.Key["pk"].S + r.Item["pk"].S
 }

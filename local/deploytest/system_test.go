@@ -164,7 +164,7 @@ func listen(t *testing.T) net.Listener {
 func (s *system) makeTablesAndQueues() {
 	s.t.Helper()
 	ctx := s.t.Context()
-	if err := dynamo.Local().Create(ctx, dynamodb.NewFromConfig(s.config)); err != nil {
+	if err := sandboxTables().Create(ctx, dynamodb.NewFromConfig(s.config)); err != nil {
 		s.t.Fatal(err)
 	}
 	urls, err := queue.Local().Create(ctx, sqs.NewFromConfig(s.config), whatisup.DefaultShardCount)
@@ -176,7 +176,7 @@ func (s *system) makeTablesAndQueues() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.known["AuthKey.Arn"] = *key.KeyMetadata.KeyId
+	s.known["SandboxAuthKey.Arn"] = *key.KeyMetadata.KeyId
 	peppers, err := whatisup.ParsePeppers(pepper)
 	if err != nil {
 		s.t.Fatal(err)
@@ -185,6 +185,13 @@ func (s *system) makeTablesAndQueues() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// sandboxTables are the deployment's, as its sandbox host knows them.
+func sandboxTables() dynamo.Tables {
+	t := dynamo.Local()
+	t.Devices = "whatisup-sandbox-devices"
+	return t
 }
 
 // deployedPrefix is where the template says the queues are.

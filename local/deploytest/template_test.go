@@ -303,6 +303,11 @@ func TestTables(t *testing.T) {
 		}
 		want[def.Name] = made
 	}
+	// The sandbox's devices are kept apart, in a table of the same kind.
+	const sandbox = "whatisup-sandbox-devices"
+	devices := want[dynamo.Local().Devices]
+	devices.name = sandbox
+	want[sandbox] = devices
 	compare(t, "table", got, want)
 }
 
@@ -313,14 +318,23 @@ func TestTables(t *testing.T) {
 func TestTableCare(t *testing.T) {
 	t.Parallel()
 	d := declared(t)
-	for name, want := range map[string]struct{ protected, restorable, own bool }{
+	all := map[string]struct{ protected, restorable, own bool }{
 		"AccessTable":    {true, true, true},
 		"InstancesTable": {true, true, true},
 		"EventsTable":    {true, true, true},
+		"MessagesTable":  {true, true, true},
 		"DevicesTable":   {true, false, true},
-		"CallsTable":     {false, false, true},
-		"FleetTable":     {false, false, false},
-	} {
+		// Worth nothing without the simulated phones.
+		"SandboxDevicesTable": {false, false, true},
+		"CallsTable":       {false, false, true},
+		"FleetTable":          {false, false, false},
+	}
+	for _, r := range d.OfType("AWS::DynamoDB::Table") {
+		if _, ok := all[r.Name]; !ok {
+			t.Errorf("%s: what care does it need?", r.Name)
+		}
+	}
+	for name, want := range all {
 		if first := resolve(t, d, d.Resources[name].Properties, values(t, d, nil)).(map[string]any); first["DeletionProtectionEnabled"] == true {
 			t.Errorf("%s: a first deploy that fails can't delete it", name)
 		}

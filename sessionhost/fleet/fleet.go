@@ -122,6 +122,7 @@ type Fleet struct {
 	mu       sync.Mutex
 	tenures  map[whatisup.Shard]*Tenure
 	looked   time.Duration // the clock's time of the last look that succeeded
+	turned   time.Duration // and of the last that began
 	draining bool
 	me       whatisup.Host // as the next beat shows it, but for what changes
 	listed   bool          // a beat of this incarnation has succeeded
@@ -199,6 +200,14 @@ func (f *Fleet) SinceLook() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.clock() - f.looked
+}
+
+// SinceTurn is how long ago the fleet last tried to read the leases, whether it
+// could or not.
+func (f *Fleet) SinceTurn() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.clock() - f.turned
 }
 
 // Draining says whether the host is on its way out.
@@ -322,6 +331,9 @@ func (f *Fleet) leave(ctx context.Context) {
 // look reads leases and hosts once, claims at most one shard or gives up at most
 // one, and says when to look again.
 func (f *Fleet) look(ctx context.Context, wg *sync.WaitGroup) time.Duration {
+	f.mu.Lock()
+	f.turned = f.clock()
+	f.mu.Unlock()
 	v, err := f.read(ctx)
 	if err != nil {
 		f.log.Warn("cannot read the leases", "error", err.Error())

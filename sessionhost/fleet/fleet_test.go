@@ -726,6 +726,23 @@ func TestClockStoodStill(t *testing.T) {
 	})
 }
 
+// While the table can't be reached a host goes on trying: that is how it is told
+// apart from one that hangs, and is not replaced.
+func TestTriesOnWithoutTable(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tab := newTable(4)
+		a := join(t, tab, newStage(), "a", 4)
+		time.Sleep(10 * time.Second)
+		tab.fail("a", faults{cut: true})
+		time.Sleep(10 * time.Minute)
+		if looked, turned := a.SinceLook(), a.SinceTurn(); looked < 9*time.Minute || turned > 20*time.Second {
+			t.Errorf("read the leases %v ago, tried to %v ago", looked, turned)
+		}
+		a.stop()
+	})
+}
+
 // Of two processes with one name the later has everything, for as long as it
 // lives.
 func TestTwoOfOneName(t *testing.T) {

@@ -13,8 +13,10 @@ import (
 	"whatisup/shared/whatisup"
 )
 
-// stale is for how long a host may have failed to read the leases before it is
-// called unhealthy: it can then neither keep nor get a shard.
+// stale is for how long a host may have failed to read the leases before it is no
+// longer ready: it can then neither keep nor get a shard. And for how long it may
+// not even have tried before it is called unhealthy, and replaced. While DynamoDB
+// is away a new host would be no better than this one.
 const stale = time.Minute
 
 // state is what a host is doing.
@@ -29,6 +31,7 @@ type state struct {
 	LeaseAge time.Duration           `json:"lease_age_ns"`
 	Client   string                  `json:"client_version"`
 	looked   time.Duration
+	turned   time.Duration
 }
 
 func (h *Host) state() state {
@@ -36,6 +39,7 @@ func (h *Host) state() state {
 		Host: h.cfg.ID, Mode: h.cfg.Mode, Draining: h.fleet.Draining(), Shards: []int{},
 		Sessions: make(map[whatisup.Status]int), Running: h.kit.Budgets.Sessions(), Pairings: h.kit.Budgets.Pairings(),
 		Client: h.network.Version().String(), looked: h.fleet.SinceLook(),
+		turned: h.fleet.SinceTurn(),
 	}
 	for _, t := range h.fleet.Owned() {
 		s.Shards = append(s.Shards, int(t.Shard()))
@@ -93,7 +97,7 @@ func (h *Host) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		s := h.state()
-		h.answer(w, s.looked < stale || s.Draining, s)
+		h.answer(w, s.turned < stale || s.Draining, s)
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		s := h.state()

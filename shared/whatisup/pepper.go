@@ -14,6 +14,9 @@ import (
 // hashes new keys; the older ones are for keys not used since.
 type Peppers map[int]Secret
 
+// ErrPepper says that a pepper is another than the stored keys were hashed with.
+var ErrPepper = errors.New("this is not the pepper that the stored API keys were hashed with")
+
 // ParsePeppers reads "1:base64,2:base64".
 func ParsePeppers(s string) (Peppers, error) {
 	peppers := Peppers{}
@@ -61,4 +64,10 @@ func (p Peppers) NewKey(k APIKey) (APIKey, Secret, error) {
 	var err error
 	k.Hash, err = p.Hash(k.Pepper, text)
 	return k, text, err
+}
+
+// Mark tells peppers of one version apart without giving them away: it is kept
+// beside the keys that were hashed with it.
+func (p Peppers) Mark(version int) ([]byte, error) {
+	return p.Hash(version, "whatisup: the pepper that the stored keys were hashed with")
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -33,8 +34,13 @@ type Function struct {
 	api httpapi.Config
 }
 
-// Open reads the settings that every function has, and opens the tables. It
-// calls nothing.
+// pepperWithin bounds the look at the peppers: a function that can't reach its
+// table says so in its answers.
+const pepperWithin = 3 * time.Second
+
+// Open reads the settings that every function has, opens the tables, and looks
+// whether the peppers are those of the stored keys: with others every customer
+// would be told that his key is wrong, so that is an error.
 func Open(ctx context.Context) (*Function, error) {
 	cfg, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
@@ -62,13 +68,24 @@ func Open(ctx context.Context) (*Function, error) {
 		return
 	})
 	number("PEPPER", func(s string) (err error) { f.api.Peppers, err = whatisup.ParsePeppers(s); return })
-	f.api.Store = dynamo.New(dynamo.Config{
+	db := dynamo.New(dynamo.Config{
 		Client:     dynamodb.NewFromConfig(cfg),
 		Tables:     dynamo.TablesFromEnv(os.Getenv),
 		ShardCount: shards,
 		Queues:     os.Getenv("EVENT_QUEUE_URLS") != "",
 	})
-	return f, errors.Join(problems...)
+	f.api.Store = db
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, pepperWithin)
+	defer cancel()
+	if err := db.CheckPeppers(ctx, f.api.Peppers); errors.Is(err, whatisup.ErrPepper) {
+		return nil, fmt.Errorf("PEPPER: %w", err)
+	} else if err != nil {
+		f.api.Log.Warn("the peppers were not compared with the stored keys", "error", err)
+	}
+	return f, nil
 }
 
 // Commands adds the shards' queues.

@@ -57,5 +57,8 @@ func run(args []string) error {
 		Fleet:     cmp.Or(t.Fleet, local.Fleet),
 		Devices:   cmp.Or(t.Devices, local.Devices),
 	}})
+	if err := db.CheckPeppers(ctx, peppers); err != nil {
+		return fmt.Errorf("PEPPER: %w", err)
+	}
 	return operator.New(db, peppers).Run(ctx, args, os.Stdout)
 }

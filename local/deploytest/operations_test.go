@@ -19,8 +19,8 @@ func read(t *testing.T, name string) string {
 	return string(b)
 }
 
-// TestAlarms holds that each alarm goes to the topic, and that OPERATIONS.md
-// says what it means.
+// TestAlarms holds that each alarm goes to a topic, and that OPERATIONS.md has a
+// page for it that says what it means and what to do, and for no other.
 func TestAlarms(t *testing.T) {
 	t.Parallel()
 	d := declared(t)
@@ -30,12 +30,19 @@ func TestAlarms(t *testing.T) {
 	if !ok {
 		t.Fatal("OPERATIONS.md has no part about alarms")
 	}
+	alarms, _, _ = strings.Cut(alarms, "\n## ")
+	alarms, _, _ = strings.Cut(alarms, "\n### Not alarms")
 	explained := make(map[string]bool)
-	for line := range strings.Lines(alarms) {
-		if names, _, ok := strings.Cut(strings.TrimPrefix(line, "| "), " | "); ok {
-			for name := range strings.SplitSeq(names, ", ") {
-				explained[name] = true
-			}
+	for page := range strings.SplitSeq(alarms, "\n### ") {
+		heading, rest, _ := strings.Cut(page, "\n")
+		if !strings.Contains(rest, "*Means:*") {
+			continue // what stands before the pages
+		}
+		if !strings.Contains(rest, "*Do:*") && !strings.Contains(rest, "*Look, do:*") {
+			t.Errorf("OPERATIONS.md does not say what to do about %q", heading)
+		}
+		for name := range strings.SplitSeq(heading, ", ") {
+			explained[name] = true
 		}
 	}
 	for _, a := range d.OfType("AWS::CloudWatch::Alarm") {
@@ -44,6 +51,7 @@ func TestAlarms(t *testing.T) {
 		if !explained[name] {
 			t.Errorf("OPERATIONS.md does not say what %q means", name)
 		}
+		delete(explained, name)
 		for _, what := range []string{"AlarmActions", "OKActions"} {
 			if to := fmt.Sprint(p[what]); to != "[AlarmTopic]" && to != "[SandboxTopic]" {
 				t.Errorf("%s: %s are %v", name, what, p[what])
@@ -52,6 +60,9 @@ func TestAlarms(t *testing.T) {
 		if p["TreatMissingData"] == nil {
 			t.Errorf("%s: what if there is no data?", name)
 		}
+	}
+	for name := range explained {
+		t.Errorf("OPERATIONS.md has a page for %q, which is no alarm", name)
 	}
 }
 

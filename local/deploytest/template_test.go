@@ -326,7 +326,7 @@ func TestTableCare(t *testing.T) {
 		"DevicesTable":   {true, false, true},
 		// Worth nothing without the simulated phones.
 		"SandboxDevicesTable": {false, false, true},
-		"CallsTable":       {false, false, true},
+		"CallsTable":          {false, false, true},
 		"FleetTable":          {false, false, false},
 	}
 	for _, r := range d.OfType("AWS::DynamoDB::Table") {

@@ -30,7 +30,7 @@ host: ## One more session host, a process of its own, on a running `make run`
 	@$(call start,./local/cmd/host)
 
 .PHONY: aws
-aws: ## The embedded DynamoDB, SQS and KMS alone. AWS_PORT
+aws: ## The embedded DynamoDB, SQS, KMS and S3 alone. AWS_PORT
 	@$(call start,./local/aws/cmd/aws)
 
 .PHONY: simulator

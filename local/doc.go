@@ -5,7 +5,7 @@
 // the stores and queues over the AWS SDK; the session host with an unmodified
 // whatsmeow. What stands in are the services at the ends, on loopback ports:
 //
-//	local/aws       DynamoDB, SQS and KMS, in DATA_DIR/aws.db
+//	local/aws       DynamoDB, SQS, KMS and S3, in DATA_DIR/aws.db and DATA_DIR/objects
 //	local/gateway   API Gateway, from template.yaml
 //	local/whatsapp  WhatsApp and its phones, in DATA_DIR/whatsapp (sandbox only)
 //

@@ -1,5 +1,5 @@
-// Package aws is DynamoDB, SQS and KMS on loopback: their JSON protocols, one
-// process, one file. A newcomer's data lives in it and every test stands on
+// Package aws is DynamoDB, SQS, KMS and S3 on loopback: one process, one port,
+// one file, and one folder for the bytes of objects. A newcomer's data lives in it and every test stands on
 // it, so where it answers, it answers as AWS does, and where it cannot, it says
 // so and counts it.
 //
@@ -17,11 +17,17 @@
 //	KMS       CreateKey CreateAlias DescribeKey EnableKey DisableKey
 //	          GenerateDataKey GenerateDataKeyWithoutPlaintext Encrypt Decrypt
 //	          ReEncrypt
+//	S3        CreateBucket DeleteBucket HeadBucket ListBuckets GetBucketLocation
+//	          Put- and GetBucketLifecycleConfiguration (days, by prefix)
+//	          PutObject GetObject HeadObject CopyObject DeleteObject(s)
+//	          ListObjectsV2 CreateMultipartUpload UploadPart ListParts
+//	          CompleteMultipartUpload AbortMultipartUpload ListMultipartUploads,
+//	          upload forms (POST), presigned URLs; path-style addresses
 //
 // Anything else (another operation, or a member that AWS knows in one of these:
 // DynamoDB's parameters from before expressions, streams, keys of several
-// attributes, SQS's receive attempt ids and its query
-// protocol, KMS grants) is refused in the service's own error form with a text
+// attributes, SQS's receive attempt ids and its query protocol, KMS grants, S3's
+// versions, access lists, policies, tags and signed chunks) is refused in the service's own error form with a text
 // that names it, logged, and counted: Unknown lists it, and a test of the whole
 // system ends by finding that list empty.
 //
@@ -35,7 +41,14 @@
 //
 // A body has to come within 30 seconds, takes room only as it comes, and all
 // bodies in hand together are bounded (Config.MaxBodies): what finds no room is
-// answered with 503, which SDKs try again.
+// answered with 503, which SDKs try again. S3's bodies are streams: they are not
+// bounded in time, only in how long they may stand still.
+//
+// S3 alone verifies signatures in any case, because what it signs is lent to
+// others: without a secret key in the Config, its key is "local" with the secret
+// "local". Lent is a handler that serves what was lent of one bucket, presigned
+// reads and upload forms, and nothing else: it can stand where the world can
+// reach it.
 //
 // # What survives
 //
@@ -109,5 +122,11 @@
 // conflict; tags, policies and encryption settings are taken and change nothing;
 // there is no limit on messages in flight, and none of a FIFO queue's throughput
 // (but it finds free groups among its first 120,000 messages only, as SQS does);
-// KMS keys lie in the file in the clear.
+// KMS keys lie in the file in the clear;
+// a multipart object's checksum is over its parts' checksums, or there is none;
+// a lifecycle rule counts to the second and not to the day.
+//
+// Why S3 is written here: versitygw 1.8.0, embedded, changes the working
+// directory of the whole process (its store is below it), can run once a process,
+// and links 60 modules, among them clients of LDAP, Vault, Kafka and NATS.
 package aws

@@ -17,6 +17,7 @@ import (
 	"whatisup/local/aws/internal/dynamodb"
 	"whatisup/local/aws/internal/fault"
 	"whatisup/local/aws/internal/kms"
+	"whatisup/local/aws/internal/s3"
 	"whatisup/local/aws/internal/signature"
 	"whatisup/local/aws/internal/sqs"
 	"whatisup/local/aws/internal/wire"
@@ -27,6 +28,7 @@ const (
 	serviceDynamoDB = "dynamodb"
 	serviceSQS      = "sqs"
 	serviceKMS      = "kms"
+	serviceS3       = s3.Name
 )
 
 // call is one request on its way through.
@@ -58,9 +60,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse("control calls are served over loopback only") // nothing signs them
 	case control:
 		s.control(w, r)
+	case isS3(r):
+		s.serveS3(w, r, r.URL.Path)
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
 		w.Header().Set("Content-Type", "text/plain")
-		io.WriteString(w, "healthy: dynamodb, sqs and kms\n")
+		io.WriteString(w, "healthy: dynamodb, sqs, kms and s3\n")
 	default:
 		s.serve(w, r)
 	}
@@ -194,7 +198,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, contentType string
 		return release, err
 	}
 	if signed != nil {
-		if err := signed.Verify(r, body, s.config.SecretKey); err != nil {
+		if err := signed.Verify(r, signature.BodyHash(body), s.config.SecretKey); err != nil {
 			return release, unsigned(service, err)
 		}
 	}
@@ -226,7 +230,7 @@ func (s *Server) signature(r *http.Request, service string) (*signature.Signatur
 	signed, err := signature.Parse(r)
 	if err == nil {
 		// The clock that the signer has, without what Step added to ours.
-		err = signed.Check(r, s.config.AccessKey, service, s.config.Clock())
+		err = signed.Check(s.config.AccessKey, service, s.config.Clock(), s.Now())
 	}
 	if err != nil {
 		return nil, unsigned(service, err)

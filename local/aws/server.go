@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"whatisup/local/aws/internal/dynamodb"
 	"whatisup/local/aws/internal/fault"
 	"whatisup/local/aws/internal/kms"
+	"whatisup/local/aws/internal/s3"
 	"whatisup/local/aws/internal/sqs"
 	"whatisup/local/aws/internal/store"
 )
@@ -27,6 +29,9 @@ var ErrInUse = store.ErrInUse
 type Config struct {
 	// Path is the file that everything is kept in; it is made if need be.
 	Path string
+	// Objects is the folder of the bytes of S3's objects; "objects" beside the
+	// file by default. It belongs to the file: neither is worth anything alone.
+	Objects string
 	// Clock tells the time; time.Now by default.
 	Clock func() time.Time
 	// Log takes what goes wrong; nothing is logged by default. Requests, keys
@@ -38,7 +43,8 @@ type Config struct {
 	ExpiryDelay, SweepEvery time.Duration
 	// AccessKey ("local" by default) and SecretKey are what requests must be
 	// signed with. Without a SecretKey any signature will do, and then only
-	// requests over loopback are served.
+	// requests over loopback are served; S3's, which can be lent, must then be
+	// signed with "local".
 	AccessKey, SecretKey string
 	// SearchWindow is among how many messages at the front of a FIFO queue a
 	// receive looks for free groups; SQS's own number by default.
@@ -50,13 +56,14 @@ type Config struct {
 	BodyWithin time.Duration
 }
 
-// Server is the three services behind one http.Handler.
+// Server is the four services behind one http.Handler.
 type Server struct {
 	config   Config
 	store    *store.Store
 	dynamodb *dynamodb.Service
 	sqs      *sqs.Service
 	kms      *kms.Service
+	s3       *s3.Service
 	faults   fault.Set
 	bodies   room
 	offset   atomic.Int64 // what Step has added to the clock
@@ -72,6 +79,7 @@ func Open(c Config) (*Server, error) {
 	c.ExpiryDelay = cmp.Or(c.ExpiryDelay, time.Minute)
 	c.SweepEvery = cmp.Or(c.SweepEvery, 15*time.Second)
 	c.AccessKey = cmp.Or(c.AccessKey, "local")
+	c.Objects = cmp.Or(c.Objects, filepath.Join(filepath.Dir(c.Path), "objects"))
 	c.MaxBodies = cmp.Or(c.MaxBodies, defaultMaxBodies)
 	c.BodyWithin = cmp.Or(c.BodyWithin, bodyWithin)
 	if c.Clock == nil {
@@ -120,6 +128,13 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	s.kms, err = kms.Open(kms.Config{Store: s.store, Clock: s.Now})
+	if err != nil {
+		return err
+	}
+	s.s3, err = s3.Open(s3.Config{
+		Store: s.store, Dir: s.config.Objects, Clock: s.Now, Signer: s.config.Clock,
+		AccessKey: s.config.AccessKey, SecretKey: cmp.Or(s.config.SecretKey, "local"),
+	})
 	return err
 }
 
@@ -137,7 +152,7 @@ func (s *Server) Step(d time.Duration) {
 // returns the number of items.
 func (s *Server) Sweep(ctx context.Context) (items int, err error) {
 	items, err = s.dynamodb.Sweep(ctx, s.config.ExpiryDelay)
-	return items, errors.Join(err, s.dynamodb.Forget(), s.sqs.Sweep(ctx))
+	return items, errors.Join(err, s.dynamodb.Forget(), s.sqs.Sweep(ctx), s.s3.Sweep(ctx))
 }
 
 // Run does what happens without being asked for, until ctx ends; then it

@@ -1,4 +1,4 @@
-// Command aws serves the embedded DynamoDB, SQS and KMS alone.
+// Command aws serves the embedded DynamoDB, SQS, KMS and S3 alone.
 //
 // AWS_PORT (4566) and BIND (127.0.0.1) say where, DATA_DIR (.data) where the
 // file is. It ends on SIGINT or SIGTERM.

@@ -1,7 +1,8 @@
 // Package signature verifies the signatures of AWS's requests, Signature
 // Version 4, as the services do: over method, path, query, the signed headers
 // and a hash of the body, with a key that is good for one day, one region and
-// one service.
+// one service. The signature stands in the Authorization header, or, presigned,
+// in the query.
 package signature
 
 import (
@@ -36,18 +37,43 @@ var (
 const (
 	algorithm  = "AWS4-HMAC-SHA256"
 	timeFormat = "20060102T150405Z"
+
+	serviceS3 = "s3"
+	// longest is how long a presigned URL may be good.
+	longest = 7 * 24 * time.Hour
 )
 
-// Signature is what an Authorization header says.
+// Signature is what a request says of its signature.
 type Signature struct {
 	AccessKey             string
 	Date, Region, Service string
 	SignedHeaders         []string
-	signature             []byte
+	// Presigned says that it stands in the query; Expires is then how long it
+	// is good.
+	Presigned bool
+	Expires   time.Duration
+
+	time      string
+	signature []byte
 }
 
-// Parse reads the Authorization header of a request.
+// Parse reads the signature of a request.
 func Parse(r *http.Request) (*Signature, error) {
+	if query := r.URL.Query(); query.Has("X-Amz-Algorithm") || query.Has("X-Amz-Signature") {
+		seconds, err := strconv.Atoi(query.Get("X-Amz-Expires"))
+		expires := time.Duration(seconds) * time.Second
+		if query.Get("X-Amz-Algorithm") != algorithm || err != nil || expires <= 0 || expires > longest {
+			return nil, ErrIncomplete
+		}
+		s, err := New(query.Get("X-Amz-Credential"), query.Get("X-Amz-Date"), query.Get("X-Amz-Signature"))
+		if err != nil {
+			return nil, err
+		}
+		s.SignedHeaders = strings.Split(query.Get("X-Amz-SignedHeaders"), ";")
+		s.Presigned, s.Expires = true, expires
+		return s, nil
+	}
+
 	header := r.Header.Get("Authorization")
 	if header == "" {
 		return nil, ErrMissing
@@ -61,41 +87,62 @@ func Parse(r *http.Request) (*Signature, error) {
 		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
 		parts[name] = value
 	}
-	scope := strings.Split(parts["Credential"], "/")
-	signature, err := hex.DecodeString(parts["Signature"])
+	s, err := New(parts["Credential"], r.Header.Get("X-Amz-Date"), parts["Signature"])
+	if err != nil {
+		return nil, err
+	}
+	s.SignedHeaders = strings.Split(parts["SignedHeaders"], ";")
+	return s, nil
+}
+
+// New is a signature of the parts that each kind has.
+func New(credential, at, signature string) (*Signature, error) {
+	scope := strings.Split(credential, "/")
+	sum, err := hex.DecodeString(signature)
 	n := len(scope)
-	if n < 5 || scope[n-1] != "aws4_request" || err != nil || len(signature) == 0 || parts["SignedHeaders"] == "" {
+	if n < 5 || scope[n-1] != "aws4_request" || err != nil || len(sum) == 0 {
 		return nil, ErrIncomplete
 	}
 	return &Signature{
 		AccessKey: strings.Join(scope[:n-4], "/"), Date: scope[n-4], Region: scope[n-3], Service: scope[n-2],
-		SignedHeaders: strings.Split(parts["SignedHeaders"], ";"), signature: signature,
+		time: at, signature: sum,
 	}, nil
 }
 
 // Check is what can be checked before the body is there: whose signature it is,
-// for which service, and when it was made.
-func (s *Signature) Check(r *http.Request, accessKey, service string, now time.Time) error {
-	at, err := time.Parse(timeFormat, r.Header.Get("X-Amz-Date"))
+// for which service, and when it was made. signer is the clock that whoever
+// signed should have; expiry the one by which presigned URLs expire.
+func (s *Signature) Check(accessKey, service string, signer, expiry time.Time) error {
+	at, err := time.Parse(timeFormat, s.time)
 	switch {
 	case s.AccessKey != accessKey:
 		return ErrUnknownKey
 	case err != nil, s.Service != service, !slices.Contains(s.SignedHeaders, "host"):
 		return ErrIncomplete
-	case at.Format("20060102") != s.Date, at.Sub(now).Abs() > Tolerance:
+	case at.Format("20060102") != s.Date, at.Sub(signer) > Tolerance:
+		return ErrExpired
+	case s.Presigned && expiry.Sub(at) > s.Expires, !s.Presigned && signer.Sub(at) > Tolerance:
 		return ErrExpired
 	}
 	return nil
 }
 
+// BodyHash is the hash under which a body is signed.
+func BodyHash(body string) string {
+	sum := sha256.Sum256([]byte(body))
+	return hex.EncodeToString(sum[:])
+}
+
 // Verify compares the signature with the one that the secret key makes. The
 // comparison takes the same time whatever differs.
-func (s *Signature) Verify(r *http.Request, body string, secretKey string) error {
-	bodyHash := sha256.Sum256([]byte(body))
-	requestHash := sha256.Sum256([]byte(s.canonical(r, hex.EncodeToString(bodyHash[:]))))
+func (s *Signature) Verify(r *http.Request, bodyHash, secretKey string) error {
+	requestHash := sha256.Sum256([]byte(s.canonical(r, bodyHash)))
 	scope := strings.Join([]string{s.Date, s.Region, s.Service, "aws4_request"}, "/")
-	text := strings.Join([]string{algorithm, r.Header.Get("X-Amz-Date"), scope, hex.EncodeToString(requestHash[:])}, "\n")
+	return s.VerifyText(strings.Join([]string{algorithm, s.time, scope, hex.EncodeToString(requestHash[:])}, "\n"), secretKey)
+}
 
+// VerifyText is Verify for a text that was signed as it stands.
+func (s *Signature) VerifyText(text, secretKey string) error {
 	key := []byte("AWS4" + secretKey)
 	for _, part := range []string{s.Date, s.Region, s.Service, "aws4_request", text} {
 		mac := hmac.New(sha256.New, key)
@@ -111,7 +158,7 @@ func (s *Signature) Verify(r *http.Request, body string, secretKey string) error
 // canonical writes the request as it was signed.
 func (s *Signature) canonical(r *http.Request, bodyHash string) string {
 	var b strings.Builder
-	b.WriteString(r.Method + "\n" + canonicalPath(r) + "\n" + canonicalQuery(r) + "\n")
+	b.WriteString(r.Method + "\n" + s.canonicalPath(r) + "\n" + canonicalQuery(r) + "\n")
 	for _, name := range s.SignedHeaders {
 		b.WriteString(name + ":" + headerValue(r, name) + "\n")
 	}
@@ -135,10 +182,12 @@ func headerValue(r *http.Request, name string) string {
 	return strings.Join(values, ",")
 }
 
-// canonicalPath is the path, each of its segments escaped once more than it was
-// sent.
-func canonicalPath(r *http.Request) string {
-	path := r.URL.EscapedPath()
+// canonicalPath is the path, escaped once for S3 and twice for the others.
+func (s *Signature) canonicalPath(r *http.Request) string {
+	path := r.URL.Path
+	if s.Service != serviceS3 {
+		path = r.URL.EscapedPath()
+	}
 	if path == "" {
 		return "/"
 	}
@@ -152,6 +201,9 @@ func canonicalPath(r *http.Request) string {
 func canonicalQuery(r *http.Request) string {
 	var parts []string
 	for name, values := range r.URL.Query() {
+		if name == "X-Amz-Signature" {
+			continue
+		}
 		for _, v := range values {
 			parts = append(parts, escape(name)+"="+escape(v))
 		}

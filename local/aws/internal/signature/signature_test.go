@@ -44,10 +44,10 @@ func verify(r *http.Request, body, access, secret string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Check(r, access, "sqs", now); err != nil {
+	if err := s.Check(access, "sqs", now, now); err != nil {
 		return err
 	}
-	return s.Verify(r, body, secret)
+	return s.Verify(r, BodyHash(body), secret)
 }
 
 func TestVerify(t *testing.T) {
@@ -108,7 +108,7 @@ func TestVerify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Check(r, accessKey, "dynamodb", signedAt); !errors.Is(err, ErrIncomplete) {
+	if err := s.Check(accessKey, "dynamodb", signedAt, signedAt); !errors.Is(err, ErrIncomplete) {
 		t.Errorf("for another service: %v", err)
 	}
 }

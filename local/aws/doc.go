@@ -13,7 +13,8 @@
 //	          BatchWriteItem TransactGetItems TransactWriteItems
 //	SQS       CreateQueue DeleteQueue GetQueueUrl GetQueueAttributes
 //	          SetQueueAttributes ListQueues PurgeQueue SendMessage(Batch)
-//	          ReceiveMessage DeleteMessage(Batch) ChangeMessageVisibility(Batch)
+//	          ReceiveMessage DeleteMessage(Batch) ChangeMessageVisibility(Batch),
+//	          in JSON and in the older query protocol
 //	KMS       CreateKey CreateAlias DescribeKey EnableKey DisableKey
 //	          GenerateDataKey GenerateDataKeyWithoutPlaintext Encrypt Decrypt
 //	          ReEncrypt
@@ -26,10 +27,10 @@
 //
 // Anything else (another operation, or a member that AWS knows in one of these:
 // DynamoDB's parameters from before expressions, streams, keys of several
-// attributes, SQS's receive attempt ids and its query protocol, KMS grants, S3's
-// versions, access lists, policies, tags and signed chunks) is refused in the service's own error form with a text
-// that names it, logged, and counted: Unknown lists it, and a test of the whole
-// system ends by finding that list empty.
+// attributes, SQS's receive attempt ids, KMS grants, S3's versions, access lists,
+// policies, tags and signed chunks) is refused in the service's own error form
+// with a text that names it, logged, and counted: Unknown lists it, and a test of
+// the whole system ends by finding that list empty.
 //
 // Without a secret key in the Config any credentials do: a signature must be
 // there, as AWS wants it, but is not checked, and what does not come over

@@ -39,6 +39,7 @@ type call struct {
 	region    string
 	baseURL   string
 	input     wire.Node
+	form      bool // in SQS's query protocol
 }
 
 // ServeHTTP answers a request to any of the services, told apart by
@@ -96,11 +97,18 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	} else if err != nil && r.Context().Err() != nil {
 		return // nobody listens
 	}
-	if contentType != "application/x-amz-json-1.1" {
+	switch {
+	case c.form:
+		contentType = "text/xml"
+	case contentType != "application/x-amz-json-1.1":
 		contentType = "application/x-amz-json-1.0"
 	}
 	w.Header().Set("Content-Type", contentType)
+	id := w.Header().Get("X-Amzn-Requestid")
 	if err == nil {
+		if c.form {
+			out = sqs.AppendXML(nil, c.operation, out, id)
+		}
 		s.write(w, c.service, http.StatusOK, out)
 		return
 	}
@@ -111,6 +119,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	if e.Unknown {
 		s.countUnknown(c.service + "." + strings.TrimPrefix(e.Message, "the embedded AWS does not implement "))
+	}
+	if c.form {
+		s.write(w, c.service, e.Status, sqs.AppendErrorXML(nil, e, id))
+		return
 	}
 	if e.QueryCode != "" {
 		w.Header().Set("X-Amzn-Query-Error", e.QueryCode)
@@ -176,14 +188,17 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, contentType string
 	target := r.Header.Get("X-Amz-Target")
 	prefix, operation, _ := strings.Cut(target, ".")
 	service, known := targets[prefix]
+	if target == "" && r.Method == http.MethodPost && contentType == "application/x-www-form-urlencoded" {
+		service, known, c.form = serviceSQS, true, true
+	}
 	c.service, c.operation = service, operation
-	if r.Method != http.MethodPost || !known || contentType != "application/x-amz-json-1.0" && contentType != "application/x-amz-json-1.1" && contentType != "application/json" {
+	if r.Method != http.MethodPost || !known || !c.form && contentType != "application/x-amz-json-1.0" && contentType != "application/x-amz-json-1.1" && contentType != "application/json" {
 		what := target
 		switch {
 		case r.Method != http.MethodPost:
 			what = "the method " + r.Method
 		case target == "":
-			what = "requests without X-Amz-Target (only the JSON protocols are served)"
+			what = "requests without X-Amz-Target (the JSON protocols are served, and for SQS the query protocol)"
 		case known:
 			what = target + " with content type " + contentType
 		}
@@ -202,7 +217,12 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, contentType string
 			return release, unsigned(service, err)
 		}
 	}
-	if c.input, err = wire.Parse(body); err != nil {
+	if c.form {
+		operation, c.input, err = sqs.Query(body, r.URL.Path)
+		if c.operation, target = operation, "the action "+operation; err != nil {
+			return release, err
+		}
+	} else if c.input, err = wire.Parse(body); err != nil {
 		return release, wire.Serialization("")
 	}
 	if !serves(service, operation) {

@@ -145,7 +145,7 @@ preflight: build ## Looks at what AWS would refuse half-way, and changes nothing
 	@$(call stack,preflight) -image '$(HOST_IMAGE)' $(SET)
 
 .PHONY: deploy
-deploy: preflight ## Deploys template.yaml. HOST_IMAGE=… starts the session hosts; SET='Sandbox=true …' sets parameters. YES=1 asks nothing. STACK=whatisup
+deploy: preflight ## Deploys template.yaml. HOST_IMAGE=… starts the session hosts; SET='Sandbox=true …' sets parameters. YES=1 asks nothing, ROLE=… is CloudFormation's. STACK=whatisup
 	sam deploy --template-file template.yaml --stack-name '$(or $(STACK),whatisup)' \
 	  $(if $(HOST_IMAGE)$(SET),--parameter-overrides $(if $(HOST_IMAGE),'HostImageUri=$(HOST_IMAGE)') $(SET)) \
 	  $(if $(YES),--no-confirm-changeset) $(if $(ROLE),--role-arn '$(ROLE)') $(ARGS)

@@ -248,10 +248,10 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 		Arrival:   lambdahttp.Arrival,
 		Log:       log,
 	}
+	api := httpapi.New(conf)
 	answering, streaming := map[string]gateway.Handler{}, map[string]http.Handler{}
-	for name, h := range httpapi.New(conf).Functions() {
+	for name, h := range api.Functions() {
 		answering[name] = lambdahttp.Wrap(h, log)
-		streaming[name] = h
 	}
 	// What a trigger of the template feeds, with the trigger's own settings.
 	in := &integration.Integration{Store: db, Log: log, Control: control.New(control.Config{
@@ -263,9 +263,7 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 	}}
 	for _, f := range functions {
 		if f.Streams {
-			delete(answering, f.Name)
-		} else {
-			delete(streaming, f.Name)
+			streaming[f.Name] = api.Function(httpapi.FunctionEvents)
 		}
 		for _, trigger := range f.Triggers {
 			feed, ok := fed[f.Name]
@@ -278,7 +276,7 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 		}
 	}
 	g, err := gateway.New(gateway.Config{
-		Template: t, Functions: answering, Streams: streaming, Log: c.Log.With("part", "gateway"),
+		Template: t, Functions: answering, Streams: streaming, StreamPath: streamPath, Log: c.Log.With("part", "gateway"),
 	})
 	if err != nil {
 		return err
@@ -290,6 +288,9 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 	})
 	return nil
 }
+
+// streamPath is where the event stream is.
+const streamPath = "/v1/events"
 
 // startHost starts the session host of this process. Its id is the data
 // directory's, which one process at a time has: so a new run takes over at once

@@ -1,5 +1,4 @@
-// Command events is the Lambda function for the event stream, behind a
-// function URL, and the event log.
+// Command events is the Lambda function for the event log, behind API Gateway.
 package main
 
 import (
@@ -20,5 +19,5 @@ func main() {
 		slog.Error("not started", "error", err)
 		os.Exit(1)
 	}
-	lambda.Start(lambdahttp.Stream(f.Handler(httpapi.FunctionEvents), f.Log()))
+	lambda.Start(lambdahttp.Wrap(f.Unstreamed().Handler(httpapi.FunctionEvents), f.Log()))
 }

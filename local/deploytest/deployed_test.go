@@ -115,6 +115,7 @@ func trySamples(t *testing.T, s *system) {
 	s.reach(id, "connected")
 	expect("logout", 202)
 	expect("list-events", 200)
+	unstreamed(t, s, stack, all["stream-events"])
 	if got := send("stream-events"); !strings.Contains(got, `"statusCode":200`) || !strings.Contains(got, "text/event-stream") {
 		t.Errorf("stream-events: %s", got)
 	}
@@ -124,6 +125,29 @@ func trySamples(t *testing.T, s *system) {
 	expect("delete-instance", 204)
 	for name := range all {
 		t.Errorf("the sample %s was not sent", name)
+	}
+}
+
+// unstreamed asks the log's function for the stream. It can't stream, and must not
+// be held by somebody who has mistaken the address.
+func unstreamed(t *testing.T, s *system, stack sample.Stack, text []byte) {
+	t.Helper()
+	stack.Now = time.Now()
+	event, err := sample.Fill(text, stack)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := s.invoke["events"].Invoke(t.Context(), event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var a events.APIGatewayV2HTTPResponse
+	if err := json.NewDecoder(response.Body).Decode(&a); err != nil || a.StatusCode != 200 || !strings.Contains(a.Body, "retry:") {
+		t.Errorf("the log's function, asked for the stream: %v, %d %s", err, a.StatusCode, a.Body)
+	}
+	if took := time.Since(stack.Now); took > 4*time.Second {
+		t.Errorf("it held the log's function for %v", took)
 	}
 }
 
@@ -137,7 +161,7 @@ func (s *system) send(t *testing.T, functionOf map[string]string, name string, e
 	}
 	function := "integration"
 	if kind == sample.URL {
-		function = "events"
+		function = "stream"
 	} else if kind == sample.HTTP {
 		var e events.APIGatewayV2HTTPRequest
 		if err := json.Unmarshal(event, &e); err != nil {

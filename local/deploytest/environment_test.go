@@ -62,6 +62,17 @@ var unset = map[string]map[string]string{
 		"COMMAND_QUEUE_PREFIX": "sends no commands",
 		"SHARD_COUNT":          "sends no commands",
 	},
+	"stream": {
+		"MESSAGES_TABLE":       "has no business with messages",
+		"INSTANCES_TABLE":      "the log outlives its instances, and needs none of them",
+		"CALLS_TABLE":          "shows events, not codes",
+		"FLEET_TABLE":          "nothing here depends on a session host",
+		"DEVICES_TABLE":        "only session hosts have business with auth state",
+		"EVENTS_URL":           "only the API's root tells it",
+		"EVENT_QUEUE_URLS":     "sends no events",
+		"COMMAND_QUEUE_PREFIX": "sends no commands",
+		"SHARD_COUNT":          "sends no commands",
+	},
 	"integration": {
 		"MESSAGES_TABLE":        "has no business with messages",
 		"DEVICES_TABLE":         "only session hosts have business with auth state",

@@ -97,7 +97,7 @@ func TestNothingReserved(t *testing.T) {
 		want       map[string]any
 	}{
 		{nil, map[string]any{}},
-		{map[string]any{"StreamConcurrency": 100, "QrConcurrency": 300}, map[string]any{"EventsFunction": 100, "QrFunction": 300}},
+		{map[string]any{"StreamConcurrency": 100, "QrConcurrency": 300}, map[string]any{"StreamFunction": 100, "QrFunction": 300}},
 	} {
 		got := make(map[string]any)
 		for _, f := range d.OfType("AWS::Serverless::Function") {
@@ -109,6 +109,32 @@ func TestNothingReserved(t *testing.T) {
 		if !maps.Equal(got, c.want) {
 			t.Errorf("%v: reserved %v, want %v", c.parameters, got, c.want)
 		}
+	}
+}
+
+// TestStreamApart holds that what streams serves nothing else, so that what is
+// reserved for streams is theirs alone; and that alarms look at every function.
+func TestStreamApart(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	streams := 0
+	for _, f := range functions(t, d) {
+		if f.Streams {
+			streams++
+			if len(f.Routes) > 0 || f.MemoryMB != 128 {
+				t.Errorf("%s streams, has %d routes and %d MB", f.Name, len(f.Routes), f.MemoryMB)
+			}
+		}
+		for _, alarm := range []string{"FunctionErrorsAlarm", "FunctionThrottlesAlarm"} {
+			watched := false
+			references(d.Resources[alarm].Properties, func(name string) { watched = watched || name == f.Resource })
+			if !watched {
+				t.Errorf("%s does not look at %s", alarm, f.Name)
+			}
+		}
+	}
+	if streams != 1 {
+		t.Errorf("%d functions stream, want one", streams)
 	}
 }
 

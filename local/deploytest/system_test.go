@@ -237,7 +237,7 @@ func (s *system) startFunctions() {
 			s.startTrigger(f, trigger, running, log)
 		}
 	}
-	g, err := gateway.New(gateway.Config{Template: s.template, Functions: buffered, Streams: streams, Log: log})
+	g, err := gateway.New(gateway.Config{Template: s.template, Functions: buffered, Streams: streams, StreamPath: "/v1/events", Log: log})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ func values(t *testing.T, d *template.Template, parameters map[string]any) templ
 		"AWS::StackName": stack, "AWS::Region": "eu-central-1", "AWS::AccountId": "123456789012",
 		"AWS::Partition": "aws", "AWS::URLSuffix": "amazonaws.com",
 		"AWS::StackId": "arn:aws:cloudformation:eu-central-1:123456789012:stack/whatisup/0b6f1c2e-1111-2222-3333-444455556666",
-		"Api":          "api", "EventsFunctionUrl.FunctionUrl": "https://events.example.com/",
+		"Api":          "api", "StreamFunctionUrl.FunctionUrl": "https://events.example.com/",
 	}
 	maps.Copy(v, parameters)
 	for name, r := range d.Resources {
@@ -178,7 +178,7 @@ func TestSamples(t *testing.T) {
 			function, _, _ := strings.Cut(queue, "-")
 			key = "queue of " + function
 		case sample.URL:
-			key = "URL of events"
+			key = "URL of stream"
 			fallthrough
 		default:
 			var e events.APIGatewayV2HTTPRequest

@@ -39,13 +39,18 @@ type Config struct {
 	// Streams are the functions with a streaming URL, by name. Their routes are
 	// passed to them as they are.
 	Streams map[string]http.Handler
-	Log     *slog.Logger
+	// StreamPath is where a streaming URL that has no routes is answered. On AWS it
+	// has an origin of its own; here what asks for JSON goes on to the path's route.
+	StreamPath string
+	Log        *slog.Logger
 }
 
 // Gateway serves the API. It is an [http.Handler] for the whole origin.
 type Gateway struct {
 	functions map[string]function
 	streams   map[string]http.Handler
+	apart     http.Handler // the stream that has no routes; nil: there is none
+	apartAt   string
 	routes    routes
 	log       *slog.Logger
 	running   sync.WaitGroup
@@ -77,6 +82,9 @@ func New(c Config) (*Gateway, error) {
 		}
 		if stream != nil {
 			g.streams[f.Name] = stream
+			if len(f.Routes) == 0 {
+				g.apart, g.apartAt = stream, c.StreamPath
+			}
 		} else if handler != nil {
 			g.functions[f.Name] = function{handler: handler, timeout: f.Timeout}
 		}
@@ -102,11 +110,20 @@ func New(c Config) (*Gateway, error) {
 	return g, nil
 }
 
+func asksForJSON(r *http.Request) bool {
+	accept := strings.Join(r.Header.Values("Accept"), ",")
+	return strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/event-stream")
+}
+
 // Wait returns when no function runs any more. Stop serving first.
 func (g *Gateway) Wait() { g.running.Wait() }
 
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	received := time.Now()
+	if g.apart != nil && r.URL.Path == g.apartAt && !asksForJSON(r) {
+		g.apart.ServeHTTP(w, r)
+		return
+	}
 	route, params, ok := g.routes.find(r.Method, decodedPath(r))
 	if !ok {
 		refuse(w, http.StatusNotFound, "Not Found")

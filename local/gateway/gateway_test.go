@@ -400,3 +400,48 @@ func TestOurTemplate(t *testing.T) {
 		}
 	}
 }
+
+// TestStreamPath: a stream that has an origin of its own on AWS is answered here
+// beside the log of the same path, by what the client asks for.
+func TestStreamPath(t *testing.T) {
+	t.Parallel()
+	g, err := New(Config{
+		Template: parse(t, `
+Resources:
+  InstancesFunction:
+    Type: AWS::Serverless::Function
+    Properties: {CodeUri: .build/instances/, Events: {Default: {Type: HttpApi, Properties: {}}, Log: {Type: HttpApi, Properties: {Method: GET, Path: /v1/events}}}}
+  StreamFunction:
+    Type: AWS::Serverless::Function
+    Properties: {CodeUri: .build/stream/, FunctionUrlConfig: {InvokeMode: RESPONSE_STREAM}}
+`),
+		Functions: map[string]Handler{"instances": func(context.Context, events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
+			return events.APIGatewayV2HTTPResponse{StatusCode: 200, Body: "log"}, nil
+		}},
+		Streams:    map[string]http.Handler{"stream": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "stream") })},
+		StreamPath: "/v1/events",
+		Log:        slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Wait)
+	for _, c := range []struct{ path, accept, want string }{
+		{"/v1/events", "", "stream"},
+		{"/v1/events", "*/*", "stream"},
+		{"/v1/events", "text/event-stream", "stream"},
+		{"/v1/events", "application/json, text/event-stream", "stream"},
+		{"/v1/events?limit=1", "application/json", "log"},
+		{"/v1/other", "text/event-stream", "log"},
+	} {
+		r := httptest.NewRequest(http.MethodGet, c.path, nil)
+		if c.accept != "" {
+			r.Header.Set("Accept", c.accept)
+		}
+		w := httptest.NewRecorder()
+		g.ServeHTTP(w, r)
+		if w.Body.String() != c.want {
+			t.Errorf("%s, %q: %d %s, want %s", c.path, c.accept, w.Code, w.Body, c.want)
+		}
+	}
+}

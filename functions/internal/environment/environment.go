@@ -108,6 +108,14 @@ func (f *Function) Dashboard() *Function {
 	return f
 }
 
+// Unstreamed is for a function that can't stream: whoever asks it for the event
+// stream gets what there is, and is told to come again. Anything longer would hold
+// the function, and its client would see nothing of it.
+func (f *Function) Unstreamed() *Function {
+	f.api.StreamFor = time.Nanosecond
+	return f
+}
+
 // Handler is the handler of the function of that name.
 func (f *Function) Handler(name string) http.Handler { return httpapi.New(f.api).Function(name) }
 

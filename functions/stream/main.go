@@ -1,0 +1,24 @@
+// Command stream is the Lambda function for the event stream, behind a function
+// URL.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"whatisup/functions/internal/environment"
+	"whatisup/shared/httpapi"
+	"whatisup/shared/lambdahttp"
+)
+
+func main() {
+	f, err := environment.Open(context.Background())
+	if err != nil {
+		slog.Error("not started", "error", err)
+		os.Exit(1)
+	}
+	lambda.Start(lambdahttp.Stream(f.Handler(httpapi.FunctionEvents), f.Log()))
+}

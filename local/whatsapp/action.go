@@ -35,6 +35,7 @@ type Action struct {
 	About       *string  `json:"about"`
 	Picture     []byte   `json:"picture_base64"`
 	GroupAdd    string   `json:"group_add"` // profile: everybody, or none: must be invited
+	On          *bool    `json:"on"`        // pin, mute, archive: true by default
 }
 
 // Done is what an action has brought about.
@@ -85,6 +86,11 @@ var actions = map[string]func(*Server, context.Context, person, *Action) (Done, 
 	"demote":       (*Server).actMembers,
 	"settings":     (*Server).actSettings,
 	"profile":      (*Server).actProfile,
+	"sync":         (*Server).actSync,
+	"save_contact": (*Server).actChat,
+	"pin":          (*Server).actChat,
+	"mute":         (*Server).actChat,
+	"archive":      (*Server).actChat,
 	"trust":        (*Server).actTrust,
 	"block":        (*Server).actBlock,
 	"unblock":      (*Server).actBlock,

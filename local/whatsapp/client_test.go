@@ -23,7 +23,7 @@ import (
 )
 
 // deadline is how long a test waits for something that should happen soon.
-const deadline = 20 * time.Second
+const deadline = 60 * time.Second
 
 var trustOnce sync.Once
 

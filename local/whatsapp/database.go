@@ -40,11 +40,13 @@ var (
 	bucketGroups     = []byte("groups")      // world, id -> groupRecord
 	bucketSenderKeys = []byte("sender keys") // world, number, group, sender -> a group's key
 	bucketProfiles   = []byte("profiles")    // world, number -> profile
+	bucketAppState   = []byte("app state")   // world, number, collection, what -> collection, patch, code of an entry
 )
 
 var buckets = [][]byte{
 	bucketMeta, bucketNumbers, bucketDevices, bucketPreKeys, bucketSessions, bucketQueue,
 	bucketPhones, bucketShown, bucketShownIDs, bucketWaiting, bucketMedia, bucketGroups, bucketSenderKeys, bucketProfiles,
+	bucketAppState,
 }
 
 func openDatabase(dir string) (*database, error) {

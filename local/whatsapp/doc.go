@@ -113,13 +113,18 @@
 //     the device asks for it.
 //   - The media host, on the same listener: upload, download with ranges, expiry,
 //     and what a phone puts there again when its device asks.
+//   - App state: contacts, pins, mutes, archives and the owner's name, changed by
+//     the phone or a device, each patch checked before it is kept; a conflict is
+//     answered with 409. History: the newest 500 messages, what people call
+//     themselves, both names of each, the account's salt and the people's tokens.
+//     A phone gives both, and the key, when it is told to (the action sync).
 //   - Misbehaviour: see Fault.
 //
 // # What is not
 //
 //   - Channels, and broadcast lists of a device: refused with an error.
-//   - App state changes are refused; nothing is ever synced by them. No history
-//     is sent, and no app state keys.
+//   - Phones give their history and the key to the app state only when told to.
+//     No snapshots of the app state, no history on demand, no keys of devices.
 //   - The sound of calls; devices never call. Business profiles.
 //   - Privacy settings are as they are, but for who may add to groups.
 //   - Phones do not encrypt for each other: what one writes to another is handed
@@ -135,8 +140,9 @@
 // The source of whatsmeow (the version pinned in go.mod) for what a client sends
 // and accepts; its issues for what the real server answers to errors; public
 // descriptions of Noise, Signal (X3DH, double ratchet, XEdDSA) and WebAuthn.
-// Checked against two independent clients: whatsmeow in this package's tests,
-// and Baileys 7.0.0-rc14 by hand (code, pair code, texts and retries both ways,
+// Checked by two independent clients as their makers publish them: whatsmeow in
+// this package's tests, and Baileys 7.0.0-rc14 driven by testdata/baileys (code, pair code, texts, receipts,
+// reactions, edits, revocations, media, polls, groups, presence, calls,
 // reconnecting, logout, unlinking). Where a fact is unknown the choice is named
 // in a comment: the texts of errors, ids and times in attributes nobody reads.
 //
@@ -194,6 +200,9 @@
 //	                                            a device that has not asked again is refused with 421
 //	                              profile       {name?, about?, picture_base64?, group_add?: everybody, none}
 //	                              block, unblock, trust  {to}
+//	                              sync          {name?}: the owner's phone brings its devices up to date
+//	                              save_contact  {to, name}
+//	                              pin, mute, archive  {to, on?, seconds?}
 //	GET    /control/groups      ?world=&phone_number= → {data: [Group]}
 //	POST   /control/unlink      {phone_number or instance or jid, world?} → {devices}. 404 no_such_device
 //	POST   /control/faults      a Fault → {connections}: how many it met at once

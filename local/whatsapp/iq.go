@@ -127,7 +127,7 @@ func (s *Server) query(c *conn, d *device, registering bool, q *Node) {
 	case xmlns == "privacy":
 		c.send(result(q, privacySettings()))
 	case xmlns == "w:sync:app:state":
-		c.send(s.appState(q))
+		c.send(s.appState(d, q))
 	case xmlns == "blocklist":
 		c.send(s.blocklistQuery(d, q))
 	case xmlns == "w:profile:picture":
@@ -199,31 +199,4 @@ func privacySettings() Node {
 		categories = append(categories, Node{Tag: "category", Attrs: Attrs{"name": name, "value": "all"}})
 	}
 	return Node{Tag: "privacy", Content: categories}
-}
-
-// appState says of every collection that there is nothing newer than what the
-// client has. Changes are not kept, and refused.
-func (s *Server) appState(q *Node) Node {
-	sync, ok := child(q, "sync")
-	if !ok {
-		return iqError(q, 400, "bad-request")
-	}
-	var collections []Node
-	asked, _ := sync.Content.([]Node)
-	for i := range asked {
-		if asked[i].Tag != "collection" {
-			continue
-		}
-		version := str(&asked[i], "version")
-		if version == "" {
-			version = "0"
-		}
-		answer := Node{Tag: "collection", Attrs: Attrs{"name": str(&asked[i], "name"), "version": version, "type": "result"}}
-		if _, patch := child(&asked[i], "patch"); patch {
-			answer.Attrs["type"] = "error"
-			answer.Content = []Node{{Tag: "error", Attrs: Attrs{"code": "501", "text": "feature-not-implemented"}}}
-		}
-		collections = append(collections, answer)
-	}
-	return result(q, Node{Tag: "sync", Content: collections})
 }

@@ -16,6 +16,9 @@ func (s *Server) peerMessage(d *device, a arrival) func() {
 	if proto.Unmarshal(a.plain, &m) != nil {
 		return nil
 	}
+	if m.GetProtocolMessage().GetAppStateSyncKeyRequest() != nil {
+		return func() { s.shareSyncKey(d) }
+	}
 	request := m.GetProtocolMessage().GetPeerDataOperationRequestMessage()
 	if request.GetPeerDataOperationRequestType() != waE2E.PeerDataOperationRequestType_PLACEHOLDER_MESSAGE_RESEND {
 		return nil

@@ -378,5 +378,5 @@ func (s *Server) isFor(d *device, m Message) bool {
 	if isGroupName(m.To) {
 		return slices.Contains(s.membersOf(m.To, d.World), d.person())
 	}
-	return m.To == d.Number || m.From == d.Number || m.To == types.StatusBroadcastJID.String()
+	return m.To == d.Number || m.From == d.Number || m.To == statusName
 }

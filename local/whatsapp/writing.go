@@ -155,7 +155,7 @@ func (s *Server) Write(ctx context.Context, w Writing) (string, error) {
 		return "", badRequest("the message cannot be encoded: %v", err)
 	}
 	if w.Status {
-		where.group = types.StatusBroadcastJID.String()
+		where.group = statusName
 	}
 	m := s.messageFrom(&w, from, where, content, plain)
 	if !s.messages.add(m) {
@@ -331,6 +331,9 @@ func (p *phone) seal(ctx context.Context, d *device, m Message, bundle *prekey.B
 	enc, err := p.encrypt(ctx, d.name(), plain, bundle)
 	return []Node{enc}, err
 }
+
+// statusName is the chat that statuses are shown in.
+const statusName = "status@broadcast"
 
 // chatJID is the group or status that a message was written in, else empty.
 func (m *Message) chatJID() types.JID {

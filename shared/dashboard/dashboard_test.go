@@ -201,7 +201,7 @@ func TestEveryStateAndErrorHasASentence(t *testing.T) {
 			want("fault." + f)
 		}
 		for _, by := range []string{whatisup.ByPhone, whatisup.ByAPI, whatisup.ByWhatsApp, whatisup.ByNetwork} {
-			want("initiator." + by)
+			want("event.instance.disconnected." + by)
 		}
 		for _, e := range whatisup.EventNames {
 			if e == whatisup.InstanceConnected {
@@ -261,7 +261,7 @@ func TestStringsAndCodeAgree(t *testing.T) {
 		}
 	}
 	// Keys that are made of parts.
-	made := regexp.MustCompile(`^(status|meaning|error|fault|initiator|changed|event|app\.mode|stream)\.`)
+	made := regexp.MustCompile(`^(status|meaning|error|fault|changed|event|app\.mode|stream)\.`)
 	for key := range maps.Keys(english) {
 		if !made.MatchString(key) && !strings.Contains(code.String(), `"`+key+`"`) {
 			t.Errorf("nobody asks for %s", key)

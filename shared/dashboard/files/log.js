@@ -11,8 +11,8 @@ export function describe({ event, data }) {
     case "instance.connected":
       return t(data.link === "new" ? "event.instance.connected.new" : "event.instance.connected.resumed", { phone: phone(data.phone_number) });
     case "instance.disconnected": {
-      const who = has(`initiator.${data.initiator}`) ? t(`initiator.${data.initiator}`) : data.initiator;
-      return `${t("event.instance.disconnected", { initiator: who })}. ${meaning("disconnected", data.reason)}`;
+      const key = `event.instance.disconnected.${data.initiator}`;
+      return `${t(has(key) ? key : "event.instance.disconnected")}. ${meaning("disconnected", data.reason)}`;
     }
     case "instance.failed":
       return `${t("event.instance.failed")}. ${meaning("failed", data.reason)}`;

@@ -29,8 +29,16 @@ type Ledger interface {
 
 // Copies are the device store's records of what may have left.
 type Copies interface {
-	// Copy is the chat and the bytes of a message that may have been sent.
-	Copy(ctx context.Context, id whatisup.MessageID) (chat types.JID, m *waE2E.Message, ok bool, err error)
+	// Copy is what is kept of a message that may have been sent, nil if it surely
+	// was not.
+	Copy(ctx context.Context, id whatisup.MessageID) (*Copy, error)
+}
+
+// Copy is a message as it may have been sent.
+type Copy struct {
+	Chat    types.JID
+	Message *waE2E.Message
+	Kept    any // the store's own form of it
 }
 
 // Conn is a connection that is logged in.
@@ -39,8 +47,9 @@ type Conn interface {
 	// answer may be an earlier one.
 	Resolve(ctx context.Context, n whatisup.PhoneNumber) (p whatisup.Person, found bool, err error)
 	// Send sends one message and waits for WhatsApp's answer, however long the
-	// connection lasts.
-	Send(to types.JID, id whatisup.MessageID, m *waE2E.Message) Outcome
+	// connection lasts. Again is its copy if it may have been sent before; else the
+	// copy is kept before the frame leaves.
+	Send(ctx context.Context, to types.JID, id whatisup.MessageID, m *waE2E.Message, again *Copy) Outcome
 	// Forget drops what the client keeps of a chat's devices and members.
 	Forget(to types.JID)
 	// Typing shows the recipient that somebody writes.
@@ -52,9 +61,10 @@ type Conn interface {
 // Outcome is what came of a send. Without an error WhatsApp's server has the
 // message.
 type Outcome struct {
-	At      time.Time // WhatsApp's time
-	Refused int       // WhatsApp's code; 0: it refused nothing
-	Err     error     // no answer, or none that says anything
+	At       time.Time // WhatsApp's time
+	Refused  int       // WhatsApp's code; 0: it refused nothing
+	NoDevice bool      // it can be read by no device of the recipient; nothing has left
+	Err      error     // no answer, or none that says anything
 }
 
 // Teller makes events of what happens to messages. It returns when the event
@@ -296,11 +306,11 @@ func (o *Outbox) take(ctx context.Context, line []*whatisup.Message) error {
 
 		e := &entry{Message: m, canceled: m.CancelAsked, unknown: m.Attempts}
 		if o.old && m.Link == o.c.Link {
-			_, _, ok, err := o.c.Copies.Copy(ctx, m.ID)
+			copied, err := o.c.Copies.Copy(ctx, m.ID)
 			if err != nil {
 				return err
 			}
-			e.copied = ok
+			e.copied = copied != nil
 		}
 		o.mu.Lock()
 		o.waiting[m.ID] = e

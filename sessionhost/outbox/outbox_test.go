@@ -112,11 +112,13 @@ func (w *world) TryMessage(_ context.Context, _ whatisup.Ref, id whatisup.Messag
 	return w.down
 }
 
-func (w *world) Copy(_ context.Context, id whatisup.MessageID) (types.JID, *waE2E.Message, bool, error) {
+func (w *world) Copy(_ context.Context, id whatisup.MessageID) (*Copy, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	chat, ok := w.copies[id]
-	return chat, &waE2E.Message{}, ok, nil
+	if chat, ok := w.copies[id]; ok {
+		return &Copy{Chat: chat, Message: &waE2E.Message{}}, nil
+	}
+	return nil, nil
 }
 
 func (w *world) Resolve(_ context.Context, n whatisup.PhoneNumber) (whatisup.Person, bool, error) {
@@ -126,7 +128,7 @@ func (w *world) Resolve(_ context.Context, n whatisup.PhoneNumber) (whatisup.Per
 	return whatisup.Person{PhoneNumber: n, LID: "9" + string(n)}, !w.nobody[n], nil
 }
 
-func (w *world) Send(to types.JID, id whatisup.MessageID, _ *waE2E.Message) Outcome {
+func (w *world) Send(_ context.Context, to types.JID, id whatisup.MessageID, _ *waE2E.Message, _ *Copy) Outcome {
 	time.Sleep(30 * time.Millisecond) // the round trip
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -30,7 +30,7 @@ func (o *Outbox) send(ctx context.Context, conn Conn, e *entry) error {
 		e.Take(step)
 	}
 
-	to, m, ready, err := o.prepare(ctx, conn, e)
+	to, m, again, ready, err := o.prepare(ctx, conn, e)
 	if err != nil || !ready {
 		return err
 	}
@@ -50,8 +50,10 @@ func (o *Outbox) send(ctx context.Context, conn Conn, e *entry) error {
 	}
 
 	began := o.c.Now()
-	outcome := conn.Send(to, e.ID, m)
+	outcome := conn.Send(ctx, to, e.ID, m, again)
 	switch {
+	case outcome.NoDevice:
+		return o.fail(ctx, e, whatisup.NewMessageError(whatisup.NoRecipientDevice))
 	case outcome.Err == nil && outcome.Refused == 0:
 		o.c.Metrics.MessageAcked(o.c.Now().Sub(began))
 		return o.sent(ctx, e, outcome)
@@ -63,31 +65,30 @@ func (o *Outbox) send(ctx context.Context, conn Conn, e *entry) error {
 
 // prepare finds where the message goes and what it says. A second attempt sends
 // the bytes of the first to the chat of the first.
-func (o *Outbox) prepare(ctx context.Context, conn Conn, e *entry) (to types.JID, m *waE2E.Message, ready bool, err error) {
+func (o *Outbox) prepare(ctx context.Context, conn Conn, e *entry) (to types.JID, m *waE2E.Message, again *Copy, ready bool, err error) {
 	if e.copied || e.unknown > 0 {
-		chat, m, ok, err := o.c.Copies.Copy(ctx, e.ID)
-		if err != nil {
-			return to, nil, false, err
+		if again, err = o.c.Copies.Copy(ctx, e.ID); err != nil {
+			return to, nil, nil, false, err
 		}
-		if ok {
+		if again != nil {
 			e.copied = true
-			return chat, m, true, nil
+			return again.Chat, again.Message, again, true, nil
 		}
 		e.copied, e.unknown = false, 0 // it never left
 	}
 
 	if ready, err := o.resolve(ctx, conn, e); !ready || err != nil {
-		return to, nil, false, err
+		return to, nil, nil, false, err
 	}
 	to = waconv.JID(e.Chat)
 	m, code, err := o.encode(ctx, conn, e, to)
 	if err != nil {
-		return to, nil, false, err
+		return to, nil, nil, false, err
 	}
 	if code != "" {
-		return to, nil, false, o.fail(ctx, e, whatisup.NewMessageError(code))
+		return to, nil, nil, false, o.fail(ctx, e, whatisup.NewMessageError(code))
 	}
-	return to, m, true, nil
+	return to, m, nil, true, nil
 }
 
 // resolve asks WhatsApp whom the recipient's number belongs to.
@@ -255,13 +256,13 @@ func restrictionOf(c whatisup.MessageCode) whatisup.Restriction {
 
 // unanswered: the copy decides whether the message may have left.
 func (o *Outbox) unanswered(ctx context.Context, e *entry, cause error) error {
-	_, _, copied, err := o.c.Copies.Copy(ctx, e.ID)
+	copied, err := o.c.Copies.Copy(ctx, e.ID)
 	if err != nil {
 		e.copied = true // not known: as if
 		o.unknown(e)
 		return err
 	}
-	if !copied {
+	if copied == nil {
 		o.later(e, cause)
 		return nil
 	}

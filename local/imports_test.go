@@ -35,7 +35,7 @@ var rooms = []struct {
 	{"sessionhost/waconv", []string{"shared/whatisup"}, "messages in WhatsApp's form and in ours, and nothing else"},
 	{"sessionhost/outbox", []string{"shared/whatisup", "sessionhost/waconv"}, "the line of messages of one instance, whatever keeps and sends them"},
 	{"sessionhost/line", []string{"sessionhost/waconv", "shared/whatisup"}, "one connection; it knows no session, and no store"},
-	{"sessionhost/session", []string{"sessionhost/line", "shared/whatisup"}, "one instance, whatever stores it and draws its codes"},
+	{"sessionhost/session", []string{"sessionhost/line", "sessionhost/outbox", "sessionhost/waconv", "shared/whatisup"}, "one instance, whatever stores it and draws its codes"},
 	{"sessionhost/shard", []string{"sessionhost/session", "shared/whatisup"}, "the sessions and the commands of one shard"},
 	{"sessionhost/devicestore", []string{"shared/whatisup", "shared/seal"}, "auth state on its own table"},
 	{"sessionhost", []string{"sessionhost", "shared"}, "the host's program wires its rooms"},
@@ -47,7 +47,7 @@ var rooms = []struct {
 
 // Only these rooms may import whatsmeow. The session host's others hear of WhatsApp
 // through line alone, and Lambdas stay small without it.
-var linksWhatsmeow = []string{"sessionhost/line", "sessionhost/waconv", "sessionhost/outbox", "sessionhost/devicestore", "local"}
+var linksWhatsmeow = []string{"sessionhost/line", "sessionhost/waconv", "sessionhost/devicestore", "local"}
 
 type goPackage struct {
 	ImportPath string

@@ -7,7 +7,9 @@ import (
 
 	"whatisup/sessionhost/devicestore"
 	"whatisup/sessionhost/line"
+	"whatisup/sessionhost/outbox"
 	"whatisup/sessionhost/session"
+	"whatisup/sessionhost/waconv"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/whatisup"
 )
@@ -73,6 +75,30 @@ func (a auth) Remove(ctx context.Context) error {
 		}
 	}
 	return translateDevice(err)
+}
+
+func (a auth) Copy(ctx context.Context, id whatisup.MessageID) (*outbox.Copy, error) {
+	kept, found, err := a.Handle.Copy(ctx, string(id))
+	if err != nil || !found {
+		return nil, translateDevice(err)
+	}
+	m, err := waconv.Parse(kept.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	return &outbox.Copy{Chat: kept.Chat, Message: m, Kept: kept}, nil
+}
+
+func (a auth) Sending(ctx context.Context, id whatisup.MessageID, again *outbox.Copy) (context.Context, error) {
+	var kept *devicestore.Copy
+	if again != nil {
+		kept = again.Kept.(*devicestore.Copy)
+	}
+	attempt, err := a.Handle.Send(ctx, string(id), kept)
+	if err != nil {
+		return nil, translateDevice(err)
+	}
+	return attempt, nil
 }
 
 func (a auth) Inbound(part string) (session.Inbound, bool) {

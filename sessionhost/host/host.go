@@ -96,9 +96,10 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 	h.kit = &shard.Kit{
 		Kit: &session.Kit{
 			Mode: cfg.Mode, Store: rows{db}, Codes: db,
-			Devices: devices{h.devices, db},
-			Events:  queue.NewEvents(queues, cfg.EventQueues),
-			Draw:    draw,
+			Devices:  devices{h.devices, db},
+			Events:   queue.NewEvents(queues, cfg.EventQueues),
+			EventLog: db, Ledger: db,
+			Draw: draw,
 			Open: func(ctx context.Context, o line.Options) session.Line {
 				return network.Open(ctx, o)
 			},

@@ -28,6 +28,8 @@ type metrics struct {
 	sent      prometheus.Histogram
 	woken     prometheus.Histogram
 	calls     *prometheus.HistogramVec
+	messages  *prometheus.CounterVec
+	acked     prometheus.Histogram
 }
 
 func newMetrics() *metrics {
@@ -60,7 +62,14 @@ func newMetrics() *metrics {
 		Name: "whatisup_store_call_seconds", Help: "Calls to DynamoDB, SQS and KMS, each try by itself, by operation and outcome.",
 		Buckets: []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 25},
 	}, []string{"operation", "outcome"})
-	m.registry.MustRegister(m.calls, m.connects, m.connect, m.firstCode, m.ended, m.sent, m.woken,
+	m.messages = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "whatisup_messages_total", Help: "Own messages that were sent or have ended, by status and error code.",
+	}, []string{"status", "code"})
+	m.acked = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "whatisup_message_ack_seconds", Help: "From handing a message to the library to WhatsApp's acknowledgement.",
+		Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 30},
+	})
+	m.registry.MustRegister(m.messages, m.acked, m.calls, m.connects, m.connect, m.firstCode, m.ended, m.sent, m.woken,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -75,7 +84,11 @@ func (m *metrics) Connect(kind, outcome string, took time.Duration) {
 func (m *metrics) FirstCode(took time.Duration) { m.firstCode.Observe(took.Seconds()) }
 func (m *metrics) Ended(cause string)           { m.ended.WithLabelValues(cause).Inc() }
 func (m *metrics) EventSent(late time.Duration) { m.sent.Observe(max(late.Seconds(), 0)) }
-func (m *metrics) Woken(late time.Duration)     { m.woken.Observe(max(late.Seconds(), 0)) }
+func (m *metrics) MessageEnded(s whatisup.MessageStatus, c whatisup.MessageCode) {
+	m.messages.WithLabelValues(string(s), string(c)).Inc()
+}
+func (m *metrics) MessageAcked(took time.Duration) { m.acked.Observe(took.Seconds()) }
+func (m *metrics) Woken(late time.Duration)        { m.woken.Observe(max(late.Seconds(), 0)) }
 
 // metered counts and times what goes through an HTTP client of the SDK.
 type metered struct {

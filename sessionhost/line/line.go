@@ -57,6 +57,9 @@ type Handler interface {
 	// Received stores a message. An error ends the line before the message is
 	// acknowledged, so that WhatsApp delivers it again.
 	Received(ctx context.Context, m Message) error
+	// Receipt stores how far messages of ours have come. An error ends the line
+	// before the receipt is acknowledged.
+	Receipt(ctx context.Context, r Receipt) error
 }
 
 // Message is a message that somebody sent to the number.
@@ -343,6 +346,8 @@ func (l *Line) handle(evt any) (ok bool) {
 
 	case *events.Message:
 		return l.message(evt)
+	case *events.Receipt:
+		return l.receipt(evt)
 
 	default:
 		if !ignored(evt) {
@@ -367,6 +372,20 @@ func (l *Line) message(m *events.Message) bool {
 	return err == nil
 }
 
+// receipt hands a receipt to the session, and says whether it may be acknowledged.
+func (l *Line) receipt(r *events.Receipt) bool {
+	receipt, ok := receiptOf(r)
+	if !ok {
+		return true
+	}
+	err := l.handler.Receipt(l.ctx, receipt)
+	if err != nil {
+		l.log.Warn("receipt not stored; WhatsApp delivers it again", "error", err.Error())
+		l.end(Ended{Cause: HandlerFailed, Err: err})
+	}
+	return err == nil
+}
+
 // ignored lists the library's events that nothing is done about, with the reason.
 func ignored(evt any) bool {
 	switch evt.(type) {
@@ -387,8 +406,8 @@ func ignored(evt any) bool {
 	// themselves come as messages.
 	case *events.OfflineSyncPreview, *events.OfflineSyncCompleted:
 
-	// Not part of this release: receipts and presence,
-	case *events.Receipt, *events.Presence, *events.ChatPresence:
+	// Not part of this release: presence,
+	case *events.Presence, *events.ChatPresence:
 	// contacts and chats,
 	case *events.Contact, *events.PushName, *events.BusinessName, *events.PushNameSetting, *events.Picture,
 		*events.UserAbout, *events.IdentityChange, *events.Pin, *events.Star, *events.Mute, *events.Archive,

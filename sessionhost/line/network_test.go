@@ -21,6 +21,7 @@ type nobody struct{}
 func (nobody) MayLink(context.Context) bool            { return false }
 func (nobody) Linking()                                {}
 func (nobody) Received(context.Context, Message) error { return nil }
+func (nobody) Receipt(context.Context, Receipt) error  { return nil }
 
 // In the sandbox, every connection of every client goes to the simulator,
 // whatever host is named.

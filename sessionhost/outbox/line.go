@@ -50,14 +50,49 @@ func (o *Outbox) end(ctx context.Context) error {
 	return o.end(ctx) // until none is left
 }
 
+// EndLink ends every message of the link, before the link is wiped: what its
+// copies tell can't be read afterwards.
+func (o *Outbox) EndLink(ctx context.Context) error {
+	if !o.stop(ctx) {
+		return ctx.Err()
+	}
+	o.wholeAt, o.old = time.Time{}, true
+	if err := o.read(ctx); err != nil {
+		return err
+	}
+	o.over = true
+	return o.end(ctx)
+}
+
+// stop lets no worker begin any more, and waits for the one that runs.
+func (o *Outbox) stop(ctx context.Context) bool {
+	for {
+		o.mu.Lock()
+		free := !o.working || o.over
+		if free {
+			o.working, o.stale = true, true
+			clear(o.waiting)
+		}
+		o.mu.Unlock()
+		if free {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
 // ending says whether a message must not be sent any more, and what it becomes.
 func (o *Outbox) ending(e *entry, now time.Time) (whatisup.Step, bool) {
 	may := e.copied || e.unknown > 0
 	switch {
-	case e.Link != o.c.Link:
+	case e.Link != o.c.Link, o.over:
 		return whatisup.Step{
 			Status: whatisup.MessageFailed, At: now, Error: whatisup.NewMessageError(whatisup.LinkLost),
-			MayHaveBeenSent: e.Attempts > 0,
+			MayHaveBeenSent: may || e.Attempts > 0,
 		}, true
 	case e.canceled && !may:
 		return whatisup.Step{Status: whatisup.MessageCanceled, At: now}, true

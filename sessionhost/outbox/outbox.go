@@ -8,9 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"go.mau.fi/whatsmeow/proto/waE2E"
-	"go.mau.fi/whatsmeow/types"
-
+	"whatisup/sessionhost/waconv"
 	"whatisup/shared/whatisup"
 )
 
@@ -36,8 +34,8 @@ type Copies interface {
 
 // Copy is a message as it may have been sent.
 type Copy struct {
-	Chat    types.JID
-	Message *waE2E.Message
+	Chat    waconv.JID
+	Message *waconv.Content
 	Kept    any // the store's own form of it
 }
 
@@ -49,13 +47,13 @@ type Conn interface {
 	// Send sends one message and waits for WhatsApp's answer, however long the
 	// connection lasts. Again is its copy if it may have been sent before; else the
 	// copy is kept before the frame leaves.
-	Send(ctx context.Context, to types.JID, id whatisup.MessageID, m *waE2E.Message, again *Copy) Outcome
+	Send(ctx context.Context, to waconv.JID, id whatisup.MessageID, m *waconv.Content, again *Copy) Outcome
 	// Forget drops what the client keeps of a chat's devices and members.
-	Forget(to types.JID)
+	Forget(to waconv.JID)
 	// Typing shows the recipient that somebody writes.
-	Typing(ctx context.Context, to types.JID, on bool) error
+	Typing(ctx context.Context, to waconv.JID, on bool) error
 	// Self is the number's own address.
-	Self() types.JID
+	Self() waconv.JID
 }
 
 // Outcome is what came of a send. Without an error WhatsApp's server has the
@@ -96,7 +94,10 @@ type Config struct {
 	Trusted func() bool
 	// Changed is called when [Outbox.Next] may have changed. It must not block.
 	Changed func()
-	Now     func() time.Time
+	// Go runs a worker; whoever ends the host waits for it. A worker may outlive its
+	// session by some seconds, while the library gives up a connection.
+	Go  func(func())
+	Now func() time.Time
 }
 
 // lineMost is how many messages are held in memory; more wait in the table.
@@ -120,11 +121,11 @@ type Outbox struct {
 	stale   bool // something may wait that was not read yet
 	waiting map[whatisup.MessageID]*entry
 	next    time.Time // when to work again; zero: when woken
-	workers sync.WaitGroup
 
 	// The worker's own.
 	readAt  time.Time // of the newest read
 	wholeAt time.Time // of the newest read of the whole line
+	over    bool      // the link has ended
 	old     bool      // the first read: what it finds may have been sent by an earlier owner
 	fails   int
 }
@@ -189,11 +190,15 @@ func (o *Outbox) Work(ctx context.Context) {
 		return
 	}
 	o.working, o.next = true, time.Time{}
-	o.workers.Go(func() { o.work(ctx) })
+	o.c.Go(func() { o.work(ctx) })
 }
 
-// Wait returns when no worker runs.
-func (o *Outbox) Wait() { o.workers.Wait() }
+// Idle says whether nothing waits, as far as was read.
+func (o *Outbox) Idle() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.working && !o.stale && len(o.waiting) == 0
+}
 
 func (o *Outbox) work(ctx context.Context) {
 	for {

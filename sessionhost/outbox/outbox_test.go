@@ -13,9 +13,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.mau.fi/whatsmeow/proto/waE2E"
-	"go.mau.fi/whatsmeow/types"
-
 	"whatisup/sessionhost/waconv"
 	"whatisup/shared/whatisup"
 )
@@ -27,7 +24,7 @@ var ref = whatisup.Ref{Customer: "c", Mode: whatisup.Test, ID: "i"}
 type world struct {
 	mu      sync.Mutex
 	rows    map[whatisup.MessageID]*whatisup.Message
-	copies  map[whatisup.MessageID]types.JID
+	copies  map[whatisup.MessageID]waconv.JID
 	shown   map[whatisup.MessageID]int    // by the recipients' phones
 	order   []whatisup.MessageID          // as WhatsApp took them
 	nobody  map[whatisup.PhoneNumber]bool // not on WhatsApp
@@ -45,7 +42,7 @@ type world struct {
 
 func newWorld() *world {
 	return &world{
-		rows: map[whatisup.MessageID]*whatisup.Message{}, copies: map[whatisup.MessageID]types.JID{},
+		rows: map[whatisup.MessageID]*whatisup.Message{}, copies: map[whatisup.MessageID]waconv.JID{},
 		shown: map[whatisup.MessageID]int{}, nobody: map[whatisup.PhoneNumber]bool{}, sends: map[whatisup.MessageID]int{},
 	}
 }
@@ -116,7 +113,7 @@ func (w *world) Copy(_ context.Context, id whatisup.MessageID) (*Copy, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if chat, ok := w.copies[id]; ok {
-		return &Copy{Chat: chat, Message: &waE2E.Message{}}, nil
+		return &Copy{Chat: chat, Message: &waconv.Content{}}, nil
 	}
 	return nil, nil
 }
@@ -128,7 +125,7 @@ func (w *world) Resolve(_ context.Context, n whatisup.PhoneNumber) (whatisup.Per
 	return whatisup.Person{PhoneNumber: n, LID: "9" + string(n)}, !w.nobody[n], nil
 }
 
-func (w *world) Send(_ context.Context, to types.JID, id whatisup.MessageID, _ *waE2E.Message, _ *Copy) Outcome {
+func (w *world) Send(_ context.Context, to waconv.JID, id whatisup.MessageID, _ *waconv.Content, _ *Copy) Outcome {
 	time.Sleep(30 * time.Millisecond) // the round trip
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -156,9 +153,9 @@ func (w *world) Send(_ context.Context, to types.JID, id whatisup.MessageID, _ *
 	return out
 }
 
-func (w *world) Forget(types.JID)                                          { w.note("forget") }
-func (w *world) Typing(context.Context, types.JID, bool) error             { return nil }
-func (w *world) Self() types.JID                                           { return types.NewJID("1", types.HiddenUserServer) }
+func (w *world) Forget(waconv.JID)                                         { w.note("forget") }
+func (w *world) Typing(context.Context, waconv.JID, bool) error            { return nil }
+func (w *world) Self() waconv.JID                                          { return waconv.JIDOf(whatisup.LIDAddress("1")) }
 func (w *world) MessageEnded(whatisup.MessageStatus, whatisup.MessageCode) {}
 func (w *world) MessageAcked(time.Duration)                                {}
 
@@ -208,9 +205,10 @@ func (w *world) run(t *testing.T, for_ time.Duration) *Outbox {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	changed := make(chan struct{}, 1)
+	var workers sync.WaitGroup
 	o := New(Config{
 		Ref: ref, Link: 1, Epoch: 1, Ledger: w, Copies: w, Teller: w, Metrics: w,
-		Log: slog.New(slog.DiscardHandler), Trusted: func() bool { return true }, Now: time.Now,
+		Log: slog.New(slog.DiscardHandler), Trusted: func() bool { return true }, Now: time.Now, Go: workers.Go,
 		Changed: func() {
 			select {
 			case changed <- struct{}{}:
@@ -228,7 +226,7 @@ func (w *world) run(t *testing.T, for_ time.Duration) *Outbox {
 		select {
 		case <-end:
 			cancel()
-			o.Wait()
+			workers.Wait()
 			return o
 		case <-changed:
 		case <-due:
@@ -384,7 +382,7 @@ func TestCancelAndExpiry(t *testing.T) {
 		w.accept("asked", "4915111111111", func(m *whatisup.Message) { m.CancelAsked = true })
 		w.accept("old", "4915111111111", func(m *whatisup.Message) { m.ExpiresAt = time.Now() })
 		w.accept("left", "4915111111111", func(m *whatisup.Message) { m.CancelAsked = true })
-		w.copies["left"] = waconv.JID(whatisup.LIDAddress("94915111111111"))
+		w.copies["left"] = waconv.JIDOf(whatisup.LIDAddress("94915111111111"))
 		w.run(t, time.Minute)
 		if w.status("asked") != whatisup.MessageCanceled || w.status("old") != whatisup.MessageExpired || w.status("left") != whatisup.MessageSent {
 			t.Errorf("asked %s, old %s, left %s", w.status("asked"), w.status("old"), w.status("left"))

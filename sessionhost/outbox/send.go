@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"go.mau.fi/whatsmeow/proto/waE2E"
-	"go.mau.fi/whatsmeow/types"
 	"google.golang.org/protobuf/proto"
 
 	"whatisup/sessionhost/waconv"
@@ -65,7 +63,7 @@ func (o *Outbox) send(ctx context.Context, conn Conn, e *entry) error {
 
 // prepare finds where the message goes and what it says. A second attempt sends
 // the bytes of the first to the chat of the first.
-func (o *Outbox) prepare(ctx context.Context, conn Conn, e *entry) (to types.JID, m *waE2E.Message, again *Copy, ready bool, err error) {
+func (o *Outbox) prepare(ctx context.Context, conn Conn, e *entry) (to waconv.JID, m *waconv.Content, again *Copy, ready bool, err error) {
 	if e.copied || e.unknown > 0 {
 		if again, err = o.c.Copies.Copy(ctx, e.ID); err != nil {
 			return to, nil, nil, false, err
@@ -80,7 +78,7 @@ func (o *Outbox) prepare(ctx context.Context, conn Conn, e *entry) (to types.JID
 	if ready, err := o.resolve(ctx, conn, e); !ready || err != nil {
 		return to, nil, nil, false, err
 	}
-	to = waconv.JID(e.Chat)
+	to = waconv.JIDOf(e.Chat)
 	m, code, err := o.encode(ctx, conn, e, to)
 	if err != nil {
 		return to, nil, nil, false, err
@@ -110,7 +108,7 @@ func (o *Outbox) resolve(ctx context.Context, conn Conn, e *entry) (ready bool, 
 }
 
 // encode makes the message's protocol buffer; a code says why it can't be sent.
-func (o *Outbox) encode(ctx context.Context, conn Conn, e *entry, to types.JID) (*waE2E.Message, whatisup.MessageCode, error) {
+func (o *Outbox) encode(ctx context.Context, conn Conn, e *entry, to waconv.JID) (*waconv.Content, whatisup.MessageCode, error) {
 	body, problems := whatisup.ParseBody(e.Raw)
 	if len(problems) > 0 {
 		o.c.Log.Error("a message's body can't be read any more", "message_id", string(e.ID), "field", problems[0].Field)
@@ -119,7 +117,7 @@ func (o *Outbox) encode(ctx context.Context, conn Conn, e *entry, to types.JID) 
 	out := &waconv.Outgoing{Body: body, Chat: to, Now: o.c.Now()}
 	for _, mention := range body.Mentions {
 		a, _ := whatisup.ParseAddress(mention)
-		out.Mentions = append(out.Mentions, waconv.JID(a))
+		out.Mentions = append(out.Mentions, waconv.JIDOf(a))
 	}
 	if body.Target != nil {
 		r, code, err := o.reference(ctx, conn, e, body.Target)
@@ -133,7 +131,7 @@ func (o *Outbox) encode(ctx context.Context, conn Conn, e *entry, to types.JID) 
 		if code != "" || err != nil {
 			return nil, code, err
 		}
-		out.Quote = &waconv.Quote{Reference: *r, Content: &waE2E.Message{Conversation: proto.String("")}}
+		out.Quote = &waconv.Quote{Reference: *r, Content: &waconv.Content{Conversation: proto.String("")}}
 	}
 	m, err := waconv.Encode(out)
 	if err != nil {
@@ -148,13 +146,13 @@ func (o *Outbox) reference(ctx context.Context, conn Conn, e *entry, t *whatisup
 	id := whatisup.MessageID(t.MessageID)
 	if t.From != "" {
 		a, _ := whatisup.ParseAddress(t.From)
-		return &waconv.Reference{ID: id, Author: waconv.JID(a)}, "", nil
+		return &waconv.Reference{ID: id, Author: waconv.JIDOf(a)}, "", nil
 	}
 	m, err := o.c.Ledger.Message(ctx, o.c.Ref, id)
 	switch {
 	case errors.Is(err, whatisup.ErrNotFound):
 		// Not one of ours: of a direct chat it is the other's.
-		return &waconv.Reference{ID: id, Author: waconv.JID(e.Chat)}, "", nil
+		return &waconv.Reference{ID: id, Author: waconv.JIDOf(e.Chat)}, "", nil
 	case err != nil:
 		return nil, "", err
 	case m.Status.Rank() < whatisup.MessageSent.Rank() && !m.Status.Waiting() && !m.MayHaveBeenSent, m.Status == whatisup.MessageCanceled:
@@ -164,7 +162,7 @@ func (o *Outbox) reference(ctx context.Context, conn Conn, e *entry, t *whatisup
 }
 
 // typing shows for a while that somebody writes.
-func (o *Outbox) typing(ctx context.Context, conn Conn, to types.JID, d time.Duration) bool {
+func (o *Outbox) typing(ctx context.Context, conn Conn, to waconv.JID, d time.Duration) bool {
 	if err := conn.Typing(ctx, to, true); err != nil {
 		return ctx.Err() == nil // it is courtesy: what can't be shown holds up nothing
 	}
@@ -205,7 +203,7 @@ func (o *Outbox) fail(ctx context.Context, e *entry, why *whatisup.MessageError)
 
 // refused acts on WhatsApp's code. The codes are those of notes that other clients
 // have of WhatsApp Web; see the table in doc.go.
-func (o *Outbox) refused(ctx context.Context, conn Conn, e *entry, to types.JID, code int) error {
+func (o *Outbox) refused(ctx context.Context, conn Conn, e *entry, to waconv.JID, code int) error {
 	if e.unknown > 0 {
 		// An error on a second attempt says nothing about the first.
 		o.unknown(e)

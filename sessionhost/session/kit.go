@@ -2,11 +2,14 @@ package session
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
 
 	"whatisup/sessionhost/line"
+	"whatisup/sessionhost/outbox"
+	"whatisup/sessionhost/waconv"
 	"whatisup/shared/whatisup"
 )
 
@@ -85,8 +88,24 @@ type Auth interface {
 	// part is the id of a message that it carries among others, empty if it is
 	// the message itself.
 	Inbound(part string) (Inbound, bool)
+	// Copy is what is kept of a message that may have been sent; nil: it surely was
+	// not.
+	Copy(ctx context.Context, id whatisup.MessageID) (*outbox.Copy, error)
+	// Sending begins an attempt to send a message, and returns the context for
+	// [Line.Send]: the copy is kept before the frame leaves. Again is the copy of an
+	// earlier attempt.
+	Sending(ctx context.Context, id whatisup.MessageID, again *outbox.Copy) (context.Context, error)
 	Err() error
 	Close(ctx context.Context) error
+}
+
+// ErrNoRecipientDevice: a message can be encrypted for no device of its recipient.
+// Nothing of it has left.
+var ErrNoRecipientDevice = errors.New("no device of the recipient can be reached")
+
+// EventLog keeps the events that belong to no change of an instance's row.
+type EventLog interface {
+	PutEvent(ctx context.Context, e whatisup.Event) error
 }
 
 // Device is a paired device as it was stored.
@@ -117,6 +136,7 @@ type Metrics interface {
 	Ended(cause string)
 	EventSent(late time.Duration)
 	Woken(late time.Duration)
+	outbox.Metrics
 }
 
 // Line is one connection to WhatsApp; [line.Line] is one.
@@ -128,6 +148,14 @@ type Line interface {
 	AskPairCode(phone whatisup.PhoneNumber, serial uint64)
 	// Unlink asks WhatsApp to remove the device. Its error names nobody.
 	Unlink(ctx context.Context) error
+	// Send sends a message and waits for WhatsApp's answer. Its context is that of
+	// [Auth.Sending].
+	Send(ctx context.Context, to waconv.JID, id whatisup.MessageID, m *waconv.Content) line.Sent
+	// Resolve, Forget, Typing and Self are those of [outbox.Conn].
+	Resolve(ctx context.Context, n whatisup.PhoneNumber) (p whatisup.Person, found bool, err error)
+	Forget(to waconv.JID)
+	Typing(ctx context.Context, to waconv.JID, on bool) error
+	Self() waconv.JID
 	// MayHaveLinked says whether a scan was let through: there may be a link that
 	// no event has told of.
 	MayHaveLinked() bool
@@ -146,15 +174,17 @@ type Performer func(ctx context.Context, l Line, c *whatisup.Command) (whatisup.
 
 // Kit is what all sessions of a host share.
 type Kit struct {
-	Mode    whatisup.Mode
-	Store   Store
-	Codes   Codes
-	Devices Devices
-	Events  Publisher
-	Draw    func(raw string) (modules []byte, url string, err error) // a code, and it as a data URL
-	Budgets *Budgets
-	Metrics Metrics
-	Log     *slog.Logger
+	Mode     whatisup.Mode
+	Store    Store
+	Codes    Codes
+	Devices  Devices
+	Events   Publisher
+	EventLog EventLog
+	Ledger   outbox.Ledger
+	Draw     func(raw string) (modules []byte, url string, err error) // a code, and it as a data URL
+	Budgets  *Budgets
+	Metrics  Metrics
+	Log      *slog.Logger
 
 	// Open begins to connect; the line ends with ctx at the latest.
 	Open func(ctx context.Context, o line.Options) Line

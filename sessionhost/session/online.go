@@ -132,6 +132,9 @@ func (s *Session) awaitTurn(ctx context.Context, k kind, notBefore time.Time) (b
 			s.slot = slot
 			return true, nil
 		}
+		if _, ok := got.(idle); ok {
+			continue
+		}
 		if ok, err := s.stillWanted(ctx); !ok || err != nil {
 			cancel()
 			return false, err
@@ -189,6 +192,7 @@ func (s *Session) connect(ctx context.Context, k kind) (*line.Ended, error) {
 	defer func() {
 		s.up = nil
 		down()
+		s.out.Connected(ctx, nil)
 	}()
 
 	until := began.Add(s.kit.Timing.Login)
@@ -213,6 +217,7 @@ func (s *Session) connect(ctx context.Context, k kind) (*line.Ended, error) {
 				return nil, err
 			}
 			s.loggedInAt = time.Now()
+			s.out.Connected(ctx, sender{l, s.auth})
 		case line.Ended:
 			return s.connectEnded(k, began, got), nil
 		case line.Codes, line.PairCode, line.Linked, line.ScanFailed, line.PasskeyAsked:
@@ -383,6 +388,9 @@ func (s *Session) rejected(ctx context.Context, reason whatisup.Reason, next tim
 func (s *Session) lost(ctx context.Context, reason whatisup.Reason, by string) error {
 	was := &s.inst.Observed
 	s.device = nil
+	if err := s.persist(ctx, func() error { return s.out.EndLink(ctx) }); err != nil {
+		return err
+	}
 	if err := s.persist(ctx, func() error { return s.auth.Wipe(ctx, was.Link) }); err != nil {
 		return err
 	}

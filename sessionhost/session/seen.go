@@ -67,6 +67,9 @@ func restedAt(i *whatisup.Instance) Rested {
 	}
 }
 
+// Gone says that there is no such instance.
+func (r Rested) Gone() bool { return r.gone }
+
 // Due says whether a hint about the instance is a reason to start its session
 // again.
 func (r Rested) Due(h *whatisup.Hint, now time.Time) bool {

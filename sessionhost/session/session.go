@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"whatisup/sessionhost/line"
+	"whatisup/sessionhost/outbox"
 	"whatisup/shared/whatisup"
 )
 
@@ -24,6 +25,7 @@ type Session struct {
 
 	wake     chan struct{} // what is wanted may have changed
 	requests chan request  // what the instance is asked to do
+	turned   chan struct{} // the outbox has stopped working
 	ended    chan struct{} // closed by End
 
 	started   chan struct{} // closed when the first connect is over, or there is none
@@ -46,6 +48,7 @@ type state struct {
 	inst   *whatisup.Instance
 	auth   Auth
 	device *line.Device // of the link, as long as its handle is sound
+	out    *outbox.Outbox
 
 	up      context.Context // while the link is logged in; else nil
 	working sync.WaitGroup  // commands that are being run
@@ -87,7 +90,7 @@ func New(kit *Kit, t Tenure, ref whatisup.Ref, asked bool) *Session {
 	return &Session{
 		kit: kit, tenure: t, ref: ref, asked: asked,
 		log:  kit.Log.With("instance_id", string(ref.ID), "shard", int(t.Shard())),
-		wake: make(chan struct{}, 1), requests: make(chan request),
+		wake: make(chan struct{}, 1), requests: make(chan request), turned: make(chan struct{}, 1),
 		ended: make(chan struct{}), started: make(chan struct{}),
 	}
 }
@@ -207,6 +210,8 @@ func (s *Session) live(ctx context.Context) error {
 			}
 		},
 	})
+	s.out = s.newOutbox()
+	defer s.out.Connected(ctx, nil)
 	if !s.adopted {
 		s.adopted = true
 		if inst.Observed.Status == whatisup.Connected {
@@ -237,7 +242,9 @@ func (s *Session) live(ctx context.Context) error {
 			continue
 		}
 		s.sendNow(ctx)
-		return nil
+		if waiting, err := s.tidyMessages(ctx); err != nil || !waiting {
+			return err
+		}
 	}
 }
 

@@ -35,6 +35,9 @@ func (s *Session) unlink(ctx context.Context, l *connection, link whatisup.Link)
 	}
 	s.device = nil
 	s.downSince, s.handoverGraceUntil, s.tries = time.Time{}, time.Time{}, 0
+	if err := s.persist(ctx, func() error { return s.out.EndLink(ctx) }); err != nil {
+		return err
+	}
 	return s.persist(ctx, func() error {
 		err := s.auth.Wipe(ctx, link)
 		if errors.Is(err, whatisup.ErrConflict) {

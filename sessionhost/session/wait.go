@@ -13,6 +13,7 @@ type (
 	elapsed struct{} // the time has come
 	changed struct{} // something is wanted differently
 	granted struct{} // the slot is ours
+	idle    struct{} // no message waits any more
 )
 
 // wait returns the first of: the time, a change of what is wanted, the slot, an
@@ -26,7 +27,7 @@ func (s *Session) wait(ctx context.Context, until time.Time, l *connection, slot
 		told, on = l.Events(), l.Line
 	}
 	for {
-		timer := timerAt(until, s.handoverGraceUntil, s.downAt(), s.sendAt)
+		timer := timerAt(until, s.handoverGraceUntil, s.downAt(), s.sendAt, s.outAt())
 		var due <-chan time.Time
 		if timer != nil {
 			due = timer.C
@@ -41,6 +42,13 @@ func (s *Session) wait(ctx context.Context, until time.Time, l *connection, slot
 			var differs bool
 			if differs, err = s.reread(ctx); differs {
 				got = changed{}
+			}
+			if s.out != nil {
+				s.out.Wake(ctx)
+			}
+		case <-s.turned:
+			if s.out != nil && s.out.Idle() {
+				got = idle{}
 			}
 		case r := <-s.requests:
 			s.accept(r, on)
@@ -79,6 +87,14 @@ func timerAt(times ...time.Time) *time.Timer {
 	return time.NewTimer(time.Until(next))
 }
 
+// outAt is when the outbox has something to do.
+func (s *Session) outAt() time.Time {
+	if s.out == nil {
+		return time.Time{}
+	}
+	return s.out.Next()
+}
+
 // downAt is when the link will have been down for too long to be called
 // connecting; zero if it never will, or is not called so.
 func (s *Session) downAt() time.Time {
@@ -100,6 +116,9 @@ func (s *Session) fallDue(ctx context.Context, now time.Time) error {
 		if err := s.observe(ctx, s.inst.Observed.Unreachable()); err != nil {
 			return err
 		}
+	}
+	if at := s.outAt(); !at.IsZero() && !now.Before(at) {
+		s.out.Work(ctx)
 	}
 	if !s.sendAt.IsZero() && !now.Before(s.sendAt) {
 		s.sendAt = time.Time{}

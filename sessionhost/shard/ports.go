@@ -10,6 +10,8 @@ import (
 // Shards lists what belongs to a shard.
 type Shards interface {
 	ShardInstances(ctx context.Context, m whatisup.Mode, s whatisup.Shard) ([]whatisup.Hint, error)
+	// WaitingInstances lists the instances with messages that wait, as a hint.
+	WaitingInstances(ctx context.Context, m whatisup.Mode, s whatisup.Shard) ([]whatisup.Ref, error)
 }
 
 // Results keeps the outcomes of commands with work.

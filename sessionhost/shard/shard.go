@@ -128,9 +128,23 @@ func (s *Shard) look(ctx context.Context) (began []*session.Session, err error) 
 	if err != nil {
 		return nil, err
 	}
+	waiting, err := s.kit.Shards.WaitingInstances(ctx, s.kit.Mode, s.tenure.Shard())
+	if err != nil {
+		return nil, err
+	}
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer func() {
+		// Whatever became of the wake-ups: what waits is looked at.
+		for _, ref := range waiting {
+			if one := s.sessions[ref.ID]; one != nil {
+				one.Wake()
+			} else if rested, known := s.rested[ref.ID]; !known || !rested.Gone() {
+				s.startLocked(ref, false)
+			}
+		}
+	}()
 	for _, h := range hints {
 		if one := s.sessions[h.ID]; one != nil {
 			if h.News(one.Shown(), s.tenure.Epoch()) {

@@ -17,7 +17,9 @@ import (
 	"go.mau.fi/whatsmeow/types"
 
 	"whatisup/sessionhost/line"
+	"whatisup/sessionhost/outbox"
 	"whatisup/sessionhost/session"
+	"whatisup/sessionhost/waconv"
 	"whatisup/shared/whatisup"
 )
 
@@ -426,6 +428,12 @@ func (h *handle) Remove(context.Context) error {
 	return nil
 }
 
+func (h *handle) Copy(context.Context, whatisup.MessageID) (*outbox.Copy, error) { return nil, nil }
+
+func (h *handle) Sending(ctx context.Context, _ whatisup.MessageID, _ *outbox.Copy) (context.Context, error) {
+	return ctx, nil
+}
+
 func (h *handle) Inbound(string) (session.Inbound, bool) { return session.Inbound{}, false }
 
 func (h *handle) Err() error {
@@ -497,6 +505,37 @@ func (l *fakeLine) Shut() {
 }
 
 func (l *fakeLine) Settle() {}
+
+// No message is sent here; package outbox has the tests of that.
+func (l *fakeLine) Send(context.Context, waconv.JID, whatisup.MessageID, *waconv.Content) line.Sent {
+	return line.Sent{}
+}
+func (l *fakeLine) Resolve(_ context.Context, n whatisup.PhoneNumber) (whatisup.Person, bool, error) {
+	return whatisup.Person{PhoneNumber: n}, true, nil
+}
+func (l *fakeLine) Forget(waconv.JID)                              {}
+func (l *fakeLine) Typing(context.Context, waconv.JID, bool) error { return nil }
+func (l *fakeLine) Self() waconv.JID                               { return waconv.JID{} }
+
+// noMessages is a ledger without messages.
+type noMessages struct{}
+
+func (noMessages) Line(context.Context, whatisup.Ref, time.Time, int) ([]*whatisup.Message, error) {
+	return nil, nil
+}
+func (noMessages) Message(context.Context, whatisup.Ref, whatisup.MessageID) (*whatisup.Message, error) {
+	return nil, whatisup.ErrNotFound
+}
+func (noMessages) StepMessage(context.Context, whatisup.Ref, whatisup.MessageID, whatisup.Step) (*whatisup.Message, error) {
+	return nil, whatisup.ErrNotFound
+}
+func (noMessages) EndMessages(context.Context, whatisup.Ref, whatisup.Epoch, map[whatisup.MessageID]whatisup.Step) error {
+	return nil
+}
+func (noMessages) TryMessage(context.Context, whatisup.Ref, whatisup.MessageID, int) error {
+	return nil
+}
+func (noMessages) PutEvent(context.Context, whatisup.Event) error { return nil }
 
 func (l *fakeLine) tell(e line.Event) {
 	select {
@@ -792,7 +831,13 @@ func (silent) Connect(string, string, time.Duration) {}
 func (silent) FirstCode(time.Duration)               {}
 func (silent) Ended(string)                          {}
 func (silent) EventSent(time.Duration)               {}
-func (silent) Woken(time.Duration)                   {}
+func (w *world) WaitingInstances(context.Context, whatisup.Mode, whatisup.Shard) ([]whatisup.Ref, error) {
+	return nil, nil
+}
+
+func (silent) MessageAcked(time.Duration)                                {}
+func (silent) MessageEnded(whatisup.MessageStatus, whatisup.MessageCode) {}
+func (silent) Woken(time.Duration)                                       {}
 
 // noMail is a command queue that never has anything; wake-ups come directly.
 type noMail struct{}
@@ -820,7 +865,7 @@ func (w *world) claim() {
 	o.end = cut
 	o.kit = &Kit{
 		Kit: &session.Kit{
-			Mode: whatisup.Test, Store: w, Codes: w, Devices: w, Events: w,
+			Mode: whatisup.Test, Store: w, Codes: w, Devices: w, Events: w, EventLog: noMessages{}, Ledger: noMessages{},
 			Draw:    func(string) ([]byte, string, error) { return nil, "data:", nil },
 			Budgets: session.NewBudgets(1000, 1000, 0), Metrics: silent{}, Log: logger(),
 			Blamed: func(whatisup.InstanceID) bool { return false }, Outdated: func() {},

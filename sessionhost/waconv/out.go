@@ -193,3 +193,12 @@ func optional(s string) *string {
 	}
 	return &s
 }
+
+// Parse reads a message from the bytes that it was sent as.
+func Parse(b []byte) (*Content, error) {
+	m := &waE2E.Message{}
+	if err := proto.Unmarshal(b, m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}

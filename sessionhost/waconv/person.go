@@ -1,9 +1,17 @@
 package waconv
 
 import (
+	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/types"
 
 	"whatisup/shared/whatisup"
+)
+
+// JID and Content are the library's names of a chat partner and of what a message
+// says, for rooms that pass them on and look at neither.
+type (
+	JID     = types.JID
+	Content = waE2E.Message
 )
 
 // Directory knows the other address of a person: the LID of a number, the number
@@ -40,8 +48,8 @@ func Person(directory Directory, name string, jids ...types.JID) whatisup.Person
 	return p
 }
 
-// JID is an address as the library has it.
-func JID(a whatisup.Address) types.JID {
+// JIDOf is an address as the library has it.
+func JIDOf(a whatisup.Address) types.JID {
 	if n, ok := a.Number(); ok {
 		return types.NewJID(string(n), types.DefaultUserServer)
 	}

@@ -2,10 +2,13 @@ package whatisup
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // MessageID is WhatsApp's own id of a message. What is sent has an id of ours
@@ -423,4 +426,19 @@ func typeOf(raw json.RawMessage) BodyType {
 	}
 	_ = json.Unmarshal(raw, &b) // the row was written by us
 	return b.Type
+}
+
+// StepEventID is the id of the event that tells of a message's step. It follows
+// from instance, message and step, so a repetition of the event has the same id.
+// Its time is the message's creation.
+func StepEventID(i InstanceID, id MessageID, s MessageStatus, created time.Time) EventID {
+	sum := sha256.Sum256([]byte("step\x00" + string(i) + "\x00" + string(id) + "\x00" + string(s)))
+	u := uuid.UUID(sum[:16])
+	ms := uint64(max(created.UnixMilli(), 0))
+	for i := range 6 {
+		u[i] = byte(ms >> (8 * (5 - i)))
+	}
+	u[6] = u[6]&0x0f | 0x70 // version 7
+	u[8] = u[8]&0x3f | 0x80
+	return EventID(u.String())
 }

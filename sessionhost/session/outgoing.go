@@ -1,0 +1,124 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"whatisup/sessionhost/line"
+	"whatisup/sessionhost/outbox"
+	"whatisup/sessionhost/waconv"
+	"whatisup/shared/whatisup"
+)
+
+// sender is an outbox's connection: the line, and the auth state that keeps each
+// message's copy before its frame.
+type sender struct {
+	Line
+	auth Auth
+}
+
+func (c sender) Send(ctx context.Context, to waconv.JID, id whatisup.MessageID, m *waconv.Content, again *outbox.Copy) outbox.Outcome {
+	attempt, err := c.auth.Sending(ctx, id, again)
+	if err != nil {
+		return outbox.Outcome{Err: err}
+	}
+	sent := c.Line.Send(attempt, to, id, m)
+	return outbox.Outcome{At: sent.At, Refused: sent.Refused, NoDevice: errors.Is(sent.Err, ErrNoRecipientDevice), Err: sent.Err}
+}
+
+// newOutbox is the outbox of the session's link, under its epoch.
+func (s *Session) newOutbox() *outbox.Outbox {
+	return outbox.New(outbox.Config{
+		Ref: s.ref, Link: s.inst.Observed.Link, Epoch: s.tenure.Epoch(),
+		Ledger: s.kit.Ledger, Copies: s.auth, Teller: teller{s.kit, s.ref}, Metrics: s.kit.Metrics,
+		Log: s.log, Trusted: s.tenure.Trusted, Changed: s.outChanged, Go: s.kit.Background.Go, Now: time.Now,
+	})
+}
+
+// teller makes events of messages.
+type teller struct {
+	kit *Kit
+	ref whatisup.Ref
+}
+
+func (t teller) Status(ctx context.Context, m *whatisup.Message, previous whatisup.MessageStatus) error {
+	data := m.Wire(true)
+	data.Body, data.PreviousStatus = nil, previous
+	e, err := whatisup.NewEvent(whatisup.MessageStatusChanged, t.ref.Customer, t.ref.Mode, t.ref.ID, time.Now(), data)
+	if err != nil {
+		return err
+	}
+	e.ID = whatisup.StepEventID(m.Ref.ID, m.ID, m.Status, m.Times.Created)
+	e.Command = m.CommandID
+	return t.tell(ctx, e)
+}
+
+func (t teller) Restricted(ctx context.Context, d whatisup.RestrictedData) error {
+	e, err := whatisup.NewEvent(whatisup.InstanceRestricted, t.ref.Customer, t.ref.Mode, t.ref.ID, time.Now(), d)
+	if err != nil {
+		return err
+	}
+	return t.tell(ctx, e)
+}
+
+// tell writes an event to the log and sends it to the queues.
+func (t teller) tell(ctx context.Context, e whatisup.Event) error {
+	if err := t.kit.EventLog.PutEvent(ctx, e); err != nil {
+		return err
+	}
+	return t.kit.Events.Send(ctx, e)
+}
+
+// Receipt moves messages of ours forward. It returns after the rows are written,
+// and only then is the receipt acknowledged.
+func (h handler) Receipt(ctx context.Context, r line.Receipt) error {
+	ctx, cancel := context.WithTimeout(ctx, handleWithin)
+	defer cancel()
+	for _, id := range r.IDs {
+		m, err := h.kit.Ledger.Message(ctx, h.ref, id)
+		if errors.Is(err, whatisup.ErrNotFound) {
+			continue // of another device of the number, or of before
+		}
+		if err != nil {
+			return err
+		}
+		step := whatisup.Step{Status: r.Status, At: r.At}
+		if r.Status.Rank() > m.Status.Rank() {
+			told, previous := *m, m.Status
+			told.Take(step)
+			if err := (teller{h.kit, h.ref}).Status(ctx, &told, previous); err != nil {
+				return err
+			}
+		}
+		if _, err := h.kit.Ledger.StepMessage(ctx, h.ref, id, step); err != nil && !errors.Is(err, whatisup.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// outChanged makes wait look at the outbox's time again.
+func (s *Session) outChanged() {
+	select {
+	case s.turned <- struct{}{}:
+	default:
+	}
+}
+
+// tidyMessages stays with an instance that has nothing to do but messages that
+// wait, as those of one that was stopped: they expire, or are cancelled. It says
+// whether the duties are to be looked at again.
+func (s *Session) tidyMessages(ctx context.Context) (again bool, err error) {
+	s.out.Work(ctx)
+	for !s.out.Idle() {
+		got, err := s.wait(ctx, time.Time{}, nil, nil)
+		if err != nil {
+			return false, err
+		}
+		if _, ok := got.(changed); ok {
+			return true, nil
+		}
+	}
+	return false, nil
+}

@@ -134,8 +134,8 @@ func (c *Config) Validate() error {
 		}
 	}
 	need(c.ID != "", "HOST_ID must not be empty")
-	need(c.Tables.Instances != "" && c.Tables.Calls != "" && c.Tables.Events != "" && c.Tables.Fleet != "" && c.Tables.Devices != "",
-		"INSTANCES_TABLE, CALLS_TABLE, EVENTS_TABLE, FLEET_TABLE and DEVICES_TABLE must be set")
+	need(c.Tables.Instances != "" && c.Tables.Calls != "" && c.Tables.Events != "" && c.Tables.Fleet != "" && c.Tables.Devices != "" && c.Tables.Messages != "",
+		"INSTANCES_TABLE, CALLS_TABLE, EVENTS_TABLE, FLEET_TABLE, DEVICES_TABLE and MESSAGES_TABLE must be set")
 	need(c.CommandPrefix != "", "COMMAND_QUEUE_PREFIX must be set")
 	need(c.KeyID != "", "AUTH_KEY_ID must be set")
 	need(c.Shards >= 1 && c.Shards <= 9999, "SHARD_COUNT must be 1 to 9999")

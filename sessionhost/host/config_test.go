@@ -13,7 +13,7 @@ import (
 
 func env(pairs map[string]string) func(string) string {
 	base := map[string]string{
-		"INSTANCES_TABLE": "i", "CALLS_TABLE": "p", "EVENTS_TABLE": "e", "FLEET_TABLE": "f", "DEVICES_TABLE": "d",
+		"INSTANCES_TABLE": "i", "CALLS_TABLE": "p", "EVENTS_TABLE": "e", "FLEET_TABLE": "f", "DEVICES_TABLE": "d", "MESSAGES_TABLE": "m",
 		"COMMAND_QUEUE_PREFIX": "http://localhost/q-", "AUTH_KEY_ID": "k", "WHATSAPP": "live",
 	}
 	for k, v := range pairs {

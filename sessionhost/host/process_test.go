@@ -61,7 +61,7 @@ func (w *world) spawn(id string, watched bool, more ...string) *process {
 		"PATH=" + os.Getenv("PATH"), "HOME=" + w.t.TempDir(),
 		"AWS_ENDPOINT_URL=" + w.aws.Endpoint, "AWS_REGION=" + awstest.Region, "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
 		"INSTANCES_TABLE=" + tables.Instances, "CALLS_TABLE=" + tables.Calls, "EVENTS_TABLE=" + tables.Events,
-		"FLEET_TABLE=" + tables.Fleet, "DEVICES_TABLE=" + tables.Devices,
+		"FLEET_TABLE=" + tables.Fleet, "DEVICES_TABLE=" + tables.Devices, "MESSAGES_TABLE=" + tables.Messages,
 		"COMMAND_QUEUE_PREFIX=" + w.urls.CommandPrefix, "EVENT_QUEUE_URLS=" + w.urls.Events, "AUTH_KEY_ID=" + w.keyID,
 		"SHARD_COUNT=" + strconv.Itoa(w.shards), "WHATSAPP=sandbox", "WHATSAPP_ENDPOINT=http://" + w.sim.Address,
 		"WHATSAPP_NOISE_ROOT=" + hex.EncodeToString(root[:]), "HOST_ID=" + id, "HEALTH_ADDR=127.0.0.1:0",

@@ -90,6 +90,10 @@ func (s *slowly) Adopt(_ context.Context, r whatisup.Ref, _ whatisup.Epoch) (*wh
 
 type herd []whatisup.Ref
 
+func (herd) WaitingInstances(context.Context, whatisup.Mode, whatisup.Shard) ([]whatisup.Ref, error) {
+	return nil, nil
+}
+
 func (h herd) ShardInstances(context.Context, whatisup.Mode, whatisup.Shard) ([]whatisup.Hint, error) {
 	hints := make([]whatisup.Hint, len(h))
 	for i, r := range h {

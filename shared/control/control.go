@@ -89,6 +89,7 @@ type Store interface {
 	Outcomes
 	Owners
 	Log
+	Messages
 	// Complete stores the record of a request that has written nothing else:
 	// ErrClaimLost.
 	Complete(context.Context, whatisup.Record) error
@@ -120,6 +121,7 @@ type Config struct {
 type Control struct {
 	Config
 	owners owners
+	counts counts
 }
 
 // New returns a Control. It calls nothing.

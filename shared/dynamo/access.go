@@ -288,6 +288,18 @@ func isConditionFailed(err error) bool {
 // it first; only a bucket that was full has its moment in the past, and is set
 // from now instead.
 func (db *DB) Take(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, l whatisup.RateLimit) (whatisup.Bucket, error) {
+	return db.take(ctx, bucketKey(c, m), l)
+}
+
+// TakeSend is Take of the bucket that sends draw on: the customer's, or with an
+// instance that instance's.
+func (db *DB) TakeSend(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, i whatisup.InstanceID, l whatisup.RateLimit) (whatisup.Bucket, error) {
+	k := bucketKey(c, m)
+	k[attrSK] = str("sends#" + string(i))
+	return db.take(ctx, k, l)
+}
+
+func (db *DB) take(ctx context.Context, k item, l whatisup.RateLimit) (whatisup.Bucket, error) {
 	token := micros(1 / l.PerSecond)
 	for range takeTries {
 		now := db.now()
@@ -295,7 +307,7 @@ func (db *DB) Take(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, 
 		most := at + token*int64(l.Burst-1)
 		// The usual case first: the bucket is neither full nor empty.
 		out, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-			TableName: aws.String(db.tables.Access), Key: bucketKey(c, m),
+			TableName: aws.String(db.tables.Access), Key: k,
 			UpdateExpression:    aws.String("SET full_at = full_at + :token"),
 			ConditionExpression: aws.String("full_at BETWEEN :now AND :most"),
 			ExpressionAttributeValues: item{
@@ -315,7 +327,7 @@ func (db *DB) Take(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, 
 			return bucket(full, l, now), whatisup.ErrTooMany
 		}
 		_, err = db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-			TableName: aws.String(db.tables.Access), Key: bucketKey(c, m),
+			TableName: aws.String(db.tables.Access), Key: k,
 			UpdateExpression:          aws.String("SET full_at = :next"),
 			ConditionExpression:       aws.String("attribute_not_exists(full_at) OR full_at < :now"),
 			ExpressionAttributeValues: item{":next": number(at + token), ":now": number(at)},

@@ -312,25 +312,13 @@ func (db *DB) stepUpdate(r whatisup.Ref, id whatisup.MessageID, s whatisup.Step)
 // timeOf is the attribute that has the first time of a status.
 func timeOf(s whatisup.MessageStatus) string { return "t_" + string(s) }
 
-// Listing is which messages a list has.
-type Listing struct {
-	Direction whatisup.Direction // empty: both
-	Before    string             // the place of the last message that was listed; empty: from the newest
-}
-
-// Listed is a message and its place in the list.
-type Listed struct {
-	*whatisup.Message
-	Place string
-}
-
 // Messages lists an instance's messages, newest first, as the loop goes on. About
 // says how many the caller expects to take.
-func (db *DB) Messages(ctx context.Context, r whatisup.Ref, l Listing, about int) iter.Seq2[Listed, error] {
+func (db *DB) Messages(ctx context.Context, r whatisup.Ref, l whatisup.Listing, about int) iter.Seq2[whatisup.Listed, error] {
 	if l.Direction != "" {
 		return db.listed(ctx, r, l.Direction, l.Before, about)
 	}
-	return func(yield func(Listed, error) bool) {
+	return func(yield func(whatisup.Listed, error) bool) {
 		out, stopOut := iter.Pull2(db.listed(ctx, r, whatisup.Outgoing, l.Before, about))
 		defer stopOut()
 		in, stopIn := iter.Pull2(db.listed(ctx, r, whatisup.Incoming, l.Before, about))
@@ -338,7 +326,7 @@ func (db *DB) Messages(ctx context.Context, r whatisup.Ref, l Listing, about int
 		a, err, more := out()
 		b, err2, more2 := in()
 		for more || more2 {
-			var one Listed
+			var one whatisup.Listed
 			var failed error
 			if more && (!more2 || err != nil || a.Place >= b.Place) {
 				one, failed = a, err
@@ -356,7 +344,7 @@ func (db *DB) Messages(ctx context.Context, r whatisup.Ref, l Listing, about int
 
 // listed lists the messages of one direction. A place is the index key without
 // the direction, so that both directions have one order.
-func (db *DB) listed(ctx context.Context, r whatisup.Ref, d whatisup.Direction, before string, about int) iter.Seq2[Listed, error] {
+func (db *DB) listed(ctx context.Context, r whatisup.Ref, d whatisup.Direction, before string, about int) iter.Seq2[whatisup.Listed, error] {
 	prefix := string(d) + "#"
 	end := prefix + before
 	if before == "" {
@@ -375,10 +363,10 @@ func (db *DB) listed(ctx context.Context, r whatisup.Ref, d whatisup.Direction, 
 	if about > 0 {
 		in.Limit = aws.Int32(int32(min(about+1, 1000)))
 	}
-	return func(yield func(Listed, error) bool) {
+	return func(yield func(whatisup.Listed, error) bool) {
 		for row, err := range db.query(ctx, in) {
 			if err != nil {
-				yield(Listed{}, err)
+				yield(whatisup.Listed{}, err)
 				return
 			}
 			place := strings.TrimPrefix(stringOf(row["listed"]), prefix)
@@ -386,7 +374,7 @@ func (db *DB) listed(ctx context.Context, r whatisup.Ref, d whatisup.Direction, 
 				continue
 			}
 			m, err := message(row)
-			if !yield(Listed{m, place}, err) || err != nil {
+			if !yield(whatisup.Listed{Message: m, Place: place}, err) || err != nil {
 				return
 			}
 		}

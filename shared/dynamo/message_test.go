@@ -236,16 +236,16 @@ func TestReceivedMessagesAreKeptOnce(t *testing.T) {
 		t.Errorf("ours: %+v, %v", got, err)
 	}
 	var in, out, any int
-	for l, err := range db.Messages(t.Context(), r, Listing{Direction: whatisup.Incoming}, 5) {
+	for l, err := range db.Messages(t.Context(), r, whatisup.Listing{Direction: whatisup.Incoming}, 5) {
 		if err != nil || l.Direction != whatisup.Incoming || l.From.Name != "A" {
 			t.Fatal(l, err)
 		}
 		in++
 	}
-	for range db.Messages(t.Context(), r, Listing{Direction: whatisup.Outgoing}, 5) {
+	for range db.Messages(t.Context(), r, whatisup.Listing{Direction: whatisup.Outgoing}, 5) {
 		out++
 	}
-	for range db.Messages(t.Context(), r, Listing{}, 5) {
+	for range db.Messages(t.Context(), r, whatisup.Listing{}, 5) {
 		any++
 	}
 	if in != len(kept) || out != 1 || any != in+out {
@@ -267,7 +267,7 @@ func TestListIsNewestFirstAndGoesOnWhereItEnded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, l := range []Listing{{}, {Direction: whatisup.Outgoing}, {Direction: whatisup.Incoming}} {
+	for _, l := range []whatisup.Listing{{}, {Direction: whatisup.Outgoing}, {Direction: whatisup.Incoming}} {
 		seen := map[whatisup.MessageID]bool{}
 		var last time.Time
 		for {

@@ -33,6 +33,9 @@ type Buckets interface {
 	// none.
 	Take(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.RateLimit) (whatisup.Bucket, error)
 	Bucket(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.RateLimit) (whatisup.Bucket, error)
+	// TakeSend is Take of the bucket that sends draw on: the customer's, or with an
+	// instance that instance's.
+	TakeSend(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.InstanceID, whatisup.RateLimit) (whatisup.Bucket, error)
 }
 
 // Requests are the records of requests with an Idempotency-Key.

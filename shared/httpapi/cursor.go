@@ -22,15 +22,24 @@ func (s cursorSeal) make(id string, bound ...string) string {
 	if err != nil {
 		return "" // only ids of ours are sealed
 	}
-	return base64.RawURLEncoding.EncodeToString(append(u[:], s.sum(s.peppers.Newest(), u, bound)...))
+	return encodeCursor(append(u[:], s.sum(s.peppers.Newest(), u, bound)...))
+}
+
+func encodeCursor(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+// decodeCursor accepts the one form that encodeCursor writes: the decoder
+// overlooks line breaks, and bits at the end.
+func decodeCursor(cursor string) ([]byte, bool) {
+	b, err := base64.RawURLEncoding.DecodeString(cursor)
+	return b, err == nil && encodeCursor(b) == cursor
 }
 
 // open returns the id that a cursor was made of. Any pepper in use will do, so
 // that cursors survive a rotation.
 func (s cursorSeal) open(cursor string, bound ...string) (string, bool) {
-	b, err := base64.RawURLEncoding.DecodeString(cursor)
-	if err != nil || len(b) != 16+sealBytes || base64.RawURLEncoding.EncodeToString(b) != cursor {
-		return "", false // the decoder overlooks line breaks, and bits at the end
+	b, ok := decodeCursor(cursor)
+	if !ok || len(b) != 16+sealBytes {
+		return "", false
 	}
 	u := uuid.UUID(b[:16])
 	for version := range s.peppers {

@@ -39,6 +39,9 @@ func (c *call) takeToken() error {
 	if c.route.free {
 		return nil
 	}
+	if c.route.sends {
+		return c.takeSendToken("", DefaultSendLimits)
+	}
 	b, err := c.Store.Take(c.ctx, c.customer(), c.mode(), c.limit())
 	if err != nil && !errors.Is(err, whatisup.ErrTooMany) {
 		return err

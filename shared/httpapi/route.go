@@ -14,6 +14,7 @@ const (
 	FunctionKeys      = "keys"
 	FunctionSandbox   = "sandbox"
 	FunctionEvents    = "events"
+	FunctionMessages  = "messages"
 )
 
 // Route is one method of one path. Operation is its operationId in the OpenAPI
@@ -27,6 +28,7 @@ type Route struct {
 	access  access
 	subject subject
 	free    bool // costs no token
+	sends   bool // draws on the bucket of sends
 	do      operation
 }
 
@@ -101,6 +103,11 @@ var Routes = []Route{
 	{Method: "POST", Path: "/v1/sandbox/instances/{id}/messages", Function: FunctionSandbox, Operation: "sandboxMessage", access: boundToo, subject: instance, do: sandboxMessage},
 	{Method: "POST", Path: "/v1/sandbox/instances/{id}/faults", Function: FunctionSandbox, Operation: "sandboxFault", access: boundToo, subject: instance, do: sandboxFault},
 
+	{Method: "POST", Path: "/v1/instances/{id}/messages", Function: FunctionMessages, Operation: "sendMessage", access: boundToo, subject: instance, sends: true, do: sendMessage},
+	{Method: "GET", Path: "/v1/instances/{id}/messages", Function: FunctionMessages, Operation: "listMessages", access: boundToo, subject: instance, do: listMessages},
+	{Method: "GET", Path: "/v1/instances/{id}/messages/{message_id}", Function: FunctionMessages, Operation: "getMessage", access: boundToo, subject: instance, do: getMessage},
+	{Method: "DELETE", Path: "/v1/instances/{id}/messages/{message_id}", Function: FunctionMessages, Operation: "cancelMessage", access: boundToo, subject: instance, do: cancelMessage},
+
 	{Method: "GET", Path: "/v1/events", Function: FunctionEvents, Operation: "listEvents", access: boundToo, do: listEvents},
 }
 
@@ -166,11 +173,28 @@ func match(pattern string, segments []string) (id string, ok bool) {
 		switch {
 		case w == "{id}" && segments[i] != "":
 			id = segments[i]
+		case isParameter(w) && segments[i] != "":
 		case w != segments[i]:
 			return "", false
 		}
 	}
 	return id, true
+}
+
+func isParameter(segment string) bool { return strings.HasPrefix(segment, "{") }
+
+// below is what stands at the parameter after {id}, as {message_id}.
+func (r *Route) below(u *url.URL) string {
+	segments, ok := split(u)
+	if !ok {
+		return ""
+	}
+	for i, w := range strings.Split(r.Path[1:], "/") {
+		if isParameter(w) && w != "{id}" && i < len(segments) {
+			return segments[i]
+		}
+	}
+	return ""
 }
 
 // Match says whether u is at a route's path, and what stands at {id}.

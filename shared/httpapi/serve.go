@@ -29,6 +29,8 @@ type call struct {
 	route    *Route
 	caller   caller
 	segment  string             // what stands at {id}
+	sub      string             // what stands below it: a message's id
+	sends    *whatisup.Bucket   // the bucket of sends with the fewest tokens left
 	instance *whatisup.Instance // of routes below one
 	log      *slog.Logger
 	status   int // answered
@@ -145,7 +147,7 @@ func (f *function) serve(c *call) (*answer, error) {
 	if route.Function != f.name {
 		return nil, errRoute // API Gateway would have asked the other function
 	}
-	c.route, c.segment = route, id
+	c.route, c.segment, c.sub = route, id, route.below(c.r.URL)
 	if route.access == anybody {
 		return route.do(c)
 	}

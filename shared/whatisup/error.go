@@ -21,8 +21,11 @@ const (
 	CodeAPIKeyNotFound         Code = "api_key_not_found"
 	CodeRouteNotFound          Code = "route_not_found"
 	CodeMethodNotAllowed       Code = "method_not_allowed"
+	CodeMessageNotFound        Code = "message_not_found"
 	CodeInvalidTransition      Code = "invalid_lifecycle_transition"
 	CodeNotConnected           Code = "not_connected"
+	CodeMessageNotCancelable   Code = "message_not_cancelable"
+	CodeEditWindowPassed       Code = "edit_window_passed"
 	CodeIdempotencyConflict    Code = "idempotency_conflict"
 	CodeIdempotencyInProgress  Code = "idempotency_in_progress"
 	CodeInstanceLimitReached   Code = "instance_limit_reached"
@@ -35,6 +38,7 @@ const (
 	CodeRateLimited            Code = "rate_limited"
 	CodePairingThrottled       Code = "pairing_throttled"
 	CodeTooManyStreams         Code = "too_many_streams"
+	CodeQueueFull              Code = "queue_full"
 	CodeInternal               Code = "internal"
 	CodeNoQR                   Code = "no_qr"
 	CodeWhatsAppUnreachable    Code = "whatsapp_unreachable"
@@ -62,7 +66,10 @@ var codeStatus = map[Code]int{
 	CodeAPIKeyNotFound:         404,
 	CodeRouteNotFound:          404,
 	CodeMethodNotAllowed:       405,
+	CodeMessageNotFound:        404,
 	CodeInvalidTransition:      409,
+	CodeMessageNotCancelable:   409,
+	CodeEditWindowPassed:       409,
 	CodeNotConnected:           409,
 	CodeIdempotencyConflict:    409,
 	CodeIdempotencyInProgress:  409,
@@ -76,6 +83,7 @@ var codeStatus = map[Code]int{
 	CodeRateLimited:            429,
 	CodePairingThrottled:       429,
 	CodeTooManyStreams:         429,
+	CodeQueueFull:              429,
 	CodeInternal:               500,
 	CodeNoQR:                   503,
 	CodeWhatsAppUnreachable:    503,

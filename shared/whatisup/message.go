@@ -442,3 +442,15 @@ func StepEventID(i InstanceID, id MessageID, s MessageStatus, created time.Time)
 	u[8] = u[8]&0x3f | 0x80
 	return EventID(u.String())
 }
+
+// Listing is which messages a list has.
+type Listing struct {
+	Direction Direction // empty: both
+	Before    string    // the place of the last message that was listed; empty: from the newest
+}
+
+// Listed is a message and its place in the list.
+type Listed struct {
+	*Message
+	Place string
+}

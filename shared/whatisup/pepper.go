@@ -44,6 +44,16 @@ func (p Peppers) Newest() int {
 	return newest
 }
 
+// Oldest is the pepper of the lowest version: the one that what is derived for
+// longer than a rotation takes is derived from.
+func (p Peppers) Oldest() Secret {
+	oldest := p.Newest()
+	for v := range p {
+		oldest = min(oldest, v)
+	}
+	return p[oldest]
+}
+
 // Hash is what is stored of a key's text.
 func (p Peppers) Hash(version int, text Secret) ([]byte, error) {
 	pepper, ok := p[version]

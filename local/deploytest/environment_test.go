@@ -51,6 +51,14 @@ var unset = map[string]map[string]string{
 		"EVENTS_URL":       "only the API's root tells it",
 		"EVENT_QUEUE_URLS": "sends no events",
 	},
+	"messages": {
+		"CALLS_TABLE":      "its own rows are the records of requests",
+		"DEVICES_TABLE":    "only session hosts have business with auth state",
+		"EVENTS_TABLE":     "writes and reads no events",
+		"EVENTS_URL":       "only the API's root tells it",
+		"EVENT_QUEUE_URLS": "sends no events",
+		"SANDBOX":          "a row is accepted whoever is to send it",
+	},
 	"events": {
 		"MESSAGES_TABLE":       "has no business with messages",
 		"INSTANCES_TABLE":      "the log outlives its instances, and needs none of them",

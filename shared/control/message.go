@@ -64,6 +64,9 @@ func (c *Control) Send(ctx context.Context, who Caller, i *whatisup.Instance, s 
 		}
 	}
 
+	if s.Body.Type.IsMedia() || s.Body.LinkPreview != nil && s.Body.LinkPreview.MediaID != "" {
+		return Sent{}, problem("body.type", "can't be sent by this version: it sends no files yet")
+	}
 	if err := mayWait(i, shown.Shown, s.FailAtOnce); err != nil {
 		return Sent{}, err
 	}

@@ -118,8 +118,7 @@ var badFields = map[string][]badCase{
 		{name: "too short", body: `{"phone_number":"123456"}`, field: "phone_number"},
 		{name: "too long", body: `{"phone_number":"1234567890123456"}`, field: "phone_number"},
 		{name: "letters", body: `{"phone_number":"49151CALLME"}`, field: "phone_number"},
-		{name: "two plus signs", body: `{"phone_number":"++4915112345678"}`, field: "phone_number"},
-		{name: "space", body: `{"phone_number":"49 151 12345678"}`, field: "phone_number"},
+		{name: "a slash", body: `{"phone_number":"49/151/12345678"}`, field: "phone_number"},
 		{name: "no country code", body: `{"phone_number":"015112345678"}`, field: "phone_number"},
 		{name: "other digits", body: `{"phone_number":"٤٩١٥١١٢٣٤٥٦٧٨"}`, field: "phone_number"},
 		{name: "empty", body: `{"phone_number":""}`, field: "phone_number"},
@@ -213,7 +212,7 @@ var badRoutes = []badCase{
 	{path: "/v1/instances/{id}/qr/", status: 404, code: "route_not_found"},
 	{path: "/v1//instances", status: 404, code: "route_not_found"},
 	{path: "//v1/instances", status: 404, code: "route_not_found"},
-	{path: "/v1/instances/{id}/messages", status: 404, code: "route_not_found"},
+	{path: "/v1/instances/{id}/letters", status: 404, code: "route_not_found"},
 	{path: "/v1/instances/{id}/qr/png", status: 404, code: "route_not_found"},
 	{path: "/v1/./instances", status: 404, code: "route_not_found"},
 	{path: "/v1/x/../instances", status: 404, code: "route_not_found"},
@@ -363,6 +362,9 @@ func TestHeadAndOptions(t *testing.T) {
 	for _, route := range httpapi.Routes {
 		if !route.HeadAllowed() {
 			continue
+		}
+		if strings.Contains(route.Path, "{message_id}") {
+			continue // there is none here; its GET and HEAD are the function's
 		}
 		at := strings.Replace(route.Path, "/v1/instances/{id}", path, 1)
 		get, head := f.call(f.a.TestKey, "GET", at, ""), f.call(f.a.TestKey, "HEAD", at, "")

@@ -50,6 +50,7 @@ var bodies = map[string]string{
 	"updateInstance":   `{"name":"y"}`,
 	"createPairCode":   `{"phone_number":"4915112345678"}`,
 	"createAPIKey":     `{"name":"x"}`,
+	"sendMessage":      `{"to":"4915112345678","body":{"type":"text","text":"x"}}`,
 	"sandboxScan":      `{}`,
 	"sandboxEnterCode": `{"code":"ABCD-2345"}`,
 	"sandboxMessage":   `{"from":"4915112345678","text":"x"}`,
@@ -79,7 +80,8 @@ func TestForeignInstancesDoNotExist(t *testing.T) {
 		_, other := f.create(mode.otherMode, "other mode")
 		path, deleted := f.create(mode.a, "deleted")
 		f.want(204, "", mode.a, "DELETE", path, "")
-		f.call(mode.a, "GET", "/v1/limits", "") // the key is known from here on
+		f.call(mode.a, "GET", "/v1/limits", "") // the key is known from here on, and the buckets are begun
+		f.call(mode.a, "POST", "/v1/instances/"+string(whatisup.NewInstanceID())+"/messages", bodies["sendMessage"])
 		ids := []struct{ name, id string }{
 			{"random", string(whatisup.NewInstanceID())},
 			{"another customer's", string(foreign)},
@@ -101,7 +103,7 @@ func TestForeignInstancesDoNotExist(t *testing.T) {
 			var wantBody string
 			var wantOps []string
 			for n, c := range ids {
-				path := strings.Replace(route.Path, "{id}", c.id, 1)
+				path := fill(route.Path, c.id)
 				rec.take()
 				r := f.call(mode.a, route.Method, path, bodies[route.Operation])
 				ops := rec.take()
@@ -148,10 +150,11 @@ func TestBoundKey(t *testing.T) {
 		"getInstance": true, "updateInstance": true, "getInstanceStatus": true, "connectInstance": true,
 		"disconnectInstance": true, "logoutInstance": true, "getInstanceQR": true, "createPairCode": true,
 		"sandboxScan": true, "sandboxEnterCode": true, "sandboxUnlink": true, "sandboxMessage": true, "sandboxFault": true,
+		"sendMessage": true, "listMessages": true, "getMessage": true, "cancelMessage": true,
 		"listEvents": true, "getLimits": true, "getRoot": true, "getOpenAPI": true, "getDocs": true,
 	}
 	for _, route := range httpapi.Routes {
-		own := f.call(bound, route.Method, strings.Replace(route.Path, "{id}", string(id), 1), bodies[route.Operation])
+		own := f.call(bound, route.Method, fill(route.Path, string(id)), bodies[route.Operation])
 		if refused := own.code() == "instance_scoped_key"; refused == may[route.Operation] || refused != (own.status == 403) {
 			t.Errorf("%s: %d %s", route.Operation, own.status, own.code())
 		}
@@ -159,7 +162,7 @@ func TestBoundKey(t *testing.T) {
 			continue
 		}
 		for _, foreign := range []string{string(other), string(whatisup.NewInstanceID()), "x"} {
-			r := f.call(bound, route.Method, strings.Replace(route.Path, "{id}", foreign, 1), bodies[route.Operation])
+			r := f.call(bound, route.Method, fill(route.Path, foreign), bodies[route.Operation])
 			if r.status != 403 || r.code() != "instance_scoped_key" {
 				t.Errorf("%s on another instance: %d %s", route.Operation, r.status, r.code())
 			}
@@ -207,4 +210,10 @@ func TestListsAreApart(t *testing.T) {
 	// Sandbox calls exist for test keys only.
 	path, _ := f.create(f.a.LiveKey, "x")
 	f.want(404, "instance_not_found", f.a.LiveKey, "POST", strings.Replace(path, "/v1/", "/v1/sandbox/", 1)+"/scan", "")
+}
+
+// fill puts an instance's id into a route's path, and an id of a message that is
+// not there.
+func fill(path, id string) string {
+	return strings.NewReplacer("{id}", id, "{message_id}", "3EB0000000000000000001").Replace(path)
 }

@@ -34,6 +34,7 @@ const (
 var EventNames = []EventName{
 	InstanceCreated, InstanceDeleted, InstanceUpdated, InstanceConnected,
 	InstanceDisconnected, InstanceFailed, QRUpdated, MessageReceived, CommandRefused,
+	MessageStatusChanged, InstanceRestricted,
 }
 
 // EventVersion names the shape of events.

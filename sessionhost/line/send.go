@@ -38,7 +38,16 @@ func (l *Line) Send(ctx context.Context, to waconv.JID, id whatisup.MessageID, m
 	if errors.Is(err, whatsmeow.ErrServerReturnedError) {
 		return Sent{Refused: codeOf(err)}
 	}
-	return Sent{At: answer.Timestamp, Err: err}
+	return Sent{At: precise(answer.Timestamp), Err: err}
+}
+
+// precise is a time of WhatsApp's, which has whole seconds, to the millisecond
+// where it is of just now: else a message would be read before it was queued.
+func precise(t time.Time) time.Time {
+	if now := time.Now(); now.Sub(t).Abs() < 2*time.Second {
+		return now
+	}
+	return t
 }
 
 // codeOf is WhatsApp's code in the library's error, which has it in its text only.
@@ -129,7 +138,7 @@ func receiptOf(r *events.Receipt) (receipt Receipt, ok bool) {
 			receipt.IDs = append(receipt.IDs, mid)
 		}
 	}
-	receipt.Group, receipt.At = r.IsGroup, r.Timestamp
+	receipt.Group, receipt.At = r.IsGroup, precise(r.Timestamp)
 	receipt.By = waconv.Person(nil, "", r.Sender, r.SenderAlt)
 	return receipt, len(receipt.IDs) > 0
 }

@@ -60,7 +60,9 @@ func (o *Outbox) EndLink(ctx context.Context) error {
 	if err := o.read(ctx); err != nil {
 		return err
 	}
+	o.mu.Lock()
 	o.over = true
+	o.mu.Unlock()
 	return o.end(ctx)
 }
 
@@ -89,7 +91,7 @@ func (o *Outbox) stop(ctx context.Context) bool {
 func (o *Outbox) ending(e *entry, now time.Time) (whatisup.Step, bool) {
 	may := e.copied || e.unknown > 0
 	switch {
-	case e.Link != o.c.Link, o.over:
+	case e.Link != o.current():
 		return whatisup.Step{
 			Status: whatisup.MessageFailed, At: now, Error: whatisup.NewMessageError(whatisup.LinkLost),
 			MayHaveBeenSent: may || e.Attempts > 0,

@@ -84,7 +84,6 @@ type Metrics interface {
 // Config of an [Outbox].
 type Config struct {
 	Ref     whatisup.Ref
-	Link    whatisup.Link
 	Epoch   whatisup.Epoch
 	Ledger  Ledger
 	Copies  Copies
@@ -110,22 +109,23 @@ const rereadBack = time.Minute
 // rereadAll is how often the whole line is read.
 const rereadAll = time.Hour
 
-// Outbox sends the messages of one link of one instance. It works only while
+// Outbox sends the messages of one instance. It works only while
 // something waits: an idle outbox has no goroutine.
 type Outbox struct {
 	c Config
 
 	mu      sync.Mutex
-	conn    Conn // nil: not connected
-	working bool // a worker runs
-	stale   bool // something may wait that was not read yet
+	link    whatisup.Link // of which messages are sent; 0: none
+	over    bool          // that link is about to be wiped: nothing works any more
+	conn    Conn          // nil: not connected
+	working bool          // a worker runs
+	stale   bool          // something may wait that was not read yet
 	waiting map[whatisup.MessageID]*entry
 	next    time.Time // when to work again; zero: when woken
 
 	// The worker's own.
 	readAt  time.Time // of the newest read
 	wholeAt time.Time // of the newest read of the whole line
-	over    bool      // the link has ended
 	old     bool      // the first read: what it finds may have been sent by an earlier owner
 	fails   int
 }
@@ -144,6 +144,29 @@ type entry struct {
 // New returns an outbox that has nothing and does nothing until it is woken.
 func New(c Config) *Outbox {
 	return &Outbox{c: c, waiting: make(map[whatisup.MessageID]*entry), stale: true, old: true}
+}
+
+// Link says which link the instance has, 0 for none. What was accepted under
+// another one is ended.
+func (o *Outbox) Link(l whatisup.Link) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if l == o.link {
+		return
+	}
+	o.link, o.stale = l, true
+	if o.over {
+		o.over, o.working, o.wholeAt = false, false, time.Time{}
+	}
+}
+
+func (o *Outbox) current() whatisup.Link {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.over {
+		return 0
+	}
+	return o.link
 }
 
 // Connected lets the outbox use a connection, nil for none.
@@ -310,7 +333,7 @@ func (o *Outbox) take(ctx context.Context, line []*whatisup.Message) error {
 		}
 
 		e := &entry{Message: m, canceled: m.CancelAsked, unknown: m.Attempts}
-		if o.old && m.Link == o.c.Link {
+		if o.old && m.Link == o.current() {
 			copied, err := o.c.Copies.Copy(ctx, m.ID)
 			if err != nil {
 				return err

@@ -207,7 +207,7 @@ func (w *world) run(t *testing.T, for_ time.Duration) *Outbox {
 	changed := make(chan struct{}, 1)
 	var workers sync.WaitGroup
 	o := New(Config{
-		Ref: ref, Link: 1, Epoch: 1, Ledger: w, Copies: w, Teller: w, Metrics: w,
+		Ref: ref, Epoch: 1, Ledger: w, Copies: w, Teller: w, Metrics: w,
 		Log: slog.New(slog.DiscardHandler), Trusted: func() bool { return true }, Now: time.Now, Go: workers.Go,
 		Changed: func() {
 			select {
@@ -216,6 +216,7 @@ func (w *world) run(t *testing.T, for_ time.Duration) *Outbox {
 			}
 		},
 	})
+	o.Link(1)
 	o.Connected(ctx, w)
 	end := time.After(for_)
 	for {

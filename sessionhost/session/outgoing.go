@@ -30,7 +30,7 @@ func (c sender) Send(ctx context.Context, to waconv.JID, id whatisup.MessageID, 
 // newOutbox is the outbox of the session's link, under its epoch.
 func (s *Session) newOutbox() *outbox.Outbox {
 	return outbox.New(outbox.Config{
-		Ref: s.ref, Link: s.inst.Observed.Link, Epoch: s.tenure.Epoch(),
+		Ref: s.ref, Epoch: s.tenure.Epoch(),
 		Ledger: s.kit.Ledger, Copies: s.auth, Teller: teller{s.kit, s.ref}, Metrics: s.kit.Metrics,
 		Log: s.log, Trusted: s.tenure.Trusted, Changed: s.outChanged, Go: s.kit.Background.Go, Now: time.Now,
 	})

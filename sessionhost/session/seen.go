@@ -46,6 +46,9 @@ func (s *Session) publish() {
 	o := s.inst.Observed
 	o.Unsent = nil
 	s.shown.Store(&o)
+	if s.out != nil {
+		s.out.Link(o.Link)
+	}
 }
 
 // Rested is how a session left its instance, so that looking through the shard

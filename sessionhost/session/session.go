@@ -211,6 +211,7 @@ func (s *Session) live(ctx context.Context) error {
 		},
 	})
 	s.out = s.newOutbox()
+	s.out.Link(inst.Observed.Link)
 	defer s.out.Connected(ctx, nil)
 	if !s.adopted {
 		s.adopted = true

@@ -174,13 +174,18 @@ func (db *DB) StepMessage(ctx context.Context, r whatisup.Ref, id whatisup.Messa
 	if err != nil || !m.Take(s) {
 		return m, err
 	}
-	// Only the time was missing: a message is read before it is told delivered.
+	// Only the time was missing: a receipt may come before the acknowledgement.
+	expression, values := "SET #time = if_not_exists(#time, :at)", item{":at": number(millis(s.At))}
+	if s.Recipient != (whatisup.Person{}) {
+		expression += ", pn = :pn, lid = :lid, chat = :chat"
+		values[":pn"], values[":lid"], values[":chat"] = str(string(s.Recipient.PhoneNumber)), str(s.Recipient.LID), str(string(s.Chat))
+	}
 	_, err = db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 		TableName: u.TableName, Key: u.Key,
-		UpdateExpression:          aws.String("SET #time = if_not_exists(#time, :at)"),
+		UpdateExpression:          aws.String(expression),
 		ConditionExpression:       aws.String("attribute_exists(pk)"),
 		ExpressionAttributeNames:  map[string]string{"#time": timeOf(s.Status)},
-		ExpressionAttributeValues: item{":at": number(millis(s.At))},
+		ExpressionAttributeValues: values,
 	})
 	return m, translate(err)
 }

@@ -295,6 +295,7 @@ func (m *Message) Take(s Step) bool {
 			return false
 		}
 		*at = s.At
+		m.learn(s)
 		return true
 	}
 
@@ -304,16 +305,21 @@ func (m *Message) Take(s Step) bool {
 	}
 	m.Error = s.Error
 	m.MayHaveBeenSent = s.MayHaveBeenSent
+	m.learn(s)
+	if !s.Status.Waiting() {
+		m.WaitingFor, m.WaitingUntil = "", time.Time{}
+	}
+	return true
+}
+
+// learn takes over whom a step tells the recipient to be.
+func (m *Message) learn(s Step) {
 	if s.Recipient != (Person{}) {
 		m.Recipient = s.Recipient
 	}
 	if s.Chat != "" {
 		m.Chat = s.Chat
 	}
-	if !s.Status.Waiting() {
-		m.WaitingFor, m.WaitingUntil = "", time.Time{}
-	}
-	return true
 }
 
 // MessageWire is the Message of the API.

@@ -59,7 +59,7 @@ var Meanings = []Meaning{
 	{QR, NoReason, "A code is waiting to be scanned."},
 	{Connecting, NoReason, "The phone is linked and the connection is being opened."},
 	{Connecting, NoSessionHost, "The phone is linked, but no session host is running for this instance. It reconnects when a host is back."},
-	{Connected, NoReason, "Connected and receiving messages."},
+	{Connected, NoReason, "Connected: messages can be sent and received."},
 	{Disconnected, Network, "WhatsApp can't be reached. The connection is retried automatically; the link is kept."},
 	{Disconnected, Stopped, "Stopped on request. The link is kept; connect resumes."},
 	{Disconnected, KickedOtherDevice, "Another connection took over this link. Connect takes it back."},

@@ -1,12 +1,17 @@
 package aws_test
 
 import (
+	"context"
 	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	local "whatisup/local/aws"
 )
@@ -49,11 +54,16 @@ func fuzzRequests(f *testing.F, prefix string, setup [][2]string, operations []s
 func FuzzDynamoDB(f *testing.F) {
 	fuzzRequests(f, "DynamoDB_20120810.", [][2]string{{"CreateTable", `{"TableName":"tab","BillingMode":"PAY_PER_REQUEST","KeySchema":[{"AttributeName":"h","KeyType":"HASH"}],
 		"AttributeDefinitions":[{"AttributeName":"h","AttributeType":"S"},{"AttributeName":"g","AttributeType":"N"}],
-		"GlobalSecondaryIndexes":[{"IndexName":"idx","KeySchema":[{"AttributeName":"g","KeyType":"HASH"}],"Projection":{"ProjectionType":"ALL"}}]}`}},
+		"GlobalSecondaryIndexes":[{"IndexName":"idx","KeySchema":[{"AttributeName":"g","KeyType":"HASH"}],"Projection":{"ProjectionType":"ALL"}}]}`},
+		{"CreateTable", `{"TableName":"ordered","BillingMode":"PAY_PER_REQUEST","KeySchema":[{"AttributeName":"h","KeyType":"HASH"},{"AttributeName":"r","KeyType":"RANGE"}],
+		"AttributeDefinitions":[{"AttributeName":"h","AttributeType":"S"},{"AttributeName":"r","AttributeType":"S"},{"AttributeName":"l","AttributeType":"N"}],
+		"LocalSecondaryIndexes":[{"IndexName":"idx","KeySchema":[{"AttributeName":"h","KeyType":"HASH"},{"AttributeName":"l","KeyType":"RANGE"}],"Projection":{"ProjectionType":"KEYS_ONLY"}}]}`}},
 		[]string{"PutItem", "GetItem", "UpdateItem", "DeleteItem", "Query", "Scan", "BatchGetItem", "BatchWriteItem", "TransactWriteItems", "TransactGetItems", "CreateTable", "UpdateTimeToLive", "DescribeTable", "ListTables"},
 		`{"TableName":"tab","Item":{"h":{"S":"a"},"g":{"N":"1"},"l":{"L":[{"M":{"x":{"BS":["AA=="]}}}]}},"ConditionExpression":"attribute_not_exists(h)","ReturnValues":"ALL_OLD"}`,
 		`{"TableName":"tab","Key":{"h":{"S":"a"}},"UpdateExpression":"SET l[0] = :v, g = :n REMOVE x ADD c :n","ExpressionAttributeValues":{":v":{"S":"x"},":n":{"N":"1"}},"ReturnValues":"UPDATED_NEW","ReturnConsumedCapacity":"INDEXES"}`,
 		`{"TableName":"tab","IndexName":"idx","KeyConditionExpression":"g = :n","ExpressionAttributeValues":{":n":{"N":"1"}},"Limit":1,"ExclusiveStartKey":{"h":{"S":"a"},"g":{"N":"1"}}}`,
+		`{"TableName":"ordered","Item":{"h":{"S":"a"},"r":{"S":"b"},"l":{"N":"1"}},"ReturnItemCollectionMetrics":"SIZE","ReturnConsumedCapacity":"INDEXES"}`,
+		`{"TableName":"ordered","IndexName":"idx","KeyConditionExpression":"h = :h AND l > :n","ExpressionAttributeValues":{":h":{"S":"a"},":n":{"N":"0"}},"ProjectionExpression":"x","ConsistentRead":true,"ReturnConsumedCapacity":"INDEXES","ExclusiveStartKey":{"h":{"S":"a"},"r":{"S":"b"},"l":{"N":"1"}}}`,
 		`{"TableName":"tab","Item":{"h":{"S":"a"},"g":{"X":"1"}},"ReturnValues":"ALL_OLD"}`,
 		`{"RequestItems":{"tab":[{"PutRequest":{"Item":{"h":{"S":"a"}}}}]}}`, `{"RequestItems":{"tab":{"Keys":[{"h":{"S":"a"}}]}}}`,
 		`{"TransactItems":[{"Put":{"TableName":"tab","Item":{"h":{"S":"a"}}}},{"ConditionCheck":{"TableName":"tab","Key":{"h":{"S":"b"}},"ConditionExpression":"attribute_exists(h)"}}],"ClientRequestToken":"x"}`,
@@ -67,4 +77,49 @@ func FuzzSQS(f *testing.F) {
 		`{"QueueUrl":"q.fifo","Entries":[{"Id":"a","MessageBody":"x","MessageGroupId":"g"},{"Id":"b","ReceiptHandle":"AAAA","VisibilityTimeout":1}]}`,
 		`{"QueueUrl":"q","ReceiptHandle":"AAAA","VisibilityTimeout":1}`, `{"QueueName":"r","Attributes":{"RedrivePolicy":"{\"deadLetterTargetArn\":\"arn:aws:sqs:us-east-1:000000000000:q\",\"maxReceiveCount\":\"3\"}"}}`,
 		`{"QueueUrl":"q","AttributeNames":["All"]}`, `{}`, `[]`)
+}
+
+// FuzzQuery feeds forms to SQS: each gets an answer in XML, and none is an
+// internal error.
+func FuzzQuery(f *testing.F) {
+	server, err := local.Open(local.Config{Path: filepath.Join(f.TempDir(), "aws.db")})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { server.Close() })
+	send := func(t testing.TB, body string) *httptest.ResponseRecorder {
+		r := newRequest(t, "http://aws.test/000000000000/q", "", body)
+		r.Header.Del("X-Amz-Target")
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		ctx, stop := context.WithTimeout(t.Context(), time.Second) // a receive may be told to wait
+		defer stop()
+		w := httptest.NewRecorder()
+		server.ServeHTTP(w, r.WithContext(ctx))
+		return w
+	}
+	for _, seed := range []string{
+		"Action=CreateQueue&QueueName=q&Attribute.1.Name=DelaySeconds&Attribute.1.Value=0", "Action=SendMessage&MessageBody=%00&Version=2012-11-05",
+		"Action=SendMessage&MessageBody=x&MessageAttribute.1.Name=a&MessageAttribute.1.Value.DataType=String&MessageAttribute.1.Value.StringValue=%ff",
+		"Action=SendMessageBatch&SendMessageBatchRequestEntry.1.Id=a&SendMessageBatchRequestEntry.1.MessageBody=b", "Action=ReceiveMessage&MaxNumberOfMessages=10&AttributeName.1=All",
+		"Action=SetQueueAttributes&Attribute.x.Name.y=1", "Action=", "%", "Action=DeleteMessage&ReceiptHandle.1=2&a.b.c.d=e",
+	} {
+		if w := send(f, seed); w.Code >= 500 {
+			f.Fatalf("%s: %d %s", seed, w.Code, w.Body)
+		}
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		w := send(t, body)
+		d := xml.NewDecoder(w.Body)
+		for {
+			if _, err := d.Token(); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				t.Fatalf("%q: %d, not XML: %v", body, w.Code, err)
+			}
+		}
+		if w.Code >= 500 {
+			t.Fatalf("%q: %d", body, w.Code)
+		}
+	})
 }

@@ -186,12 +186,14 @@ func holds(raw json.RawMessage, fields map[string]string) (name string, low, hig
 	var pair map[string]string
 	if json.Unmarshal(raw, &pair) == nil {
 		for name, want := range pair {
-			if name = strings.ToLower(name); len(pair) != 1 {
+			have, there := fields[strings.ToLower(name)]
+			switch {
+			case len(pair) != 1:
 				return "", 0, 0, bad
-			} else if fields[name] != want {
+			case !there || have != want:
 				return "", 0, 0, failed
 			}
-			return name, 0, 0, nil
+			return strings.ToLower(name), 0, 0, nil
 		}
 	}
 	var list []any

@@ -244,7 +244,7 @@ func stretch(header string, size int64) (from, n int64, whole bool, err error) {
 	a, aErr := strconv.ParseInt(first, 10, 64)
 	b, bErr := strconv.ParseInt(last, 10, 64)
 	switch {
-	case first == "" && bErr == nil: // the last b bytes
+	case first == "" && bErr == nil && b >= 0: // the last b bytes
 		if b == 0 || size == 0 {
 			return 0, 0, false, errRange
 		}

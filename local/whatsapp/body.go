@@ -184,6 +184,8 @@ func (r reader) body(whole *waE2E.Message) *Body {
 
 func (r reader) content(m *waE2E.Message) *Body {
 	switch {
+	case m == nil:
+		return &Body{Type: "unsupported"} // an edit or a quote of nothing
 	case m.Conversation != nil:
 		return &Body{Type: "text", Text: m.GetConversation()}
 	case m.GetExtendedTextMessage() != nil:

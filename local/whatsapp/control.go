@@ -294,14 +294,20 @@ func (s *Server) controlSetPhone(r *http.Request) (any, error) {
 }
 
 func (s *Server) controlScreen(r *http.Request) (any, error) {
-	after, limit, _, err := readPage(r)
+	after, limit, wait, err := readPage(r)
 	if err != nil {
 		return nil, err
 	}
 	q := r.URL.Query()
-	list, next, err := s.PhoneMessages(q.Get("world"), r.PathValue("number"), ShownFilter{
-		Chat: q.Get("chat"), From: q.Get("from"), ID: q.Get("message_id"), After: after, Limit: limit,
-	})
+	f := ShownFilter{Chat: q.Get("chat"), From: q.Get("from"), ID: q.Get("message_id"), After: after, Limit: limit}
+	if wait > 0 {
+		ctx, cancel := context.WithTimeout(r.Context(), wait)
+		defer cancel()
+		if _, err := s.AwaitShown(ctx, q.Get("world"), r.PathValue("number"), f, nil); errors.Is(err, errStopped) {
+			return nil, err
+		}
+	}
+	list, next, err := s.PhoneMessages(q.Get("world"), r.PathValue("number"), f)
 	out := map[string]any{"data": list, "next": nil}
 	if next > 0 {
 		out["next"] = next

@@ -24,7 +24,7 @@ type sending struct {
 	id    string
 	to    types.JID
 	where place
-	after []func() // receipts, which follow the answer
+	after []*reaction // which follow the answer
 }
 
 // takeMessage takes what a device sends: it answers it, gives phones what is
@@ -48,9 +48,7 @@ func (s *Server) takeMessage(c *conn, d *device, n *Node) {
 		hash = m.handOver()
 	}
 	m.answer(hash)
-	for _, send := range m.after {
-		send()
-	}
+	s.reactAll(d, m.where, m.after)
 }
 
 // destination reads to whom a device's message goes.
@@ -160,8 +158,8 @@ func (m *sending) handTo(name deviceName, part addressed) {
 		return
 	}
 	if name.id == 0 {
-		if after := s.phoneReceives(m.d, name.person, m.where, m.n, part); after != nil {
-			m.after = append(m.after, after)
+		if r := s.phoneReceives(m.d, name.person, m.where, m.n, part); r != nil {
+			m.after = append(m.after, r)
 		}
 		return
 	}
@@ -286,10 +284,19 @@ func (s *Server) passOn(from, to *device, where place, n, enc *Node) {
 
 const maxRetries = 5
 
+// reaction is what a phone does about a message after the device has its answer:
+// something of its own, or what follows from showing it.
+type reaction struct {
+	do    func()
+	at    person
+	from  types.JID // as the message named the phone
+	a     arrival
+	fresh bool // it was not shown before
+}
+
 // phoneReceives lets a phone read a message from a linked device. What it cannot
-// read it asks for again, as phones do. It returns what is to follow the answer:
-// receipts, and what the phone's owner does about the message.
-func (s *Server) phoneReceives(d *device, at person, where place, n *Node, part addressed) (after func()) {
+// read it asks for again, as phones do. It returns what is to follow the answer.
+func (s *Server) phoneReceives(d *device, at person, where place, n *Node, part addressed) *reaction {
 	id := str(n, "id")
 	if s.behaviourOf(at).Offline {
 		if err := s.keepStanza(at, d, n, part); err != nil {
@@ -319,7 +326,7 @@ func (s *Server) phoneReceives(d *device, at person, where place, n *Node, part 
 				return err
 			}
 			s.fetch(&a)
-			return s.db.bolt.Update(func(tx *bbolt.Tx) error {
+			return s.onScreens(func(tx *bbolt.Tx) error {
 				if err := p.commit(tx); err != nil || str(n, "category") == "peer" {
 					return err
 				}
@@ -339,13 +346,13 @@ func (s *Server) phoneReceives(d *device, at person, where place, n *Node, part 
 		if count > maxRetries {
 			return nil
 		}
-		return func() { s.askAgain(d, at, from, where, n, count, !hadSession && !again) }
+		return &reaction{do: func() { s.askAgain(d, at, from, where, n, count, !hadSession && !again) }}
 	}
 	if at == d.person() {
-		if str(n, "category") == "peer" {
-			return s.peerMessage(d, a)
+		if str(n, "category") != "peer" {
+			return nil
 		}
-		return nil
+		return &reaction{do: func() { s.peerMessage(d, a) }}
 	}
 	if !shown {
 		return nil
@@ -354,7 +361,7 @@ func (s *Server) phoneReceives(d *device, at person, where place, n *Node, part 
 	if fresh {
 		s.note(d, where, a, retries)
 	}
-	return func() { s.react(d, at, where, from, a, fresh) }
+	return &reaction{at: at, from: from, a: a, fresh: fresh}
 }
 
 var errAskedFor = fmt.Errorf("%w: a fault says so", errUnreadable)
@@ -408,25 +415,64 @@ func (p *phone) open(d *device, where place, n *Node, part addressed, damaged bo
 	return p.openGroup(d, where, n, plain)
 }
 
-// react is what a phone and its owner do about a message that it shows.
-func (s *Server) react(d *device, at person, where place, from types.JID, a arrival, fresh bool) {
+// manyPhones of a group tell in one receipt that they have a message.
+const manyPhones = 5
+
+// reactAll lets phones do what follows a message.
+func (s *Server) reactAll(d *device, where place, list []*reaction) {
+	var showing []*reaction
+	for _, r := range list {
+		if r.do != nil {
+			r.do()
+			continue
+		}
+		showing = append(showing, r)
+	}
 	now := s.now().UTC()
-	s.sendReceipts(d.person(), at, where, from, "", a.id, now)
-	if a.readable != nil && !*a.readable {
-		s.sendReceipts(d.person(), at, where, from, "server-error", a.id, now)
-	}
-	if !fresh {
-		return // sent again, because the answer was lost
-	}
-	b := s.behaviourOf(at)
-	if b.Reads == ReadsAuto {
-		if err := s.markRead(at, a.chat, d.person(), a.id, "read"); err != nil {
-			s.log.Error("a phone cannot read a message", "error", err)
+	if where.group != "" && len(showing) >= manyPhones {
+		s.sendGrouped(d.person(), where, "", showing, now)
+	} else {
+		for _, r := range showing {
+			s.sendReceipts(d.person(), r.at, where, r.from, "", r.a.id, now)
 		}
 	}
-	if b.Replies == RepliesEcho && where.group == "" {
-		s.echo(at, d.person(), a)
+	var readers []*reaction
+	for _, r := range showing {
+		if s.react(d, where, r) {
+			readers = append(readers, r)
+		}
 	}
+	if where.group != "" && len(readers) >= manyPhones {
+		s.sendGrouped(d.person(), where, "read", readers, now)
+		return
+	}
+	for _, r := range readers {
+		s.sendReceipts(d.person(), r.at, where, r.from, "read", r.a.id, now)
+	}
+	for _, r := range showing {
+		if r.fresh && where.group == "" && s.behaviourOf(r.at).Replies == RepliesEcho {
+			s.echo(r.at, d.person(), r.a)
+		}
+	}
+}
+
+// react is a phone getting a message's file, and its owner reading it at once if
+// that is the owner's way. It says whether the sender is to know of that.
+func (s *Server) react(d *device, where place, r *reaction) bool {
+	if r.a.readable != nil && !*r.a.readable {
+		s.sendReceipts(d.person(), r.at, where, r.from, "server-error", r.a.id, s.now().UTC())
+	}
+	if !r.fresh {
+		return false // sent again, because the answer was lost
+	}
+	if s.behaviourOf(r.at).Reads == ReadsAuto {
+		_, err := s.see(r.at, r.a.chat, d.person(), r.a.id, "read")
+		if err == nil {
+			return true
+		}
+		s.log.Error("a phone cannot read a message", "error", err)
+	}
+	return false
 }
 
 // echo writes back what came, if it is something that one can write.

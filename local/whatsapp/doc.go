@@ -30,8 +30,8 @@
 //
 // Phones scan (ScanQR), type codes (EnterCode), answer passkey challenges
 // (SignPasskey), write (Write, SendText), do what else people do (Act), and
-// unlink (Unlink). What they show is in PhoneMessages; what passes the server, in
-// Messages and AwaitMessage. Their behaviour is a Phone: by default they tell
+// unlink (Unlink). What they show is in PhoneMessages and AwaitShown; what passes
+// the server, in Messages and AwaitMessage. Their behaviour is a Phone: by default they tell
 // that a message has come and that it was read, and answer nothing. An absent
 // phone does neither, and gets what was sent when it is back.
 //
@@ -91,7 +91,8 @@
 //     directions, the offline queue.
 //   - Receipts: delivered ("" of a phone; clients send inactive), read, played,
 //     sender, read-self, played-self, retry, server-error; those of one device to
-//     the device that sent, those of a phone to all devices of the sender.
+//     the device that sent, those of a phone to all devices of the sender; those
+//     of five phones or more of a group in one.
 //   - Numbers that come back in another form: Brazil, Mexico, Argentina.
 //   - Refusals in the ack: 403 no member, 404 nobody there, 405 not allowed, 421 a
 //     group's other addressing mode, 463 and 475 for new chats; the notice of the
@@ -177,7 +178,7 @@
 //	PUT    /control/phones/N    ?world= {on_whatsapp?, reads?, replies?, offline?, restricts?, world?} → Phone;
 //	                            replaces all, what is left out gets its default
 //	GET    /control/phones/N/messages
-//	                            ?world=&chat=&from=&message_id=&after=&limit= → {data: [Shown], next: position to
+//	                            ?world=&chat=&from=&message_id=&after=&limit=&wait= → {data: [Shown], next: position to
 //	                            go on after, or null}; Shown {position, message_id, from, chat, type, text, body,
 //	                            at, read_at?, played_at?, edited_at?, revoked_at?}
 //	POST   /control/phones/N/actions

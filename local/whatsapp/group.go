@@ -256,6 +256,10 @@ type outcome struct {
 
 // alter does one change of members for somebody, and says what became of each.
 func (s *Server) alter(by person, id, action string, people []person) (g groupRecord, out []outcome, err error) {
+	asked := map[person]bool{} // who wants to be asked first
+	for _, p := range people {
+		asked[p] = s.profileOf(p).GroupAdd == "none"
+	}
 	g, err = s.changeGroup(by.world, id, func(g *groupRecord) error {
 		out = out[:0]
 		switch {
@@ -265,7 +269,7 @@ func (s *Server) alter(by person, id, action string, people []person) (g groupRe
 			return errNotAllowed
 		}
 		for _, p := range people {
-			out = append(out, s.alterOne(g, action, p))
+			out = append(out, s.alterOne(g, action, p, asked[p]))
 		}
 		g.Version++
 		return nil
@@ -273,7 +277,7 @@ func (s *Server) alter(by person, id, action string, people []person) (g groupRe
 	return g, out, err
 }
 
-func (s *Server) alterOne(g *groupRecord, action string, p person) outcome {
+func (s *Server) alterOne(g *groupRecord, action string, p person, asks bool) outcome {
 	out := outcome{person: p}
 	role := g.role(p.number)
 	switch {
@@ -283,7 +287,7 @@ func (s *Server) alterOne(g *groupRecord, action string, p person) outcome {
 		out.code = 409
 	case action == "add" && len(g.Members) >= maxMembers:
 		out.code = 419
-	case action == "add" && s.profileOf(p).GroupAdd == "none":
+	case action == "add" && asks:
 		out.code, out.invite = 403, newID("")[:16]
 	case action != "add" && role == "":
 		out.code = 404

@@ -2,6 +2,7 @@ package whatsapp_test
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -287,4 +288,76 @@ func TestACommunity(t *testing.T) {
 	if _, err := a.SendMessage(t.Context(), groups[0].JID, text("to the town")); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestManyTellInOneReceipt(t *testing.T) {
+	t.Parallel()
+	sim := start(t, whatsapp.Config{})
+	a := openClient(t, sim, "", world, "a")
+	a.pair(world, own)
+	var members []string
+	for i := range 7 {
+		members = append(members, "3160000010"+strconv.Itoa(i))
+	}
+	g, err := a.CreateGroup(t.Context(), whatsmeow.ReqCreateGroup{Name: "Many", Participants: jids(members...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent, err := a.SendMessage(t.Context(), g.JID, text("hello all"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []types.ReceiptType{types.ReceiptTypeDelivered, types.ReceiptTypeRead} {
+		told := map[string]bool{}
+		for range members {
+			told[receipt(a, sent.ID, kind).Sender.User] = true
+		}
+		if len(told) != len(members) {
+			t.Errorf("%d members told %q", len(told), kind)
+		}
+	}
+	stanzas := 0
+	for _, e := range sim.Journal(whatsapp.JournalFilter{Target: whatsapp.Target{World: world}, Tag: "receipt"}) {
+		if e.ID == sent.ID && e.Direction == whatsapp.Out {
+			stanzas++
+		}
+	}
+	if stanzas != 2 {
+		t.Errorf("that took %d stanzas, not 2", stanzas)
+	}
+}
+
+func TestReceiptsWaitForADevice(t *testing.T) {
+	t.Parallel()
+	sim := start(t, whatsapp.Config{})
+	a := openClient(t, sim, "", world, "a")
+	a.pair(world, own)
+	g, err := a.CreateGroup(t.Context(), whatsmeow.ReqCreateGroup{Name: "Slow", Participants: jids(friend, second)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, number := range []string{friend, second} {
+		act(t, sim, number, `{"world":"`+world+`","kind":"offline"}`)
+	}
+	sent, err := a.SendMessage(t.Context(), g.JID, text("later"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := a.path
+	a.close()
+	eventually(t, "it is gone", func() bool { return !sim.Devices("")[0].Connected })
+	for _, number := range []string{friend, second} {
+		act(t, sim, number, `{"world":"`+world+`","kind":"online"}`)
+	}
+	a = openClient(t, sim, path, world, "a")
+	a.connect()
+	told := map[string]bool{}
+	for range 4 { // two phones, delivered and read
+		got := awaitThat(a, func(r *events.Receipt) bool { return r.MessageIDs[0] == sent.ID })
+		told[got.Sender.User+" "+string(got.Type)] = true
+	}
+	if len(told) != 4 {
+		t.Errorf("told: %v", told)
+	}
+	eventually(t, "everything is acknowledged", func() bool { return sim.Devices("")[0].Queued == 0 })
 }

@@ -316,6 +316,41 @@ func (s *Server) serveMediaDelete(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 }
 
+// sweepMedia forgets files that have been expired for as long as they were there.
+func (s *Server) sweepMedia() {
+	var gone []string
+	kept := map[string]bool{}
+	err := s.db.bolt.Update(func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket(bucketMedia)
+		var keys [][]byte
+		err := bucket.ForEach(func(key, value []byte) error {
+			var record mediaRecord
+			if err := json.Unmarshal(value, &record); err != nil {
+				return err
+			}
+			if s.now().Sub(record.Made) > 2*s.cfg.MediaLife {
+				keys, gone = append(keys, bytes.Clone(key)), append(gone, record.File)
+			} else {
+				kept[record.File] = true
+			}
+			return nil
+		})
+		for _, key := range keys {
+			err = errors.Join(err, bucket.Delete(key))
+		}
+		return err
+	})
+	if err != nil {
+		s.log.Error("cannot forget expired media", "error", err)
+		return
+	}
+	for _, name := range gone {
+		if !kept[name] {
+			_ = os.Remove(filepath.Join(s.db.dir, "media", name))
+		}
+	}
+}
+
 // mediaPart is the part of a message that has a file.
 type mediaPart interface {
 	GetDirectPath() string

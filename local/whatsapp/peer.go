@@ -10,20 +10,19 @@ import (
 	"go.mau.fi/whatsmeow/proto/waWeb"
 )
 
-// peerMessage is what a device asks of its own phone. It returns what answers.
-func (s *Server) peerMessage(d *device, a arrival) func() {
+// peerMessage answers what a device asks of its own phone.
+func (s *Server) peerMessage(d *device, a arrival) {
 	var m waE2E.Message
 	if proto.Unmarshal(a.plain, &m) != nil {
-		return nil
-	}
-	if m.GetProtocolMessage().GetAppStateSyncKeyRequest() != nil {
-		return func() { s.shareSyncKey(d) }
+		return
 	}
 	request := m.GetProtocolMessage().GetPeerDataOperationRequestMessage()
-	if request.GetPeerDataOperationRequestType() != waE2E.PeerDataOperationRequestType_PLACEHOLDER_MESSAGE_RESEND {
-		return nil
+	switch {
+	case m.GetProtocolMessage().GetAppStateSyncKeyRequest() != nil:
+		s.shareSyncKey(d)
+	case request.GetPeerDataOperationRequestType() == waE2E.PeerDataOperationRequestType_PLACEHOLDER_MESSAGE_RESEND:
+		s.resendPlaceholders(d, a.id, request)
 	}
-	return func() { s.resendPlaceholders(d, a.id, request) }
 }
 
 // resendPlaceholders gives a device the messages that it cannot read. The phone

@@ -217,6 +217,31 @@ func TestWhatAPhoneShows(t *testing.T) {
 	}
 }
 
+func TestAwaitShown(t *testing.T) {
+	t.Parallel()
+	sim := start(t, whatsapp.Config{})
+	setPhone(t, sim, friend, `{"reads":"manual"}`)
+	c := openClient(t, sim, "", world, "a")
+	c.pair(world, own)
+	type answer struct {
+		shown whatsapp.Shown
+		err   error
+	}
+	waited := make(chan answer, 1)
+	go func() {
+		shown, err := sim.AwaitShown(t.Context(), world, friend, whatsapp.ShownFilter{From: own}, func(m whatsapp.Shown) bool { return !m.Read.IsZero() })
+		waited <- answer{shown, err}
+	}()
+	id := send(c, "wait for me")
+	if list := shows(t, sim, friend, "&wait=20&from="+own).Data; len(list) != 1 || list[0].ID != id {
+		t.Errorf("polled %+v", list)
+	}
+	act(t, sim, friend, `{"world":"`+world+`","kind":"read","message_id":"`+id+`"}`)
+	if got := <-waited; got.err != nil || got.shown.ID != id {
+		t.Errorf("waited for %+v", got)
+	}
+}
+
 func TestNumbersOfOtherForms(t *testing.T) {
 	t.Parallel()
 	sim := start(t, whatsapp.Config{})

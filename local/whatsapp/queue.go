@@ -1,6 +1,7 @@
 package whatsapp
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -24,6 +25,7 @@ import (
 type queued struct {
 	Class  string `json:"class"` // the stanza's tag
 	ID     string `json:"id"`
+	Key    string `json:"key,omitempty"` // see queueKeyOf
 	Stanza []byte `json:"stanza"`
 }
 
@@ -35,6 +37,7 @@ func (s *Server) push(d *device, n Node, from *phone) error {
 		return fmt.Errorf("encode a stanza: %w", err)
 	}
 	item := queued{Class: n.Tag, ID: str(&n, "id"), Stanza: stanza[1:]}
+	item.Key = queueKeyOf(n.Tag, item.ID, str(&n, "type"), jidAttr(&n, "from"), jidAttr(&n, "participant"))
 	d.queueLock.Lock()
 	defer d.queueLock.Unlock()
 	var position uint64
@@ -87,7 +90,21 @@ func (s *Server) push(d *device, n Node, from *phone) error {
 	return nil
 }
 
-func (q *queued) key() string { return q.Class + " " + q.ID }
+func (q *queued) key() string { return cmp.Or(q.Key, q.Class+" "+q.ID) }
+
+// queueKeyOf is what tells one stored stanza from another when a device
+// acknowledges it. The sender of a message chooses its id, and many tell of many
+// things under a message's id.
+func queueKeyOf(class, id, kind string, from, participant types.JID) string {
+	key := class + " " + id
+	switch class {
+	case "message":
+		key += " " + from.User + " " + participant.User
+	case "receipt":
+		key += " " + from.User + " " + participant.String() + " " + kind
+	}
+	return key
+}
 
 func (d *device) queueKey(position uint64) []byte {
 	return append(d.name().key(), order64(position)...)
@@ -129,11 +146,10 @@ func (d *device) loadQueue(tx *bbolt.Tx) error {
 }
 
 // acknowledge forgets a stored stanza.
-func (s *Server) acknowledge(d *device, class, id string) {
+func (s *Server) acknowledge(d *device, key string) {
 	d.queueLock.Lock()
 	defer d.queueLock.Unlock()
-	item := queued{Class: class, ID: id}
-	position, ok := d.pending[item.key()]
+	position, ok := d.pending[key]
 	if !ok {
 		return
 	}
@@ -144,7 +160,7 @@ func (s *Server) acknowledge(d *device, class, id string) {
 		s.log.Error("cannot forget a stanza", "error", err)
 		return
 	}
-	if delete(d.pending, item.key()); len(d.pending) == 0 {
+	if delete(d.pending, key); len(d.pending) == 0 {
 		d.pending = nil
 	}
 	s.mu.Lock()
@@ -154,7 +170,7 @@ func (s *Server) acknowledge(d *device, class, id string) {
 
 // acknowledged takes a client's ack.
 func (s *Server) acknowledged(d *device, n *Node) {
-	s.acknowledge(d, str(n, "class"), str(n, "id"))
+	s.acknowledge(d, queueKeyOf(str(n, "class"), str(n, "id"), str(n, "type"), jidAttr(n, "to"), jidAttr(n, "participant")))
 }
 
 // deliverQueue sends a device what waited for it, and lets new stanzas through

@@ -47,7 +47,7 @@ func (s *Server) takeReceipt(c *conn, d *device, n *Node) {
 	}
 	ids := receiptIDs(n)
 	for _, id := range ids {
-		s.acknowledge(d, "message", id)
+		s.acknowledge(d, queueKeyOf("message", id, "", jidAttr(n, "to"), jidAttr(n, "participant")))
 	}
 	if !ok {
 		return
@@ -140,7 +140,7 @@ func (s *Server) noteRead(at, sender person, group string, ids []string, kind st
 	if !read && !played {
 		return
 	}
-	err := s.db.bolt.Update(func(tx *bbolt.Tx) error {
+	err := s.onScreens(func(tx *bbolt.Tx) error {
 		for _, id := range ids {
 			if err := s.reshow(tx, at, cmp.Or(group, sender.number), sender.number, id, func(r *shownRecord) { r.seen(now, played) }); err != nil {
 				return err
@@ -226,13 +226,29 @@ func (s *Server) MarkRead(world, reader, sender, id string) error {
 
 var errNoMessage = refuse(http.StatusNotFound, "no_such_message", "this phone has no such message")
 
-// markRead notes that a phone's owner has read or played a message, and tells
-// who wrote it, unless the owner never tells.
+// markRead is a phone's owner reading or playing a message. Who wrote it is told,
+// unless the owner never tells.
 func (s *Server) markRead(at person, chat string, sender person, id, kind string) error {
-	now := s.now().UTC()
-	var record shownRecord
-	var found bool
-	err := s.db.bolt.Update(func(tx *bbolt.Tx) (err error) {
+	record, err := s.see(at, chat, sender, id, kind)
+	if err != nil || s.behaviourOf(at).Reads == ReadsNever && !record.inGroup() {
+		return err
+	}
+	where := place{world: at.world}
+	if record.inGroup() {
+		where.group = chat
+	}
+	s.sendReceipts(sender, at, where, s.memberJID(at, !record.PN), kind, id, s.now().UTC())
+	return nil
+}
+
+// inGroup says that a message was written in a group, or as a status.
+func (r *shownRecord) inGroup() bool { return isGroupName(r.Chat) || r.Chat == statusName }
+
+// see notes that a message was read or played on a phone, and tells the owner's
+// devices.
+func (s *Server) see(at person, chat string, sender person, id, kind string) (record shownRecord, err error) {
+	now, found := s.now().UTC(), false
+	err = s.onScreens(func(tx *bbolt.Tx) (err error) {
 		if record, found, err = shownBy(tx, at, chat, sender.number, id); err != nil || !found {
 			return err
 		}
@@ -240,26 +256,45 @@ func (s *Server) markRead(at person, chat string, sender person, id, kind string
 	})
 	switch {
 	case err != nil:
-		return err
+		return record, err
 	case !found || sender == at:
-		return errNoMessage
+		return record, errNoMessage
 	}
 	var group string
-	if chat != sender.number {
+	if record.inGroup() {
 		group = chat
 	}
 	if s.behaviourOf(at).Reads == ReadsNever && group == "" {
 		s.tellOwnRead(at, nil, sender, group, []string{id}, kind+"-self", now)
-		return nil
+		return record, nil
 	}
 	s.messages.update(at.world, sender.number, id, func(m *Message) {
 		if m.Read.IsZero() {
 			m.Read = now
 		}
 	})
-	s.sendReceipts(sender, at, place{world: at.world, group: group}, s.memberJID(at, !record.PN), kind, id, now)
 	s.tellOwnRead(at, nil, sender, group, []string{id}, kind, now)
-	return nil
+	return record, nil
+}
+
+// sendGrouped tells the devices of a sender of many phones in one receipt.
+func (s *Server) sendGrouped(sender person, where place, kind string, list []*reaction, now time.Time) {
+	group, _ := types.ParseJID(where.group)
+	stamp := strconv.FormatInt(now.Unix(), 10)
+	var users []Node
+	for _, r := range list {
+		users = append(users, Node{Tag: "user", Attrs: Attrs{"jid": r.from, "t": stamp}})
+	}
+	id := list[0].a.id
+	for _, d := range s.linkedTo(sender) {
+		n := Node{Tag: "receipt", Attrs: Attrs{"from": group, "id": id, "t": stamp}, Content: []Node{{Tag: "participants", Attrs: Attrs{"key": id}, Content: users}}}
+		if kind != "" {
+			n.Attrs["type"] = kind
+		}
+		if err := s.push(d, n, nil); err != nil {
+			s.log.Error("cannot send a receipt", "error", err)
+		}
+	}
 }
 
 // askAgain is a phone that could not read a device's message. From the second

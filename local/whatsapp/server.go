@@ -84,6 +84,7 @@ type Server struct {
 	behaviours phones
 	held       heldBack
 	calls      calls
+	screens    screens
 	address    atomic.Pointer[string] // where Serve listens
 
 	phones [64]sync.Mutex // striped by person: a phone does one thing at a time
@@ -201,8 +202,13 @@ func (s *Server) now() time.Time { return s.cfg.Clock() }
 func (s *Server) Run(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	hour := time.NewTicker(time.Hour)
+	defer hour.Stop()
+	s.sweepMedia()
 	for {
 		select {
+		case <-hour.C:
+			s.sweepMedia()
 		case <-tick.C:
 			s.sweep()
 			if err := s.db.sync(); err != nil {

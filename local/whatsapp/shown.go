@@ -1,8 +1,10 @@
 package whatsapp
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -103,6 +105,63 @@ func shownBy(tx *bbolt.Tx, at person, chat, from, id string) (r shownRecord, ok 
 	}
 	ok, err = getJSON(tx.Bucket(bucketShown), shownKey(at, binary.BigEndian.Uint64(position)), &r)
 	return r, ok, err
+}
+
+// screens tells who waits that some phone shows something new.
+type screens struct {
+	mu    sync.Mutex
+	grown chan struct{}
+}
+
+// onScreens changes what phones show, and tells who waits for it.
+func (s *Server) onScreens(change func(*bbolt.Tx) error) error {
+	err := s.db.bolt.Update(change)
+	s.screens.mu.Lock()
+	defer s.screens.mu.Unlock()
+	if s.screens.grown != nil {
+		close(s.screens.grown)
+		s.screens.grown = nil
+	}
+	return err
+}
+
+func (s *Server) nextScreen() <-chan struct{} {
+	s.screens.mu.Lock()
+	defer s.screens.mu.Unlock()
+	if s.screens.grown == nil {
+		s.screens.grown = make(chan struct{})
+	}
+	return s.screens.grown
+}
+
+// AwaitShown waits until a phone shows a message that matches, and for which
+// accept, if given, returns true: for instance that it was read.
+func (s *Server) AwaitShown(ctx context.Context, world, number string, f ShownFilter, accept func(Shown) bool) (Shown, error) {
+	for {
+		changed := s.nextScreen()
+		page := f
+		for {
+			list, next, err := s.PhoneMessages(world, number, page)
+			if err != nil {
+				return Shown{}, err
+			}
+			for _, m := range list {
+				if accept == nil || accept(m) {
+					return m, nil
+				}
+			}
+			if page.After = next; next == 0 {
+				break
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return Shown{}, ctx.Err()
+		case <-s.ctx.Done():
+			return Shown{}, errStopped
+		}
+	}
 }
 
 // lookUp is shownBy in a transaction of its own.

@@ -39,8 +39,30 @@ func (s *Server) keepWaiting(at person, w waiting) error {
 		if err != nil {
 			return err
 		}
+		if position%256 == 0 {
+			if err := trimWaiting(bucket, at); err != nil {
+				return err
+			}
+		}
 		return putJSON(bucket, append(keyOf(at.world, at.number), order64(position)...), w)
 	})
+}
+
+// trimWaiting drops the oldest of what waits for a phone beyond its limit.
+func trimWaiting(bucket *bbolt.Bucket, at person) error {
+	var keys [][]byte
+	if err := under(bucket, keyOf(at.world, at.number), func(key, _ []byte) error {
+		keys = append(keys, append([]byte(nil), key...))
+		return nil
+	}); err != nil {
+		return err
+	}
+	for ; len(keys) >= maxWaiting; keys = keys[1:] {
+		if err := bucket.Delete(keys[0]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // keepStanza lets a message from a device wait for a phone.
@@ -97,7 +119,7 @@ func (s *Server) takeOne(at person, w waiting) {
 	if m := w.Message; m != nil {
 		a := arrival{id: m.ID, from: person{at.world, m.From}, chat: m.Chat, pn: m.PN, plain: m.Plain, at: m.At}
 		s.fetch(&a)
-		if err := s.db.bolt.Update(func(tx *bbolt.Tx) error {
+		if err := s.onScreens(func(tx *bbolt.Tx) error {
 			_, _, err := s.arrive(tx, at, a)
 			return err
 		}); err != nil {
@@ -122,8 +144,8 @@ func (s *Server) takeOne(at person, w waiting) {
 	if !ok {
 		return
 	}
-	if after := s.phoneReceives(d, at, where, n, part); after != nil {
-		after()
+	if r := s.phoneReceives(d, at, where, n, part); r != nil {
+		s.reactAll(d, where, []*reaction{r})
 	}
 }
 

@@ -228,7 +228,7 @@ func (s *Server) spread(ctx context.Context, from person, where place, w *Writin
 // showOwn shows a message on the phone that it is written on.
 func (s *Server) showOwn(from person, where place, a arrival) error {
 	a.chat = where.name()
-	return s.db.bolt.Update(func(tx *bbolt.Tx) error {
+	return s.onScreens(func(tx *bbolt.Tx) error {
 		_, _, err := s.arrive(tx, from, a)
 		return err
 	})
@@ -241,7 +241,7 @@ func (s *Server) showOthers(p person, where place, a arrival) error {
 	if s.behaviourOf(p).Offline {
 		return s.keepWaiting(p, waiting{Message: a.waiting()})
 	}
-	return s.db.bolt.Update(func(tx *bbolt.Tx) error {
+	return s.onScreens(func(tx *bbolt.Tx) error {
 		_, _, err := s.arrive(tx, p, a)
 		return err
 	})

@@ -115,14 +115,19 @@ async function step(name, work) {
 function check(condition, what) {
 	if (!condition) throw new Error(what)
 }
-async function shown(number, id, fits = () => true) {
-	for (let i = 0; i < 100; i++) {
-		const found = await screen(number, id)
-		if (found && fits(found)) return found
+// soon waits for what the simulator says to become true.
+async function soon(what, look) {
+	for (let tries = 200; tries > 0; tries--) {
+		const found = await look()
+		if (found) return found
 		await new Promise(resolve => setTimeout(resolve, 50))
 	}
-	throw new Error(`the phone ${number} does not show ${id}: ${JSON.stringify(await screen(number, id))}`)
+	throw new Error(`did not happen: ${what}`)
 }
+const shown = (number, id, fits = () => true) => soon(`the phone ${number} shows ${id}`, async () => {
+	const found = await screen(number, id)
+	return found && fits(found) && found
+})
 
 const c = new Client()
 
@@ -248,7 +253,7 @@ await step('reconnect', async () => {
 
 await step('logout', async () => {
 	await c.sock.logout()
-	check((await control('GET', 'devices')).length === 0, 'still linked')
+	await soon('the link is gone', async () => (await control('GET', 'devices')).length === 0) // it waits for no answer
 })
 
 await step('pair code', async () => {
@@ -256,15 +261,13 @@ await step('pair code', async () => {
 	await p.open(`${process.env.STATE}/code`)
 	await p.until('connection.update', e => e.qr, 'a code')
 	const code = await p.sock.requestPairingCode(own)
-	for (let tries = 50; ; tries--) { // it gives the code out before it has told the server
+	await soon('the code can be typed', async () => { // it gives the code out before it has told the server
 		try {
-			await control('POST', 'enter-code', { code, phone_number: own })
-			break
+			return await control('POST', 'enter-code', { code, phone_number: own })
 		} catch (error) {
-			if (tries === 0 || !error.message.includes('nothing_to_enter')) throw error
-			await new Promise(resolve => setTimeout(resolve, 50))
+			if (!error.message.includes('nothing_to_enter')) throw error
 		}
-	}
+	})
 	await p.linked()
 	const sent = await p.send(friendJid, { text: 'by code' })
 	await shown(friend, sent.key.id)

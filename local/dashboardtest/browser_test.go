@@ -114,6 +114,32 @@ func (p *tab) heard(m chromedp.ConsoleMessage) {
 	p.complains = append(p.complains, m.String())
 }
 
+// expectComplaint waits until the browser complains of what the test has brought
+// about, and takes that complaint off the list. The console's messages come on a
+// way of their own, some time after what they are about.
+func (p *tab) expectComplaint(text string) {
+	p.Helper()
+	taken := func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		before := len(p.complains)
+		p.complains = slices.DeleteFunc(p.complains, func(c string) bool { return strings.Contains(c, text) })
+		return len(p.complains) < before
+	}
+
+	deadline := time.Now().Add(patience)
+	for !taken() {
+		if time.Now().After(deadline) {
+			p.Fatalf("not within %v: the browser complains of %q", patience, text)
+		}
+		select {
+		case <-time.After(30 * time.Millisecond):
+		case <-p.ctx.Done():
+			p.Fatal(p.ctx.Err())
+		}
+	}
+}
+
 func (p *tab) check() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -540,12 +540,7 @@ func elsewhere(t *testing.T, b context.Context, s *local.Stack) {
 	if got := listen("http://127.0.0.2:9/v1/events"); got != "offline" {
 		t.Errorf("another host says %q", got)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.complains) == 0 || !strings.Contains(p.complains[0], "Content Security Policy") {
-		t.Errorf("the policy did not stop it: %q", p.complains)
-	}
-	p.complains = nil
+	p.expectComplaint("Content Security Policy")
 }
 
 // pictures makes those of the README, if pictures are asked for.

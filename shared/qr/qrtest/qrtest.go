@@ -24,14 +24,16 @@ func Read(t testing.TB, picture []byte) string {
 	return ReadImage(t, img)
 }
 
-// ReadImage returns the text of the code in a picture.
+// ReadImage returns the text of the code in a picture that holds nothing else. The
+// reader is told so: its search for a code's corners in a photograph misses one
+// clean picture in sixty.
 func ReadImage(t testing.TB, img image.Image) string {
 	t.Helper()
 	bitmap, err := gozxing.NewBinaryBitmapFromImage(img)
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := qrcode.NewQRCodeReader().Decode(bitmap, nil)
+	result, err := qrcode.NewQRCodeReader().Decode(bitmap, map[gozxing.DecodeHintType]any{gozxing.DecodeHintType_PURE_BARCODE: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -84,13 +84,17 @@ func (b *eventBuffer) finish(hash [hashSize]byte) {
 
 // appendDone adds a hash to a list of the last n.
 func appendDone(done []shortHash, hash [hashSize]byte, n int) []shortHash {
-	if slices.Contains(done, short(hash)) {
+	return appendShort(done, short(hash), n)
+}
+
+func appendShort(done []shortHash, s shortHash, n int) []shortHash {
+	if slices.Contains(done, s) {
 		return done
 	}
 	if len(done) >= n {
 		done = slices.Delete(done, 0, len(done)-n+1)
 	}
-	return append(done, short(hash))
+	return append(done, s)
 }
 
 func newEventBuffer() eventBuffer {

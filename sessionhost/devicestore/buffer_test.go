@@ -375,7 +375,7 @@ func TestFinishWaits(t *testing.T) {
 				t.Fatal(err)
 			}
 			h.rec.reset()
-			h.maintain(t.Context(), time.Now().Add(time.Hour))
+			h.maintain(t.Context(), time.Now().Add(foldAfter-time.Minute))
 			if w, r := h.rec.counts(); w+r > 0 {
 				t.Errorf("%s: %d writes and %d reads for the removal alone", name, w, r)
 			}
@@ -400,6 +400,7 @@ func TestFinishWaits(t *testing.T) {
 func TestLeftovers(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
+	b.format = FormatRows // in a log they are in nobody's way
 	h := b.open(1)
 	h.pair(t, 1)
 	const deaths = 20

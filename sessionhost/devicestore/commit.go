@@ -31,10 +31,117 @@ const (
 // A write doesn't end with the caller's context: half of what calls here has
 // lost its interest by then, and a write of unknown outcome would cost the
 // session.
+//
+// Of a link that is a log, changes that wait while a write is under way share the
+// next one.
 func (l *link) commit(ctx context.Context, c *change, t *txn) error {
+	w := &waiting{change: c, txn: t}
+	l.mu.Lock()
+	l.queue = append(l.queue, w)
+	l.mu.Unlock()
 	l.commitMu.Lock()
 	defer l.commitMu.Unlock()
+	group := l.company(w)
+	if len(group) == 0 {
+		return w.err // somebody has taken it along
+	}
+	if len(group) > 1 {
+		all, txns := merged(group)
+		err := l.commitLocked(ctx, all, txns...)
+		if !errors.Is(err, ErrTooLarge) && !errors.Is(err, errRerun) {
+			for _, other := range group[1:] {
+				other.done, other.err = true, err // read under commitMu
+			}
+			return err
+		}
+		l.mu.Lock()
+		l.queue = append(group[1:], l.queue...) // each for itself
+		l.mu.Unlock()
+	}
 	return l.commitLocked(ctx, c, t)
+}
+
+// waiting is a change in the queue for the next write.
+type waiting struct {
+	*change
+	txn  *txn
+	done bool // guarded by the link's commitMu, as err
+	err  error
+}
+
+// shareable says whether a change may go with others.
+func (w *waiting) shareable() bool {
+	c := w.change
+	return c.handled == nil && !c.confirm && !c.create && !c.upgrade && !c.lower
+}
+
+// maxShared is how many rows changes may have that share a write.
+const maxShared = 24
+
+// company takes the change out of the queue, and those along that can share its
+// write. It returns nothing if the change itself was taken along.
+func (l *link) company(w *waiting) []*waiting {
+	if w.done {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	group, left := []*waiting{w}, l.queue[:0]
+	written := make(map[string]struct{})
+	write := func(c *change) {
+		for sk := range c.rows {
+			written[sk] = struct{}{}
+		}
+		for _, name := range c.touches {
+			written[name] = struct{}{}
+		}
+	}
+	write(w.change)
+	buffer := w.buffer != nil
+	for _, x := range l.queue {
+		switch {
+		case x == w:
+			continue
+		case l.log == nil || !w.shareable() || !x.shareable() || buffer && x.buffer != nil || len(written)+len(x.rows) > maxShared || x.after(written):
+			left = append(left, x)
+			continue
+		}
+		write(x.change)
+		buffer = buffer || x.buffer != nil
+		group = append(group, x)
+	}
+	clear(l.queue[len(left):])
+	l.queue = left
+	return group
+}
+
+// after says whether a change has read, or writes, what others write before it:
+// then it has to wait, and mostly to run again.
+func (w *waiting) after(written map[string]struct{}) bool {
+	for sk := range written {
+		if _, ok := w.rows[sk]; ok || w.txn != nil && (w.txn.stale || w.txn.hasRead(sk)) {
+			return true
+		}
+	}
+	return w.txn != nil && w.txn.stale
+}
+
+// merged is a group of changes as one.
+func merged(group []*waiting) (*change, []*txn) {
+	all := &change{rows: make(map[string]*write)}
+	var txns []*txn
+	for _, w := range group {
+		maps.Copy(all.rows, w.rows)
+		all.hot = append(all.hot, w.change.hot...)
+		all.touches = append(all.touches, w.touches...)
+		if w.buffer != nil {
+			all.buffer = w.buffer
+		}
+		if w.txn != nil {
+			txns = append(txns, w.txn)
+		}
+	}
+	return all, txns
 }
 
 // plan is a change with the state it leads to.
@@ -50,40 +157,61 @@ type plan struct {
 	parts     map[string]int
 	buffered  []*pendingEvent // as they stand in the table now
 	finished  int             // how many finished messages leave it
+
+	// Of a link that is a log:
+	direct map[string]*write // rows that the entry has no room for
+	size   int               // of the entry
 }
 
-func (l *link) commitLocked(_ context.Context, c *change, t *txn) error {
+func (l *link) commitLocked(_ context.Context, c *change, txns ...*txn) error {
 	if err := l.usable(); err != nil {
 		return err
 	}
-	p, err := l.plan(c, t, true)
+	p, err := l.plan(c, txns, true)
 	if err != nil {
 		return err
 	}
-	items, own, err := l.items(p)
-	if errors.Is(err, ErrTooLarge) && len(p.staged) > 0 {
-		if p, err = l.plan(c, t, false); err != nil {
+	store := l.append
+	if l.log == nil || c.create || c.lower {
+		store = l.transact
+	} else if len(l.foldDue(l.h.store.foldNow)) > 0 {
+		if err := l.fold(context.Background(), func() []string { return l.foldDue(l.h.store.foldNow) }); err != nil {
 			return err
 		}
-		items, own, err = l.items(p)
+	}
+	err = store(p)
+	if errors.Is(err, ErrTooLarge) && len(p.staged) > 0 {
+		if p, err = l.plan(c, txns, false); err != nil {
+			return err
+		}
+		err = store(p)
 	}
 	if err != nil {
 		return err
 	}
-	if err := l.write(items, own, p); err != nil {
+	l.apply(p)
+	if l.log != nil {
+		l.foldAside()
+	}
+	return nil
+}
+
+// transact writes the change as one transaction that begins with the device row.
+func (l *link) transact(p *plan) error {
+	items, own, err := l.items(p)
+	if err != nil {
 		return err
 	}
-	l.apply(p, t)
-	return nil
+	return l.write(items, own, p)
 }
 
 // plan decides what the commit writes. Afterwards nothing that was decided may
 // change but by this commit; l.commitMu sees to that for everything but staged
 // rows, which are taken by identity.
-func (l *link) plan(c *change, t *txn, withStaged bool) (*plan, error) {
+func (l *link) plan(c *change, txns []*txn, withStaged bool) (*plan, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if t != nil && t.stale {
+	if slices.ContainsFunc(txns, func(t *txn) bool { return t != nil && t.stale }) {
 		return nil, errRerun
 	}
 	if !l.stored && !c.create {
@@ -95,6 +223,9 @@ func (l *link) plan(c *change, t *txn, withStaged bool) (*plan, error) {
 		mark: make([]byte, 8), parts: make(map[string]int),
 	}
 	_, _ = rand.Read(p.mark) // never fails
+	if c.create && l.log != nil {
+		p.commits = 0 // the first entry is 1
+	}
 	maps.Copy(p.rows, c.rows)
 	// Two rows of the log may follow, and what a new message moves out of the
 	// device row.
@@ -135,6 +266,9 @@ func (l *link) plan(c *change, t *txn, withStaged bool) (*plan, error) {
 			p.buffered = append(p.buffered, &b)
 		}
 	}
+	if c.upgrade || c.create && l.log != nil {
+		p.rows[kindHot] = &write{value: p.hot.encode()}
+	}
 	for sk := range p.rows {
 		p.parts[sk] = l.large[sk]
 		for ld := range l.loads {
@@ -161,7 +295,7 @@ func (l *link) items(p *plan) (items []types.TransactWriteItem, own int, err err
 	items = append(items, types.TransactWriteItem{Update: l.headUpdate(p)})
 	size := 0
 	for _, sk := range slices.Sorted(maps.Keys(p.rows)) {
-		parts, n, err := l.h.store.packer.rowItems(l.key, l.place(sk), p.rows[sk], p.parts[sk])
+		parts, n, err := l.h.store.packer.rowItems(l.key, l.place(sk), p.rows[sk], p.parts[sk], p.commits)
 		if err != nil {
 			return nil, 0, fmt.Errorf("%w (row of kind %q)", err, kindOf(sk))
 		}
@@ -175,20 +309,33 @@ func (l *link) items(p *plan) (items []types.TransactWriteItem, own int, err err
 			items = append(items, types.TransactWriteItem{Put: &types.Put{TableName: table, Item: it.put}})
 		}
 	}
-	own = len(items)
-	if h := p.change.handled; h != nil {
-		puts := []types.Put{h.log.Event(whatisup.NewPosition())}
-		if h.void != "" {
-			puts = append([]types.Put{h.log.Void(h.void)}, puts...)
-		}
-		for _, put := range puts {
-			items = append(items, types.TransactWriteItem{Put: &put})
-		}
+	if p.change.lower {
+		// Whoever goes on with the log finds its place taken.
+		e := &logEntry{n: p.commits, epoch: l.h.fence.Epoch, mark: string(p.mark), folded: p.commits, expires: time.Now().Add(entryLife)}
+		items = append(items, types.TransactWriteItem{Put: &types.Put{
+			TableName: table, Item: e.item(l.pk), ConditionExpression: aws.String("attribute_not_exists(pk)"),
+		}})
 	}
+	own = len(items)
+	items = append(items, p.logRows()...)
 	if len(items) > maxItems+1 || size > maxBytes {
 		return nil, 0, fmt.Errorf("%w: %d items, %d bytes in one transaction", ErrTooLarge, len(items), size)
 	}
 	return items, own, nil
+}
+
+// logRows are the puts to the log of events.
+func (p *plan) logRows() (items []types.TransactWriteItem) {
+	h := p.change.handled
+	if h == nil {
+		return nil
+	}
+	if h.void != "" {
+		void := h.log.Void(h.void)
+		items = append(items, types.TransactWriteItem{Put: &void})
+	}
+	event := h.log.Event(whatisup.NewPosition())
+	return append(items, types.TransactWriteItem{Put: &event})
 }
 
 // headUpdate is the write to the device row that every transaction begins with.
@@ -202,10 +349,22 @@ func (l *link) headUpdate(p *plan) *types.Update {
 	values := map[string]types.AttributeValue{
 		":epoch": num(l.h.fence.Epoch), ":link": num(l.number),
 		":next": num(p.commits), ":mark": &types.AttributeValueMemberB{Value: p.mark},
-		":hot":    &types.AttributeValueMemberB{Value: l.key.Seal(p.hot.encode(), l.hotPlace(formatKnown, p.commits))},
-		":format": num(uint64(formatKnown)),
+		":format": num(uint64(formatNumbered)),
 	}
-	set := []string{"#n = :next", "#mark = :mark", "#hot = :hot", "#format = :format"}
+	set, remove := []string{"#n = :next", "#mark = :mark", "#format = :format"}, ""
+	if p.change.upgrade || p.change.create && l.log != nil {
+		names["#opened"], names["#writer"] = attrOpened, attrWriter
+		values[":format"] = num(uint64(formatLog))
+		values[":opened"] = num(uint64(time.Now().Unix()))
+		set, remove = append(set, "#opened = :opened", "#writer = :epoch"), " REMOVE #hot"
+	} else {
+		values[":hot"] = &types.AttributeValueMemberB{Value: l.key.Seal(p.hot.encode(), l.hotPlace(formatNumbered, p.commits))}
+		set = append(set, "#hot = :hot")
+	}
+	if p.change.lower {
+		names["#opened"], names["#writer"] = attrOpened, attrWriter
+		remove = " REMOVE #opened, #writer"
+	}
 	condition := "#epoch = :epoch AND #link = :link AND #n = :n"
 	if p.change.create {
 		condition = "attribute_exists(pk) AND #epoch = :epoch AND attribute_not_exists(#link) AND (attribute_not_exists(#last) OR #last < :link)"
@@ -214,6 +373,8 @@ func (l *link) headUpdate(p *plan) *types.Update {
 		values[":key"] = &types.AttributeValueMemberB{Value: l.wrapped}
 		values[":customer"] = str(string(l.h.instance.CustomerID))
 		values[":mode"] = str(string(l.h.instance.Mode))
+	} else if p.change.lower {
+		condition = "#epoch = :epoch AND #link = :link AND #n < :next"
 	} else {
 		values[":n"] = num(l.commits)
 	}
@@ -225,7 +386,7 @@ func (l *link) headUpdate(p *plan) *types.Update {
 	return &types.Update{
 		TableName:                           aws.String(l.h.store.table),
 		Key:                                 primaryKey(string(l.h.instance.ID), headSK),
-		UpdateExpression:                    aws.String("SET " + strings.Join(set, ", ")),
+		UpdateExpression:                    aws.String("SET " + strings.Join(set, ", ") + remove),
 		ConditionExpression:                 aws.String(condition),
 		ExpressionAttributeNames:            names,
 		ExpressionAttributeValues:           values,
@@ -255,6 +416,9 @@ func (l *link) write(items []types.TransactWriteItem, own int, p *plan) error {
 			continue
 		}
 		if i == 0 && code(r) == "ConditionalCheckFailed" {
+			if l.log != nil && !p.change.create && !p.change.lower {
+				return l.occupied(r.Item, p)
+			}
 			return l.refused(r.Item, p)
 		}
 		if i == own && code(r) == "ConditionalCheckFailed" && p.change.handled.log.IsEvent(r.Item) {
@@ -283,7 +447,7 @@ func (l *link) refused(item map[string]types.AttributeValue, p *plan) error {
 }
 
 // apply makes a commit that has happened visible.
-func (l *link) apply(p *plan, t *txn) {
+func (l *link) apply(p *plan) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.dead != nil {
@@ -297,15 +461,25 @@ func (l *link) apply(p *plan, t *txn) {
 	}
 	l.stagedHot = slices.Delete(l.stagedHot, 0, p.edits)
 	l.stagedAt = time.Now()
+	if p.change.upgrade {
+		l.log = newLinkLog()
+		l.hot.room = hotRowLimit
+	} else if l.log != nil && !p.change.create {
+		l.logged(p)
+	}
+	if p.change.lower {
+		l.log = nil
+		l.hot.room = hotLimit
+	}
 	for sk, w := range p.rows {
-		l.touched(t, sk)
+		l.touched(sk)
 		if _, known := l.cache.entries[sk]; known || cached(sk) {
 			l.cache.put(sk, w.value)
 		}
 		l.setParts(sk, p.parts[sk])
 	}
 	for _, name := range p.change.touches {
-		l.touched(t, name)
+		l.touched(name)
 	}
 	l.events.finished = slices.Delete(l.events.finished, 0, p.finished)
 	if h := p.change.handled; h != nil {
@@ -320,7 +494,7 @@ func (l *link) apply(p *plan, t *txn) {
 // written once and read hardly ever is not: it is read from the table then.
 func cached(sk string) bool {
 	switch kindOf(sk) {
-	case kindPreKeys, kindSecret, kindOutgoing, kindBuffer, kindDevice:
+	case kindPreKeys, kindSecret, kindOutgoing, kindBuffer, kindDevice, kindHot:
 		return false
 	}
 	return true

@@ -4,12 +4,9 @@ import (
 	"bytes"
 	"context"
 	crand "crypto/rand"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 	"go.mau.fi/whatsmeow/proto/waAdv"
@@ -112,35 +109,11 @@ func (l *link) load(ctx context.Context, row head) (*store.Device, error) {
 	if l.hot, err = decodeHot(plain); err != nil {
 		return nil, err
 	}
-	l.events.done = slices.Clone(l.hot.done)
-	for _, p := range l.hot.pending {
-		l.events.pending[p.hash] = p
-	}
 	rows, err := l.query(ctx, "!")
 	if err != nil {
 		return nil, err
 	}
-	for sk, value := range rows {
-		name, ok := strings.CutPrefix(sk, kindBuffer+"#")
-		if !ok {
-			continue
-		}
-		d := decoder{b: value}
-		p := decodePending(&d)
-		hash, err := base64.RawURLEncoding.DecodeString(name)
-		if d.failed || err != nil || !bytes.Equal(hash, p.hash[:]) {
-			return nil, fmt.Errorf("%w: buffered event", ErrCorrupt)
-		}
-		p.row = true
-		l.events.pending[p.hash] = p
-	}
-	device, err := decodeDevice(rows[kindDevice])
-	if err != nil {
-		return nil, err
-	}
-	l.device = rows[kindDevice]
-	l.attach(device)
-	return device, nil
+	return l.begin(rows)
 }
 
 const deviceFormat = 1

@@ -55,6 +55,10 @@ var (
 	// program, which this one can't read. Nothing is touched.
 	ErrNewerFormat = fmt.Errorf("devicestore: stored by a newer version: %w", whatisup.ErrCorrupt)
 
+	// ErrLost: entries of the link's log are missing that no row has. What is
+	// stored is older than what WhatsApp knows, and must not be used.
+	ErrLost = fmt.Errorf("devicestore: the log has a gap: %w", whatisup.ErrCorrupt)
+
 	// ErrUnavailable: the table or KMS could not be reached in time. It is not
 	// whatisup's word, which means "try the same call again": mostly the handle
 	// has failed with it.

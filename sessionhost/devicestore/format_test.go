@@ -58,6 +58,7 @@ func TestNewerFormat(t *testing.T) {
 func TestOldFormat(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
+	b.format = FormatRows
 	h := b.open(1)
 	device := h.pair(t, 1)
 	fill(t, h, device)
@@ -85,7 +86,7 @@ func TestOldFormat(t *testing.T) {
 	if err := loaded.Sessions.PutSession(t.Context(), bobAddress, []byte("b")); err != nil {
 		t.Fatal(err)
 	}
-	if format, _ := numberAttr(b.head(), attrFormat); format != formatKnown {
+	if format, _ := numberAttr(b.head(), attrFormat); format != formatNumbered {
 		t.Errorf("format %d after a commit", format)
 	}
 	if s, err := b.open(3).load(t).Sessions.GetSession(t.Context(), bobAddress); err != nil || string(s) != "b" {
@@ -98,6 +99,7 @@ func TestOldFormat(t *testing.T) {
 func TestOlderHotState(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
+	b.format = FormatRows
 	h := b.open(1)
 	device := h.pair(t, 1)
 	fill(t, h, device)
@@ -143,9 +145,11 @@ func TestSweptAfterTheSession(t *testing.T) {
 			t.Fatal(err)
 		}
 		swept(t, b)
-		if n := len(h.store.sweeps); n != 0 {
-			t.Errorf("%d sweeps are remembered", n)
-		}
+		waitFor(t, "the sweep to be forgotten", func() bool {
+			h.store.mu.Lock()
+			defer h.store.mu.Unlock()
+			return len(h.store.sweeps) == 0
+		})
 	})
 	for _, rests := range []bool{true, false} {
 		name := "next host, at rest"

@@ -2,6 +2,7 @@ package devicestore
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
@@ -49,6 +50,10 @@ type Device struct {
 // if any, refuses everything from now on.
 func (h *Handle) New(number whatisup.Link) *store.Device {
 	l := newLink(h, number)
+	if h.store.format == FormatLog {
+		l.log = newLinkLog()
+		l.hot.room = hotRowLimit
+	}
 	h.replace(l)
 	return l.newDevice()
 }
@@ -98,11 +103,19 @@ func (h *Handle) Load(ctx context.Context) (*Device, error) {
 	l := newLink(h, row.link)
 	l.key, l.wrapped = key, row.wrapped
 	l.commits, l.confirmed, l.stored = row.commits, row.confirmed, true
-	device, err := l.load(ctx, row)
+	var device *store.Device
+	if row.format == formatLog {
+		device, err = l.loadLog(ctx, row)
+	} else {
+		device, err = l.load(ctx, row)
+	}
 	if err != nil {
 		return nil, err
 	}
 	h.replace(l)
+	if err := l.reformat(ctx); err != nil {
+		return nil, err
+	}
 	return &Device{Store: device, Link: row.link, Confirmed: row.confirmed}, nil
 }
 
@@ -149,6 +162,9 @@ func (h *Handle) Confirm(ctx context.Context) error {
 	if confirmed {
 		return nil
 	}
+	if l.isLog() {
+		return l.confirmHead(ctx)
+	}
 	return l.commit(ctx, &change{confirm: true}, nil)
 }
 
@@ -182,22 +198,22 @@ func (h *Handle) Wipe(ctx context.Context, number whatisup.Link) error {
 	if l != nil && l.number == number {
 		l.drain(store.ErrDeviceDeleted)
 	}
+	if l != nil && l.number == number && l.isLog() {
+		l.mu.Lock()
+		n := l.commits
+		l.mu.Unlock()
+		return h.wipeLog(ctx, number, n)
+	}
 	out, err := retry(h, ctx, h.store.commitTimeout, func(ctx context.Context) (*dynamodb.UpdateItemOutput, error) {
 		return h.store.db.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 			TableName:           aws.String(h.store.table),
 			Key:                 primaryKey(string(h.instance.ID), headSK),
 			ReturnValues:        types.ReturnValueAllNew,
-			UpdateExpression:    aws.String("REMOVE #link, #key, #hot, #confirmed, #n, #mark, #format ADD #sweep :sweep"),
-			ConditionExpression: aws.String("attribute_exists(pk) AND #epoch = :epoch AND #link = :link"),
-			ExpressionAttributeNames: map[string]string{
-				"#link": attrLink, "#key": attrKey, "#hot": attrHot, "#confirmed": attrConfirmed,
-				"#n": attrCommits, "#mark": attrMark, "#format": attrFormat, "#sweep": attrSweep, "#epoch": attrEpoch,
-			},
-			ExpressionAttributeValues: map[string]types.AttributeValue{
-				":epoch": num(h.fence.Epoch),
-				":link":  num(number),
-				":sweep": &types.AttributeValueMemberNS{Value: []string{formatLink(number)}},
-			},
+			UpdateExpression:    aws.String(wipeHead),
+			ConditionExpression: aws.String(wipeable + " AND (attribute_not_exists(#format) OR #format <> :log)"),
+
+			ExpressionAttributeNames:            wipeNames(),
+			ExpressionAttributeValues:           h.wipeValues(number, true),
 			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 		})
 	})
@@ -211,6 +227,8 @@ func (h *Handle) Wipe(ctx context.Context, number whatisup.Link) error {
 		switch {
 		case len(refused.Item) == 0 || row.epoch != h.fence.Epoch:
 			return ErrFenced
+		case row.linked && row.link == number:
+			return h.wipeLog(ctx, number, row.commits)
 		case row.linked:
 			return ErrWiped
 		default:
@@ -220,6 +238,86 @@ func (h *Handle) Wipe(ctx context.Context, number whatisup.Link) error {
 	default:
 		return err
 	}
+}
+
+// What a wipe does to the device row, and what it requires.
+const (
+	wipeHead = "REMOVE #link, #key, #hot, #confirmed, #n, #mark, #format, #opened, #writer ADD #sweep :sweep"
+	wipeable = "attribute_exists(pk) AND #epoch = :epoch AND #link = :link"
+)
+
+func wipeNames() map[string]string {
+	return map[string]string{
+		"#link": attrLink, "#key": attrKey, "#hot": attrHot, "#confirmed": attrConfirmed, "#n": attrCommits,
+		"#mark": attrMark, "#format": attrFormat, "#opened": attrOpened, "#writer": attrWriter, "#sweep": attrSweep, "#epoch": attrEpoch,
+	}
+}
+
+func (h *Handle) wipeValues(number whatisup.Link, log bool) map[string]types.AttributeValue {
+	values := map[string]types.AttributeValue{
+		":epoch": num(h.fence.Epoch),
+		":link":  num(number),
+		":sweep": &types.AttributeValueMemberNS{Value: []string{formatLink(number)}},
+	}
+	if log {
+		values[":log"] = num(uint64(formatLog))
+	}
+	return values
+}
+
+// wipeLog wipes a link that is a log: with the device row its end is written, at
+// the place of the entry that anybody would write next. n is the last one known.
+func (h *Handle) wipeLog(ctx context.Context, number whatisup.Link, n uint64) error {
+	l := newLink(h, number)
+	for range beginTries {
+		mark := make([]byte, 8)
+		_, _ = rand.Read(mark) // never fails
+		end := &logEntry{n: n + 1, epoch: h.fence.Epoch, mark: string(mark), end: true, expires: time.Now().Add(entryLife)}
+		items := []types.TransactWriteItem{{Update: &types.Update{
+			TableName:                           aws.String(h.store.table),
+			Key:                                 primaryKey(string(h.instance.ID), headSK),
+			UpdateExpression:                    aws.String(wipeHead),
+			ConditionExpression:                 aws.String(wipeable),
+			ExpressionAttributeNames:            wipeNames(),
+			ExpressionAttributeValues:           h.wipeValues(number, false),
+			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+		}}, {Put: &types.Put{
+			TableName: aws.String(h.store.table), Item: end.item(l.pk), ConditionExpression: aws.String("attribute_not_exists(pk)"),
+		}}}
+		_, err := retry(h, ctx, h.store.commitTimeout, func(ctx context.Context) (*dynamodb.TransactWriteItemsOutput, error) {
+			return h.store.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: items})
+		})
+		if err == nil {
+			h.unseen() // the device row may list others
+			h.store.sweepLater(h, false, number)
+			return nil
+		}
+		var cancelled *types.TransactionCanceledException
+		if !errors.As(err, &cancelled) || len(cancelled.CancellationReasons) != len(items) {
+			return err
+		}
+		if r := cancelled.CancellationReasons[0]; code(r) == "ConditionalCheckFailed" {
+			row := parseHead(r.Item)
+			switch {
+			case len(r.Item) == 0 || row.epoch != h.fence.Epoch:
+				return ErrFenced
+			case row.linked:
+				return ErrWiped
+			}
+			h.saw(row.sweep...)
+			return nil
+		}
+		// Somebody has written, or more was written than the device row knows of.
+		entries, err := l.unfolded(ctx, n)
+		if err != nil {
+			return err
+		}
+		if len(entries) == 0 {
+			continue
+		}
+		n = entries[len(entries)-1].n
+	}
+	return fmt.Errorf("%w: an earlier owner goes on writing", ErrUnavailable)
 }
 
 // Remove takes the instance's device row away, when the instance is deleted.
@@ -273,6 +371,9 @@ func (h *Handle) Close(ctx context.Context) error {
 	var err error
 	if l != nil && h.usable() == nil {
 		err = l.flush(ctx)
+		if err == nil && l.usable() == nil && l.isLog() {
+			err = l.foldAll(ctx, true)
+		}
 		l.drain(ErrClosed)
 	}
 	h.unseen()

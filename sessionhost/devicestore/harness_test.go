@@ -3,6 +3,9 @@ package devicestore
 import (
 	"context"
 	"fmt"
+	"maps"
+	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -32,7 +35,18 @@ type bench struct {
 	db       *dynamodb.Client // the test's own
 	keyring  *seal.Keyring
 	instance Instance
+	format   Format
+	window   uint64 // rows are folded after this many entries; 0: as usual
 }
+
+// testFormat is how the tests store links, but for those about one format. "make
+// conformance" runs them all with DEVICESTORE_FORMAT=rows, too.
+var testFormat = func() Format {
+	if os.Getenv("DEVICESTORE_FORMAT") == "rows" {
+		return FormatRows
+	}
+	return FormatLog
+}()
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
@@ -63,6 +77,7 @@ func newBench(t *testing.T) *bench {
 	return &bench{
 		t: t, cloud: cloud, db: db, keyring: seal.NewKeyring(kmsClient, *key.KeyMetadata.KeyId),
 		instance: Instance{ID: whatisup.NewInstanceID(), CustomerID: whatisup.NewCustomerID(), Mode: whatisup.Test},
+		format:   testFormat,
 	}
 }
 
@@ -106,7 +121,10 @@ func (b *bench) open(epoch whatisup.Epoch) *host {
 func (b *bench) reopen(epoch whatisup.Epoch) *host {
 	// Without the SDK's retries: what is tried again is this package's doing.
 	h := &host{rec: &recorder{db: dynamodb.NewFromConfig(b.cloud.Config, func(o *dynamodb.Options) { o.RetryMaxAttempts = 1 })}}
-	h.store = New(Config{Table: testTable, DynamoDB: h.rec, Keyring: b.keyring})
+	h.store = New(Config{Table: testTable, DynamoDB: h.rec, Keyring: b.keyring, Format: b.format})
+	if b.window > 0 {
+		h.store.foldSoon, h.store.foldNow = b.window, b.window+b.window/2
+	}
 	h.Handle = h.store.Open(b.instance, Fence{
 		Epoch: epoch, Context: b.t.Context(), Fail: func(error) { h.failed.Add(1) },
 	})
@@ -133,13 +151,43 @@ func (h *host) load(t *testing.T) *store.Device {
 	return d.Store
 }
 
+// settle writes what only the log has to its rows.
+func (h *host) settle(t *testing.T) {
+	t.Helper()
+	if h.link.isLog() {
+		if err := h.link.foldAll(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// lastCommit is the number of the last commit that the table has.
+func (b *bench) lastCommit() uint64 {
+	n, _ := numberAttr(b.head(), attrCommits)
+	for _, row := range b.rows() {
+		if entry, ok := entryNumber(stringAttr(row, attrSK)); ok {
+			n = max(n, entry)
+		}
+	}
+	return n
+}
+
+// withoutEntries is a snapshot without the entries of logs, which stay until
+// their time is over; only an end may be new among them.
+func withoutEntries(rows map[string]string) map[string]string {
+	rows = maps.Clone(rows)
+	maps.DeleteFunc(rows, func(key, _ string) bool { return strings.Contains(key, " "+kindEntry+"#") })
+	return rows
+}
+
 // recorder counts requests, and lets a test stand before and behind each.
 type recorder struct {
 	db DynamoDB
 
 	mu     sync.Mutex
 	calls  []string
-	write  float64 // units
+	tables map[string]float64 // write units by table
+	write  float64            // units
 	read   float64
 	before func(op string) error            // its error stands for the call, which is not made
 	after  func(op string, err error) error // replaces the call's error
@@ -155,7 +203,7 @@ func (r *recorder) hook(before func(string) error, after func(string, error) err
 func (r *recorder) reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.calls, r.write, r.read = nil, 0, 0
+	r.calls, r.write, r.read, r.tables = nil, 0, 0, nil
 }
 
 // counts returns how many writing and reading requests there were.
@@ -179,6 +227,13 @@ func (r *recorder) units() (write, read float64) {
 	return r.write, r.read
 }
 
+// unitsOf is what writes to one table took.
+func (r *recorder) unitsOf(table string) float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tables[table]
+}
+
 func observe[In, Out any](r *recorder, ctx context.Context, op string, in In, call func(context.Context, In, ...func(*dynamodb.Options)) (Out, error), capacity func(Out) []types.ConsumedCapacity, opts ...func(*dynamodb.Options)) (Out, error) {
 	r.mu.Lock()
 	r.calls = append(r.calls, op)
@@ -195,6 +250,12 @@ func observe[In, Out any](r *recorder, ctx context.Context, op string, in In, ca
 		r.mu.Lock()
 		for _, c := range capacity(out) {
 			total := aws.ToFloat64(c.CapacityUnits)
+			if r.tables == nil {
+				r.tables = make(map[string]float64)
+			}
+			if isWrite(op) {
+				r.tables[aws.ToString(c.TableName)] += total
+			}
 			switch op {
 			case "GetItem", "BatchGetItem", "Query":
 				r.read += total

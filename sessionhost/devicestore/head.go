@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
@@ -27,6 +28,8 @@ const (
 	attrSweep     = "sweep"       // set of links whose rows are still to be removed
 	attrCustomer  = "customer_id" // for the operator's wipe check
 	attrMode      = "mode"
+	attrWriter    = "writer" // the epoch of who began to write the log last
+	attrOpened    = "opened" // entries of the log may follow n, since then at the earliest (unix seconds)
 )
 
 // The formats of a link, as its device row tells them. A program that meets a
@@ -34,7 +37,8 @@ const (
 const (
 	formatPlain    = 0 // nothing says so; hot is sealed without the commit's number
 	formatNumbered = 1 // hot is sealed for the commit that it was written with
-	formatKnown    = formatNumbered
+	formatLog      = 2 // the link is a log; n is up to where rows have everything
+	formatKnown    = formatLog
 )
 
 // head is the device row as read or left by a handle.
@@ -49,6 +53,8 @@ type head struct {
 	commits   uint64
 	mark      string
 	sweep     []whatisup.Link
+	opened    time.Time // zero: no entry follows n
+	writer    whatisup.Epoch
 }
 
 func parseHead(item map[string]types.AttributeValue) head {
@@ -64,6 +70,11 @@ func parseHead(item map[string]types.AttributeValue) head {
 	h.format, _ = numberAttr(item, attrFormat)
 	h.commits, _ = numberAttr(item, attrCommits)
 	h.mark = string(bytesAttr(item, attrMark))
+	writer, _ := numberAttr(item, attrWriter)
+	h.writer = whatisup.Epoch(writer)
+	if opened, ok := numberAttr(item, attrOpened); ok {
+		h.opened = time.Unix(int64(opened), 0)
+	}
 	if v, ok := item[attrSweep].(*types.AttributeValueMemberNS); ok {
 		for _, s := range v.Value {
 			if n, ok := parseLink(s); ok {
@@ -83,11 +94,13 @@ type hot struct {
 	oldestToken int64 // no privacy token is older (unix seconds); 0: there is none
 	done        []shortHash
 	pending     []*pendingEvent // those small enough; the others have rows
+	room        int             // what it may have, encoded; not stored
 }
 
 const (
 	hotFormat   = 1
-	hotLimit    = 600 // encoded; what else is on the device row takes up to 420 bytes
+	hotLimit    = 600      // encoded; what else is on the device row takes up to 420 bytes
+	hotRowLimit = 16 << 10 // in a row of its own it is mostly empty again when it is written
 	doneRing    = 16
 	hashSize    = 32
 	shortLength = 8
@@ -125,7 +138,7 @@ func decodeHot(b []byte) (*hot, error) {
 	if d.byte() != hotFormat {
 		return nil, ErrCorrupt
 	}
-	h := &hot{}
+	h := &hot{room: hotLimit}
 	h.preKeys = decodePreKeyRange(&d)
 	h.oldestToken = d.varint()
 	for range d.count(shortLength) {
@@ -146,11 +159,11 @@ func decodeHot(b []byte) (*hot, error) {
 func (h *hot) add(p *pendingEvent) (out []*pendingEvent) {
 	alone := *h
 	alone.pending = []*pendingEvent{p}
-	if len(alone.encode()) > hotLimit {
+	if len(alone.encode()) > h.room {
 		return alone.pending
 	}
 	h.pending = append(h.pending, p)
-	for len(h.encode()) > hotLimit {
+	for len(h.encode()) > h.room {
 		out, h.pending = append(out, h.pending[0]), h.pending[1:]
 	}
 	return out

@@ -28,6 +28,7 @@ type link struct {
 	// writes don't conflict with each other on the device row, and each is
 	// conditional on the number of the one before it.
 	commitMu sync.Mutex
+	queue    []*waiting // changes on their way to the next write; guarded by mu
 
 	contactMu sync.Mutex // one change of contacts at a time
 	markMu    sync.Mutex // one change of who has a sender key at a time
@@ -50,12 +51,13 @@ type link struct {
 	device    []byte              // the device as stored, to skip saves that change nothing
 
 	events eventBuffer
+	log    *linkLog // nil: the link is not stored as a log
 }
 
 func newLink(h *Handle, number whatisup.Link) *link {
 	return &link{
 		h: h, number: number, pk: linkPartition(h.instance, number),
-		hot:      &hot{preKeys: preKeyRange{next: 1}},
+		hot:      &hot{preKeys: preKeyRange{next: 1}, room: hotLimit},
 		cache:    newCache(h.store.cacheBytes),
 		large:    make(map[string]int),
 		staged:   make(map[string]*write),
@@ -83,6 +85,9 @@ func (l *link) retire(err error) {
 	l.cache.trim(0)
 	clear(l.staged)
 	l.stagedHot, l.events.finished = nil, nil
+	if l.log != nil {
+		clear(l.log.dirty)
+	}
 	clear(l.migrated)
 	for t := range l.txns {
 		t.stale = true
@@ -98,6 +103,9 @@ func (l *link) drain(err error) {
 	l.retire(err)
 	l.commitMu.Lock()
 	defer l.commitMu.Unlock()
+	if l.log != nil {
+		l.log.folds.Wait()
+	}
 }
 
 // usable says why nothing can be done, or nil.
@@ -129,6 +137,7 @@ func (l *link) maintain(ctx context.Context, now time.Time) {
 			l.h.store.log.Warn("staged rows were not written", "instance_id", string(l.h.instance.ID), "error", err)
 		}
 	}
+	l.maintainLog(ctx, now)
 }
 
 var (

@@ -16,9 +16,18 @@ import (
 // load is a read of the table under way. It is not put into the cache if the
 // row was written meanwhile.
 type load struct {
-	sks   map[string]struct{} // nil: rows with the prefix
-	pre   string
-	stale bool
+	sks    map[string]struct{} // nil: rows with the prefix
+	pre    string
+	stale  bool
+	folded map[string][]byte // rows that were folded meanwhile
+}
+
+// set notes the value of a row that is folded while it is being read.
+func (ld *load) set(sk string, value []byte) {
+	if ld.folded == nil {
+		ld.folded = make(map[string][]byte)
+	}
+	ld.folded[sk] = value
 }
 
 func (ld *load) covers(sk string) bool {
@@ -43,6 +52,11 @@ func (l *link) known(t *txn, sk string) (value []byte, ok bool) {
 	}
 	if w, ok := l.staged[sk]; ok {
 		return w.value, true
+	}
+	if l.log != nil {
+		if d, ok := l.log.dirty[sk]; ok {
+			return d.value, len(d.ops) == 0
+		}
 	}
 	if e, ok := l.cache.get(sk); ok {
 		return e.value, true
@@ -102,7 +116,7 @@ func (l *link) read(ctx context.Context, sks []string) (map[string][]byte, error
 		if err != nil {
 			return nil, l.readFailed(ctx, err)
 		}
-		values, parts, err := l.openItems(ctx, items)
+		values, parts, ats, err := l.openItems(ctx, items)
 		if err != nil {
 			if errors.Is(err, ErrCorrupt) && try < 3 {
 				continue // pieces of two versions, read while a commit was under way
@@ -110,6 +124,10 @@ func (l *link) read(ctx context.Context, sks []string) (map[string][]byte, error
 			return nil, l.readFailed(ctx, err)
 		}
 		l.mu.Lock()
+		if err := l.overlay(ld, sks, values, ats); err != nil {
+			l.mu.Unlock()
+			return nil, l.readFailed(ctx, err)
+		}
 		if !ld.stale && l.dead == nil {
 			for _, sk := range sks {
 				l.cache.put(sk, values[sk])
@@ -189,40 +207,75 @@ func (l *link) readBatch(ctx context.Context, sks []string) ([]map[string]types.
 
 // openItems joins, opens and unpacks rows, by sort key. Rows past their time
 // are left out.
-func (l *link) openItems(ctx context.Context, items []map[string]types.AttributeValue) (map[string][]byte, map[string]int, error) {
-	values := make(map[string][]byte, len(items))
-	parts := make(map[string]int)
+func (l *link) openItems(ctx context.Context, items []map[string]types.AttributeValue) (values map[string][]byte, parts map[string]int, ats map[string]uint64, err error) {
+	values = make(map[string][]byte, len(items))
+	parts, ats = make(map[string]int), make(map[string]uint64)
 	now := time.Now()
 	for _, it := range items {
 		sk := stringAttr(it, attrSK)
-		if expired(it, now) {
+		ats[sk], _ = numberAttr(it, attrAt)
+		sealed := bytesAttr(it, attrValue)
+		if expired(it, now) || sealed == nil { // or a tombstone
 			continue
 		}
-		sealed := bytesAttr(it, attrValue)
 		if n, ok := numberAttr(it, attrParts); ok && n > 0 {
 			if n > maxSealed/pieceSize+1 {
-				return nil, nil, ErrCorrupt
+				return nil, nil, nil, ErrCorrupt
 			}
 			parts[sk] = int(n)
 			sealed = slices.Clone(sealed)
 			for i := range int(n) {
 				piece, err := l.readOne(ctx, partKey(sk, i))
 				if err != nil {
-					return nil, nil, err
+					return nil, nil, nil, err
 				}
 				if len(piece) == 0 {
-					return nil, nil, ErrCorrupt
+					return nil, nil, nil, ErrCorrupt
 				}
 				sealed = append(sealed, bytesAttr(piece[0], attrValue)...)
 			}
 		}
 		value, err := l.h.store.packer.openRow(l.key, l.place(sk), sealed)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		values[sk] = value
 	}
-	return values, parts, nil
+	return values, parts, ats, nil
+}
+
+// overlay puts into what was read from the table what only the log has, and what
+// was folded meanwhile. The caller holds l.mu.
+func (l *link) overlay(ld *load, sks []string, values map[string][]byte, ats map[string]uint64) error {
+	if l.log == nil {
+		return nil
+	}
+	set := func(sk string, value []byte) {
+		if values[sk] = value; value == nil {
+			delete(values, sk)
+		}
+	}
+	for sk, value := range ld.folded {
+		set(sk, value)
+	}
+	for _, sk := range sks {
+		d, ok := l.log.dirty[sk]
+		if !ok {
+			continue
+		}
+		if len(d.ops) > 0 {
+			if _, err := l.resolve(d, values[sk], ats[sk]); err != nil {
+				return err
+			}
+			_, stands := ats[sk]
+			if d.absent = !stands; ats[sk] >= d.last {
+				delete(l.log.dirty, sk) // an earlier owner has folded it
+				l.trimLog()
+			}
+		}
+		set(sk, d.value)
+	}
+	return nil
 }
 
 // list returns every row whose sort key has the prefix, what is staged
@@ -239,8 +292,11 @@ func (l *link) list(ctx context.Context, prefix string) (map[string][]byte, erro
 	}
 	ld := &load{pre: prefix}
 	defer l.track(ld)()
-	values, err := l.query(ctx, prefix)
+	values, ats, err := l.queryAt(ctx, prefix)
 	if err != nil {
+		return nil, l.readFailed(ctx, err)
+	}
+	if err := l.overlayPrefix(ld, values, ats); err != nil {
 		return nil, l.readFailed(ctx, err)
 	}
 	l.mu.Lock()
@@ -264,8 +320,30 @@ func (l *link) list(ctx context.Context, prefix string) (map[string][]byte, erro
 	return values, nil
 }
 
+// overlayPrefix is overlay for all rows with the load's prefix.
+func (l *link) overlayPrefix(ld *load, values map[string][]byte, ats map[string]uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.log == nil {
+		return nil
+	}
+	var sks []string
+	for sk := range l.log.dirty {
+		if ld.covers(sk) {
+			sks = append(sks, sk)
+		}
+	}
+	return l.overlay(ld, sks, values, ats)
+}
+
 func (l *link) query(ctx context.Context, prefix string) (map[string][]byte, error) {
-	values := make(map[string][]byte)
+	values, _, err := l.queryAt(ctx, prefix)
+	return values, err
+}
+
+// queryAt also returns which commits' changes the rows have.
+func (l *link) queryAt(ctx context.Context, prefix string) (map[string][]byte, map[string]uint64, error) {
+	values, ats := make(map[string][]byte), make(map[string]uint64)
 	var start map[string]types.AttributeValue
 	for {
 		out, err := retry(l.h, ctx, l.h.store.readTimeout, func(ctx context.Context) (*dynamodb.QueryOutput, error) {
@@ -281,15 +359,16 @@ func (l *link) query(ctx context.Context, prefix string) (map[string][]byte, err
 			})
 		})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		found, _, err := l.openItems(ctx, out.Items)
+		found, _, at, err := l.openItems(ctx, out.Items)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		maps.Copy(values, found)
+		maps.Copy(ats, at)
 		if start = out.LastEvaluatedKey; len(start) == 0 {
-			return values, nil
+			return values, ats, nil
 		}
 	}
 }

@@ -121,9 +121,9 @@ type item struct {
 // partKey is the sort key of a continuation row.
 func partKey(sk string, i int) string { return "~" + sk + "#" + strconv.Itoa(i) }
 
-// rowItems returns the items that store the value, and how many continuation
-// rows there are. Continuation rows of an earlier, longer value go.
-func (p *packer) rowItems(key *seal.Key, at seal.Place, w *write, oldParts int) ([]item, int, error) {
+// rowItems returns the items that store the value of this commit, and how many
+// continuation rows there are. Continuation rows of an earlier, longer value go.
+func (p *packer) rowItems(key *seal.Key, at seal.Place, w *write, oldParts int, commit uint64) ([]item, int, error) {
 	if w.value == nil {
 		items := []item{{key: primaryKey(at.Partition, at.Key)}}
 		for i := range oldParts {
@@ -142,6 +142,7 @@ func (p *packer) rowItems(key *seal.Key, at seal.Place, w *write, oldParts int) 
 	rest := sealed[len(first):]
 	put := primaryKey(at.Partition, at.Key)
 	put[attrValue] = &types.AttributeValueMemberB{Value: first}
+	put[attrAt] = num(commit)
 	if !w.expires.IsZero() {
 		put[attrTTL] = num(uint64(w.expires.Unix()))
 	}

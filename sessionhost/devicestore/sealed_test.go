@@ -54,8 +54,10 @@ func TestNothingInClear(t *testing.T) {
 		"number of the peer": []byte(strings.TrimSuffix(p.address.Name(), "_1")),
 		"contact":            []byte("Ann A"), "salt": []byte("salt"), "token": []byte("token"), "group": []byte("g@g.us"),
 	}
+	entries := b.rows()
+	h.settle(t)
 	rows := 0
-	for _, item := range b.rows() {
+	for _, item := range append(entries, b.rows()...) {
 		rows++
 		for name, v := range item {
 			var value []byte
@@ -121,6 +123,7 @@ func TestMovedValues(t *testing.T) {
 	if err := device.Sessions.PutSession(t.Context(), bobAddress, []byte("session of bob")); err != nil {
 		t.Fatal(err)
 	}
+	h.settle(t)
 	l := h.link
 	annRow, bobRow := l.peerKey(peerSession, annAddress), l.peerKey(peerSession, bobAddress)
 	session := func(address string) func(d *store.Device) error {

@@ -83,14 +83,14 @@ func TestLargeValues(t *testing.T) {
 			t.Errorf("%d bytes: %d continuation rows, want %d", n, parts, want)
 		}
 	}
-	before := b.head()[attrCommits].(*types.AttributeValueMemberN).Value
+	before := b.lastCommit()
 	if err := put(random(4 << 20)); !errors.Is(err, ErrTooLarge) || errors.Is(err, context.Canceled) {
 		t.Errorf("4 MB: %v", err)
 	}
 	if err := put(make([]byte, maxPlain+1)); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("17 MB: %v", err)
 	}
-	if after := b.head()[attrCommits].(*types.AttributeValueMemberN).Value; after != before || h.Err() != nil {
+	if after := b.lastCommit(); after != before || h.Err() != nil {
 		t.Errorf("a refused value left a trace: %v", h.Err())
 	}
 	if got, err := device.SenderKeys.GetSenderKey(ctx, "g@g.us", annAddress); err != nil || !bytes.Equal(got, last) {
@@ -196,7 +196,7 @@ func TestMemory(t *testing.T) {
 	if got := l.cache.size; got > 256<<10 {
 		t.Errorf("a busy link keeps %d bytes", got)
 	}
-	h.maintain(ctx, time.Now().Add(idleAfter+time.Second))
+	h.maintain(ctx, time.Now().Add(foldAfter+time.Second))
 	if got := l.cache.size; got > idleCacheBytes {
 		t.Errorf("an idle link keeps %d bytes", got)
 	}
@@ -213,7 +213,7 @@ func TestMemory(t *testing.T) {
 		return m.HeapAlloc
 	}
 	before := heap()
-	s := New(Config{Table: testTable, DynamoDB: b.db, Keyring: b.keyring})
+	s := New(Config{Table: testTable, DynamoDB: b.db, Keyring: b.keyring, Format: testFormat})
 	for i := range devices {
 		c := b.another(t)
 		c.adopt(1)
@@ -229,7 +229,7 @@ func TestMemory(t *testing.T) {
 		}
 	}
 	for _, h := range s.open() {
-		h.maintain(ctx, time.Now().Add(idleAfter+time.Second))
+		h.maintain(ctx, time.Now().Add(foldAfter+time.Second))
 	}
 	each := (int64(heap()) - int64(before)) / n
 	t.Logf("an idle link costs %d bytes, its device included", each)

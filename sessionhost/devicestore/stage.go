@@ -29,7 +29,7 @@ func (l *link) stage(ctx context.Context, rows map[string]*write, edits ...func(
 	}
 	for sk, w := range rows {
 		l.staged[sk] = w
-		l.touched(nil, sk)
+		l.touched(sk)
 	}
 	l.stagedHot = append(l.stagedHot, edits...)
 	full := len(l.staged) >= stagedRows

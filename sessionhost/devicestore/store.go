@@ -33,10 +33,23 @@ type Config struct {
 	Keyring  *seal.Keyring
 	Log      *slog.Logger // nothing secret is written to it; nil: slog.Default()
 
+	// Format is how links are stored; 0 means FormatLog. A link of another one
+	// takes this one when it is loaded.
+	Format Format
+
 	// CacheBytes bounds the rows kept in memory for one busy link; 0 means
 	// 256 KB. A link that has been idle for two minutes keeps at most 8 KB.
 	CacheBytes int
 }
+
+// Format is a way to store a link.
+type Format uint64
+
+// The formats that links can be given.
+const (
+	FormatRows Format = formatNumbered // each change is a transaction of its rows
+	FormatLog  Format = formatLog      // each change is an entry of a log; see the package's text
+)
 
 const (
 	readTimeout    = 5 * time.Second          // one read with all its retries
@@ -57,11 +70,14 @@ type Store struct {
 	keyring    *seal.Keyring
 	log        *slog.Logger
 	cacheBytes int
+	format     Format
 	packer     packer
 
 	readTimeout   time.Duration // the constants, but for tests
 	commitTimeout time.Duration
 	logWithin     time.Duration
+	foldSoon      uint64
+	foldNow       uint64
 
 	mu      sync.Mutex
 	handles map[*Handle]struct{}
@@ -75,10 +91,13 @@ func New(c Config) *Store {
 		table:         c.Table,
 		keyring:       c.Keyring,
 		log:           cmp.Or(c.Log, slog.Default()),
+		format:        cmp.Or(c.Format, FormatLog),
 		cacheBytes:    cmp.Or(c.CacheBytes, 256<<10),
 		readTimeout:   readTimeout,
 		commitTimeout: commitTimeout,
 		logWithin:     logWithin,
+		foldSoon:      foldSoon,
+		foldNow:       foldNow,
 		handles:       make(map[*Handle]struct{}),
 		sweeps:        make(map[whatisup.InstanceID]*sweeping),
 	}

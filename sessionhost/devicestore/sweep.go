@@ -104,14 +104,17 @@ func (h *Handle) Sweep(ctx context.Context) error {
 
 func (h *Handle) sweep(ctx context.Context, number whatisup.Link) error {
 	pk := linkPartition(h.instance, number)
+	// Entries of the log keep their places from writers who come late, and go when
+	// their time is over. They can't be read any more either.
+	part, bound := "#sk < :log", kindEntry+"#"
 	for {
 		out, err := retry(h, ctx, h.store.readTimeout, func(ctx context.Context) (*dynamodb.QueryOutput, error) {
 			return h.store.db.Query(ctx, &dynamodb.QueryInput{
 				TableName:                 aws.String(h.store.table),
-				KeyConditionExpression:    aws.String("#pk = :pk"),
+				KeyConditionExpression:    aws.String("#pk = :pk AND " + part),
 				ProjectionExpression:      aws.String("#pk, #sk"),
 				ExpressionAttributeNames:  map[string]string{"#pk": attrPK, "#sk": attrSK},
-				ExpressionAttributeValues: map[string]types.AttributeValue{":pk": str(pk)},
+				ExpressionAttributeValues: map[string]types.AttributeValue{":pk": str(pk), ":log": str(bound)},
 				ConsistentRead:            aws.Bool(true),
 				Limit:                     aws.Int32(sweepBatch * 4),
 			})
@@ -125,6 +128,10 @@ func (h *Handle) sweep(ctx context.Context, number whatisup.Link) error {
 			}
 		}
 		if len(out.Items) == 0 && len(out.LastEvaluatedKey) == 0 {
+			if bound == kindEntry+"#" {
+				part, bound = "#sk > :log", kindEntry+"$" // the character after #
+				continue
+			}
 			return h.swept(ctx, number)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 func (b *bench) left(prefix string) int {
 	n := 0
 	for _, row := range b.rows() {
-		if stringAttr(row, attrPK) == prefix {
+		if _, entry := entryNumber(stringAttr(row, attrSK)); stringAttr(row, attrPK) == prefix && !entry {
 			n++
 		}
 	}
@@ -36,6 +36,7 @@ func TestSweepGoesOn(t *testing.T) {
 	if err := device.Sessions.PutManySessions(t.Context(), many); err != nil {
 		t.Fatal(err)
 	}
+	h.settle(t)
 	pk := linkPartition(b.instance, 1)
 	all := b.left(pk)
 	if all < 2*sweepBatch {
@@ -66,6 +67,7 @@ func TestSweepGoesOn(t *testing.T) {
 	if err := b.cloud.Inject(local.Fault{Kind: local.Unprocessed, Service: "dynamodb", Operation: "BatchWriteItem", Times: 3}); err != nil {
 		t.Fatal(err)
 	}
+	next.settle(t)
 	kept := b.left(linkPartition(b.instance, 2))
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -22,11 +23,13 @@ type change struct {
 	handled *handled      // to be removed from it
 	confirm bool
 	create  bool     // the device row takes this link
+	upgrade bool     // the link becomes a log
+	lower   bool     // and is one no more
 	touches []string // what it changes that is no row of its own
 }
 
 func (c *change) empty() bool {
-	return len(c.rows) == 0 && len(c.hot) == 0 && c.buffer == nil && c.handled == nil && !c.confirm && !c.create
+	return len(c.rows) == 0 && len(c.hot) == 0 && c.buffer == nil && c.handled == nil && !c.confirm && !c.create && !c.upgrade && !c.lower
 }
 
 func (c *change) put(sk string, value []byte) { c.set(sk, &write{value: value}) }
@@ -60,21 +63,19 @@ func (l *link) txnOf(ctx context.Context) *txn {
 	return t
 }
 
+// hasRead says whether the transaction has read a row. The caller holds l.mu.
+func (t *txn) hasRead(sk string) bool {
+	if _, ok := t.reads[sk]; ok {
+		return true
+	}
+	return slices.ContainsFunc(t.prefixes, func(p string) bool { return strings.HasPrefix(sk, p) })
+}
+
 // touched makes stale what others have read of a row. The caller holds l.mu.
-func (l *link) touched(by *txn, sk string) {
+func (l *link) touched(sk string) {
 	for t := range l.txns {
-		if t == by || t.stale {
-			continue
-		}
-		if _, ok := t.reads[sk]; ok {
+		if !t.stale && t.hasRead(sk) {
 			t.stale = true
-			continue
-		}
-		for _, p := range t.prefixes {
-			if strings.HasPrefix(sk, p) {
-				t.stale = true
-				break
-			}
 		}
 	}
 	for ld := range l.loads {

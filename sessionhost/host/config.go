@@ -14,6 +14,7 @@ import (
 	"whatisup/shared/queue"
 	"whatisup/shared/whatisup"
 
+	"whatisup/sessionhost/devicestore"
 	"whatisup/sessionhost/fleet"
 	"whatisup/sessionhost/line"
 	"whatisup/sessionhost/session"
@@ -31,6 +32,7 @@ type Config struct {
 	EventQueues   []string // URLs
 	Shards        int
 	KeyID         string // the KMS key that wraps data keys
+	AuthFormat    devicestore.Format
 
 	Redirect line.Redirect // sandbox only
 
@@ -70,6 +72,7 @@ func FromEnv(getenv func(string) string) (Config, error) {
 		CommandPrefix:    getenv("COMMAND_QUEUE_PREFIX"),
 		EventQueues:      queue.SplitURLs(getenv("EVENT_QUEUE_URLS")),
 		KeyID:            getenv("AUTH_KEY_ID"),
+		AuthFormat:       devicestore.FormatLog,
 		Redirect:         line.Redirect{Endpoint: getenv("WHATSAPP_ENDPOINT"), Root: getenv("WHATSAPP_NOISE_ROOT")},
 		DeviceName:       getenv("DEVICE_NAME"),
 		Health:           DefaultHealth,
@@ -91,6 +94,13 @@ func FromEnv(getenv func(string) string) (Config, error) {
 		c.Mode = whatisup.Test
 	default:
 		problems = append(problems, fmt.Errorf("WHATSAPP must be live or sandbox, not %q", w))
+	}
+	switch f := getenv("AUTH_FORMAT"); f {
+	case "", "log":
+	case "rows":
+		c.AuthFormat = devicestore.FormatRows
+	default:
+		problems = append(problems, fmt.Errorf("AUTH_FORMAT must be log or rows, not %q", f))
 	}
 	if path := getenv("WHATSAPP_CA_FILE"); path != "" {
 		ca, err := os.ReadFile(path)

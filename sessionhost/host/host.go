@@ -81,6 +81,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 		devices: devicestore.New(devicestore.Config{
 			Table: cfg.Tables.Devices, DynamoDB: tables,
 			Keyring: seal.NewKeyring(kms.NewFromConfig(aws, func(o *kms.Options) { o.HTTPClient = busy }), cfg.KeyID), Log: log,
+			Format: cfg.AuthFormat,
 		}),
 	}
 	timing := cfg.Session

@@ -80,7 +80,7 @@ func (db *DB) Left(ctx context.Context, c whatisup.CustomerID, id whatisup.Insta
 	// Every link has a partition of its own, numbered by its generation.
 	for link := uint64(1); link <= generations; link++ {
 		pk := AuthPartition(id, whatisup.Link(link))
-		n, err := db.countRows(ctx, db.tables.Devices, pk, "")
+		n, err := db.countAuth(ctx, pk)
 		if err != nil {
 			return nil, err
 		}
@@ -89,18 +89,40 @@ func (db *DB) Left(ctx context.Context, c whatisup.CustomerID, id whatisup.Insta
 	return left, nil
 }
 
+// countAuth counts a link's rows, without the entries of its log: those can't be
+// read any more either, and stay until their time is over, so that a writer who
+// comes late finds its place taken.
+func (db *DB) countAuth(ctx context.Context, pk string) (int, error) {
+	rows := 0
+	for _, part := range [...][2]string{{"sk < :bound", "w#"}, {"sk > :bound", "w$"}} { // $ comes after #
+		n, err := db.count(ctx, &dynamodb.QueryInput{
+			TableName:                 aws.String(db.tables.Devices),
+			KeyConditionExpression:    aws.String("pk = :pk AND " + part[0]),
+			ExpressionAttributeValues: item{":pk": str(pk), ":bound": str(part[1])},
+		})
+		if err != nil {
+			return 0, err
+		}
+		rows += n
+	}
+	return rows, nil
+}
+
 func (db *DB) countRows(ctx context.Context, table, pk, sk string) (int, error) {
 	in := &dynamodb.QueryInput{
 		TableName:                 aws.String(table),
 		KeyConditionExpression:    aws.String("pk = :pk"),
 		ExpressionAttributeValues: item{":pk": str(pk)},
-		ProjectionExpression:      aws.String("pk"),
-		ConsistentRead:            aws.Bool(true),
 	}
 	if sk != "" {
 		in.KeyConditionExpression = aws.String("pk = :pk AND begins_with(sk, :sk)")
 		in.ExpressionAttributeValues[":sk"] = str(sk)
 	}
+	return db.count(ctx, in)
+}
+
+func (db *DB) count(ctx context.Context, in *dynamodb.QueryInput) (int, error) {
+	in.ProjectionExpression, in.ConsistentRead = aws.String("pk"), aws.Bool(true)
 	n := 0
 	for _, err := range db.query(ctx, in) {
 		if err != nil {

@@ -31,7 +31,14 @@ func (c *Control) CreateKey(ctx context.Context, who Caller, k whatisup.APIKey, 
 	if err != nil {
 		return NewKey{}, err
 	}
-	return key, c.Store.CreateKey(ctx, made, record)
+	err = c.Store.CreateKey(ctx, made, record)
+	switch {
+	case errors.Is(err, whatisup.ErrSuspended):
+		return NewKey{}, ErrSuspended
+	case errors.Is(err, whatisup.ErrNotFound):
+		return NewKey{}, ErrInstanceNotFound
+	}
+	return key, err
 }
 
 // RevokeKey revokes one of the caller's API keys. A text that is no id is looked

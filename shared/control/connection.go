@@ -17,7 +17,9 @@ import (
 // attempt to pair.
 func (c *Control) Connect(ctx context.Context, who Caller, i *whatisup.Instance, seal Seal[whatisup.Shown]) (whatisup.Shown, error) {
 	return c.change(ctx, who, i, seal, func(i *whatisup.Instance, shown whatisup.Shown) (whatisup.Wanted, bool, error) {
-		if shown.Status == whatisup.Connected {
+		// What counts is what is wanted: a connection that was asked to end is
+		// wanted again, even if its host has not closed it yet.
+		if shown.Status == whatisup.Connected && i.Wanted.Online {
 			return whatisup.Wanted{}, false, transition("The instance is already connected.", shown)
 		}
 		settled := shown.Status == whatisup.Connecting && shown.NextRetryAt.IsZero() && i.Wanted.Online

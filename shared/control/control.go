@@ -23,7 +23,7 @@ type Instances interface {
 // Configs writes what customers configure. Each write is on the instance as it
 // was read: ErrConflict if it changed since, ErrNotFound if it is gone.
 type Configs interface {
-	// CreateInstance also answers ErrTooMany and ErrClaimLost.
+	// CreateInstance also answers ErrTooMany, ErrSuspended and ErrClaimLost.
 	CreateInstance(context.Context, whatisup.Config, whatisup.Created) error
 	UpdateConfig(ctx context.Context, read *whatisup.Instance, cfg whatisup.Config, e whatisup.Event) error
 	// DeleteInstance also revokes keys, and answers ErrClaimLost.
@@ -32,7 +32,7 @@ type Configs interface {
 
 // Wants writes what is wanted of the session host.
 type Wants interface {
-	// Want answers ErrConflict, ErrNotFound and ErrClaimLost.
+	// Want answers ErrConflict, ErrNotFound, ErrSuspended and ErrClaimLost.
 	Want(ctx context.Context, read *whatisup.Instance, w whatisup.Wanted, record *whatisup.Record) error
 	// Sent forgets the unsent events of the instance as it was read.
 	Sent(ctx context.Context, read *whatisup.Instance) error
@@ -53,7 +53,8 @@ type Slots interface {
 type Keys interface {
 	// Keys lists those not revoked, newest first, without hashes.
 	Keys(context.Context, whatisup.CustomerID, whatisup.Mode) iter.Seq2[whatisup.APIKey, error]
-	// CreateKey stores a key and the record: ErrClaimLost.
+	// CreateKey stores a key and the record: ErrSuspended, ErrNotFound if the
+	// instance that it is bound to is gone, ErrClaimLost.
 	CreateKey(context.Context, whatisup.APIKey, *whatisup.Record) error
 	// RevokeKey answers ErrNotFound for another's, an unknown and a revoked key.
 	RevokeKey(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.KeyID) error
@@ -191,6 +192,8 @@ func (c *Control) again(ctx context.Context, who Caller, i *whatisup.Instance, t
 		return c.Find(ctx, who, string(i.Config.ID))
 	case errors.Is(err, whatisup.ErrNotFound):
 		return nil, ErrInstanceNotFound
+	case errors.Is(err, whatisup.ErrSuspended):
+		return nil, ErrSuspended
 	}
 	return nil, err
 }

@@ -17,7 +17,8 @@
 // write, and send a wake-up, whose loss costs nothing but time. [Control.QR] and
 // [Control.PairCode] then poll the row to which the session host writes the
 // code, [Control.Phone] sends a command and polls its result, all with
-// [Poll]. No operation holds anything in memory while it waits: when the
+// [Control.Wait], which bounds how many calls of a customer wait at one time. No
+// operation holds anything in memory while it waits: when the
 // process dies, the next call continues from what is stored.
 //
 // # Requests that must not run twice

@@ -23,5 +23,6 @@ var (
 	ErrEditWindow       = whatisup.NewError(whatisup.CodeEditWindowPassed, "A message can be edited within 15 minutes.")
 	ErrSendConflict     = whatisup.NewError(whatisup.CodeIdempotencyConflict, "This Idempotency-Key was used for another message.")
 	ErrQueueFull        = whatisup.NewError(whatisup.CodeQueueFull, "1,000 messages of this instance wait to be sent.").After(10 * time.Second)
+	ErrTooManyWaiting   = whatisup.NewError(whatisup.CodeTooManyWaiting, "This account has too many calls that wait for an answer. Retry when one has ended.").After(time.Second)
 	ErrSuspended        = whatisup.NewError(whatisup.CodeCustomerSuspended, "This account is suspended. Its instances stay linked but are disconnected.")
 )

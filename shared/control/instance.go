@@ -52,6 +52,9 @@ func (c *Control) Create(ctx context.Context, who Caller, name string, metadata 
 	if errors.Is(err, whatisup.ErrTooMany) {
 		return Instance{}, ErrInstanceLimit
 	}
+	if errors.Is(err, whatisup.ErrSuspended) {
+		return Instance{}, ErrSuspended
+	}
 	if err != nil {
 		return Instance{}, err
 	}

@@ -115,7 +115,7 @@ func (w *waiting) run(ctx context.Context) error {
 
 	began := w.Now()
 	looked, woken, first := began, false, !fresh
-	err = Poll(ctx, w.Now, until, fresh, func(ctx context.Context) (bool, error) {
+	err = w.Wait(ctx, w.who, until, fresh, func(ctx context.Context) (bool, error) {
 		p, err := w.Store.Pairing(ctx, w.instance.Config.ID)
 		if err != nil {
 			return false, err

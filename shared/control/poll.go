@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"whatisup/shared/whatisup"
 )
 
 const (
@@ -63,6 +65,41 @@ func Poll(ctx context.Context, now func() time.Time, until time.Time, patient bo
 			return err
 		}
 	}
+}
+
+// maxWaiting is how many calls of a customer and mode may wait at one time: each
+// holds a Lambda function while it waits.
+const maxWaiting = 20
+
+// freeFor bounds how long a call that has waited takes to give its slot back.
+const freeFor = 2 * time.Second
+
+// Wait is [Poll] for a call, which takes one of its customer's slots for calls
+// that wait. A call whose first look is done needs none.
+func (c *Control) Wait(ctx context.Context, who Caller, until time.Time, patient bool, look func(context.Context) (done bool, err error)) error {
+	if !patient {
+		done, err := look(ctx)
+		if done || err != nil {
+			return err
+		}
+	}
+	slots := whatisup.Slots{Customer: who.Customer.ID, Mode: who.Mode, Kind: "waiting", Limit: maxWaiting}
+	id := string(who.Request)
+	err := c.Store.TakeSlot(ctx, slots, id, until.Add(freeFor), "")
+	if errors.Is(err, whatisup.ErrTooMany) {
+		return ErrTooManyWaiting
+	}
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), freeFor)
+		defer cancel()
+		if err := c.Store.FreeSlots(ctx, slots, id); err != nil {
+			who.Log.Warn("slot of a waiting call not given back", "error", err)
+		}
+	}()
+	return Poll(ctx, c.Now, until, true, look)
 }
 
 // waitUntil is when a call that waits must have its answer.

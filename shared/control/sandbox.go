@@ -44,7 +44,7 @@ func (c *Control) commandAndWait(ctx context.Context, who Caller, i *whatisup.In
 		return nil, err
 	}
 	var result *whatisup.Result
-	err = Poll(ctx, c.Now, until, false, func(ctx context.Context) (done bool, err error) {
+	err = c.Wait(ctx, who, until, true, func(ctx context.Context) (done bool, err error) {
 		result, err = c.Store.Result(ctx, id)
 		return result != nil, err
 	})

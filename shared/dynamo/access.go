@@ -78,7 +78,11 @@ func listedKeyKey(c whatisup.CustomerID, m whatisup.Mode, id whatisup.KeyID) ite
 	return key("customer#"+string(c), "key#"+string(m)+"#"+string(id))
 }
 
-func bucketKey(c whatisup.CustomerID, m whatisup.Mode) item {
+// bucketKey is the bucket of a customer and mode, or of one key of theirs.
+func bucketKey(c whatisup.CustomerID, m whatisup.Mode, k whatisup.KeyID) item {
+	if k != "" {
+		return key("bucket#"+partition(c, m), "key#"+string(k))
+	}
 	return key("bucket#"+partition(c, m), "bucket")
 }
 
@@ -172,16 +176,27 @@ func (db *DB) keyItems(k whatisup.APIKey) []types.TransactWriteItem {
 	}
 }
 
-// CreateKey writes a key, and the record of the request if there is one. It
-// answers ErrClaimLost.
+// CreateKey writes a key, and the record of the request if there is one. A key
+// that is bound to an instance is counted on the instance's row, so that none
+// outlives it: DeleteInstance fails if one was made since the instance was read.
+// It answers ErrSuspended, ErrNotFound if the instance is gone, and ErrClaimLost.
 func (db *DB) CreateKey(ctx context.Context, k whatisup.APIKey, record *whatisup.Record) error {
-	items := db.keyItems(k)
+	items := append(db.keyItems(k), db.notSuspended(k.Customer))
+	bound, recorded := -1, -1
+	if k.Instance != "" {
+		bound = len(items)
+		items = append(items, update(db.tables.Instances, configKey(k.Customer, k.Mode, k.Instance),
+			"ADD bound_keys :one", "attribute_exists(pk)", item{":one": number(1)}, nil))
+	}
 	if record != nil {
+		recorded = len(items)
 		items = append(items, db.recordItem(record))
 	}
 	err := db.transact(ctx, items)
-	if _, failed := failedAt(err, 2); failed {
-		return whatisup.ErrClaimLost
+	for n, answer := range map[int]error{2: whatisup.ErrSuspended, bound: whatisup.ErrNotFound, recorded: whatisup.ErrClaimLost} {
+		if _, failed := failedAt(err, n); failed && n >= 0 {
+			return answer
+		}
 	}
 	return err
 }
@@ -279,7 +294,7 @@ func isConditionFailed(err error) bool {
 	return ok
 }
 
-// Take takes one token from a customer's bucket, and answers how it stands
+// Take takes one token from a customer's bucket, or from that of one key, and answers how it stands
 // afterwards; ErrTooMany if it was empty.
 //
 // The row keeps one number: the moment at which the bucket is full again, in
@@ -287,14 +302,14 @@ func isConditionFailed(err error) bool {
 // That is an addition, so any number of functions share the row without reading
 // it first; only a bucket that was full has its moment in the past, and is set
 // from now instead.
-func (db *DB) Take(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, l whatisup.RateLimit) (whatisup.Bucket, error) {
-	return db.take(ctx, bucketKey(c, m), l)
+func (db *DB) Take(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, k whatisup.KeyID, l whatisup.RateLimit) (whatisup.Bucket, error) {
+	return db.take(ctx, bucketKey(c, m, k), l)
 }
 
 // TakeSend is Take of the bucket that sends draw on: the customer's, or with an
 // instance that instance's.
 func (db *DB) TakeSend(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, i whatisup.InstanceID, l whatisup.RateLimit) (whatisup.Bucket, error) {
-	k := bucketKey(c, m)
+	k := bucketKey(c, m, "")
 	k[attrSK] = str("sends#" + string(i))
 	return db.take(ctx, k, l)
 }
@@ -352,9 +367,9 @@ func (db *DB) take(ctx context.Context, k item, l whatisup.RateLimit) (whatisup.
 const takeTries = 8
 
 // Bucket says how a customer's bucket stands, and takes nothing from it.
-func (db *DB) Bucket(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, l whatisup.RateLimit) (whatisup.Bucket, error) {
+func (db *DB) Bucket(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, k whatisup.KeyID, l whatisup.RateLimit) (whatisup.Bucket, error) {
 	out, err := db.client.GetItem(ctx, &dynamodb.GetItemInput{
-		TableName: aws.String(db.tables.Access), Key: bucketKey(c, m), ConsistentRead: aws.Bool(true),
+		TableName: aws.String(db.tables.Access), Key: bucketKey(c, m, k), ConsistentRead: aws.Bool(true),
 	})
 	if err != nil {
 		return whatisup.Bucket{}, translate(err)

@@ -17,6 +17,7 @@
 //	           slots of a kind    customer#C   kind#M        API
 //	           slots of one key   customer#C   kind#M#K      API
 //	           token bucket       bucket#C#M   bucket        API
+//	           bucket of one key  bucket#C#M   key#K         API
 //	instances  config and wanted  C#M          I             API
 //	           large metadata     C#M          I#metadata    API
 //	           observed           C#M          I#host        host (made by the API)

@@ -103,8 +103,8 @@ func (db *DB) Instances(ctx context.Context, c whatisup.CustomerID, m whatisup.M
 }
 
 // CreateInstance writes a new instance, its event, its count, and the record of
-// the request, in one transaction. It answers whatisup.ErrTooMany or
-// ErrClaimLost, and nothing was written then.
+// the request, in one transaction. It answers whatisup.ErrTooMany, ErrSuspended
+// or ErrClaimLost, and nothing was written then.
 func (db *DB) CreateInstance(ctx context.Context, cfg whatisup.Config, also whatisup.Created) error {
 	i := &whatisup.Instance{Config: cfg, Shard: db.ShardOf(cfg.ID)}
 	row := configRowOf(&i.Config, &i.Wanted, i.Shard)
@@ -121,6 +121,7 @@ func (db *DB) CreateInstance(ctx context.Context, cfg whatisup.Config, also what
 	observed[attrShardKey] = str(row.ShardKey)
 	items := []types.TransactWriteItem{
 		db.countInstance(cfg.Customer, cfg.Mode, +1, also.MaxInstances),
+		db.notSuspended(cfg.Customer),
 		put(db.tables.Instances, withKey(configKey(cfg.Customer, cfg.Mode, cfg.ID), marshal(row)), "attribute_not_exists(pk)", nil, nil),
 		put(db.tables.Instances, withKey(hostKey(cfg.Customer, cfg.Mode, cfg.ID), observed), "attribute_not_exists(pk)", nil, nil),
 	}
@@ -137,6 +138,9 @@ func (db *DB) CreateInstance(ctx context.Context, cfg whatisup.Config, also what
 		items = append(items, db.recordItem(also.Record))
 	}
 	err = db.transact(ctx, items)
+	if _, ok := failedAt(err, 1); ok {
+		return whatisup.ErrSuspended
+	}
 	if _, ok := failedAt(err, 0); ok {
 		return whatisup.ErrTooMany
 	}
@@ -144,6 +148,11 @@ func (db *DB) CreateInstance(ctx context.Context, cfg whatisup.Config, also what
 		return whatisup.ErrClaimLost
 	}
 	return err
+}
+
+// notSuspended checks the customer within a transaction.
+func (db *DB) notSuspended(c whatisup.CustomerID) types.TransactWriteItem {
+	return check(db.tables.Access, customerKey(c), "attribute_not_exists(pk) OR suspended = :no", item{":no": boolean(false)}, nil)
 }
 
 func metadataRow(c *whatisup.Config) item {
@@ -237,40 +246,64 @@ func changedOrGone(err error, i int) error {
 // Want stores w as what the API wants of the instance as it was read, together
 // with the record of the request if there is one. It answers ErrConflict if
 // somebody wanted something else since the read, ErrNotFound if the instance is
-// gone, and ErrClaimLost.
+// gone, ErrSuspended if the customer is suspended, and ErrClaimLost.
 func (db *DB) Want(ctx context.Context, read *whatisup.Instance, w whatisup.Wanted, record *whatisup.Record) error {
+	item := db.wantItem(read, w, "", " AND attribute_not_exists(suspended)")
+	var err error
+	if record == nil { // alone it needs no transaction, which would cost twice
+		err = db.updateOne(ctx, item.Update)
+	} else {
+		err = db.transact(ctx, []types.TransactWriteItem{item, db.recordItem(record)})
+		if _, ok := failedAt(err, 1); ok {
+			return whatisup.ErrClaimLost
+		}
+	}
+	if old, failed := failedAt(err, 0); failed && old["suspended"] != nil {
+		return whatisup.ErrSuspended
+	}
+	return changedOrGone(err, 0)
+}
+
+// Suspend stops the instance as it was read, and keeps every later Want from
+// starting it. It answers ErrConflict and ErrNotFound.
+func (db *DB) Suspend(ctx context.Context, read *whatisup.Instance, w whatisup.Wanted) error {
+	return changedOrGone(db.updateOne(ctx, db.wantItem(read, w, ", suspended = :yes", "").Update), 0)
+}
+
+// Unsuspend lets the instance be started again. It answers ErrNotFound.
+func (db *DB) Unsuspend(ctx context.Context, read *whatisup.Instance) error {
+	c := &read.Config
+	return changedOrGone(db.updateOne(ctx, update(db.tables.Instances, configKey(c.Customer, c.Mode, c.ID),
+		"REMOVE suspended", "attribute_exists(pk)", nil, nil).Update), 0)
+}
+
+// wantItem writes what is wanted of the instance as it was read.
+func (db *DB) wantItem(read *whatisup.Instance, w whatisup.Wanted, set, condition string) types.TransactWriteItem {
 	c := &read.Config
 	attempts := &types.AttributeValueMemberL{}
 	for _, a := range attemptRows(w.Attempts) {
 		attempts.Value = append(attempts.Value, &types.AttributeValueMemberM{Value: marshal(a)})
 	}
-	items := []types.TransactWriteItem{update(db.tables.Instances, configKey(c.Customer, c.Mode, c.ID),
-		"SET wanted = :wanted, wanted_version = :next, generation = :generation, unlink_through = :unlink, "+
-			"pair_phone = :phone, pair_serial = :serial, attempts = :attempts, changed_at = :at, request_id = :request",
-		"attribute_exists(pk) AND wanted_version = :was",
-		item{
-			":wanted": boolean(w.Online), ":was": number(read.Wanted.Version), ":next": number(read.Wanted.Version + 1),
-			":generation": number(uint64(w.Generation)), ":unlink": number(uint64(w.UnlinkThrough)),
-			":phone": str(string(w.PairPhone)), ":serial": number(w.PairSerial), ":attempts": attempts,
-			":at": number(millis(w.ChangedAt)), ":request": str(string(w.RequestID)),
-		}, nil)}
-	if record != nil {
-		items = append(items, db.recordItem(record))
-		err := db.transact(ctx, items)
-		if _, ok := failedAt(err, 1); ok {
-			return whatisup.ErrClaimLost
-		}
-		return changedOrGone(err, 0)
+	values := item{
+		":wanted": boolean(w.Online), ":was": number(read.Wanted.Version), ":next": number(read.Wanted.Version + 1),
+		":generation": number(uint64(w.Generation)), ":unlink": number(uint64(w.UnlinkThrough)),
+		":phone": str(string(w.PairPhone)), ":serial": number(w.PairSerial), ":attempts": attempts,
+		":at": number(millis(w.ChangedAt)), ":request": str(string(w.RequestID)),
 	}
-	// Alone it needs no transaction, which would cost twice.
-	return changedOrGone(db.updateOne(ctx, items[0].Update), 0)
+	if strings.Contains(set, ":yes") {
+		values[":yes"] = boolean(true)
+	}
+	return update(db.tables.Instances, configKey(c.Customer, c.Mode, c.ID),
+		"SET wanted = :wanted, wanted_version = :next, generation = :generation, unlink_through = :unlink, "+
+			"pair_phone = :phone, pair_serial = :serial, attempts = :attempts, changed_at = :at, request_id = :request"+set,
+		"attribute_exists(pk) AND wanted_version = :was"+condition, values, nil)
 }
 
 // DeleteInstance moves the instance as it was read to its tombstone, counts it
 // out, and writes the event and what else belongs to it. From then on it is gone
 // from every read; its host finds the tombstone in the shard, unlinks and wipes.
-// It answers ErrConflict if any part changed since the read, ErrNotFound if it is
-// gone already, and ErrClaimLost.
+// It answers ErrConflict if any part changed since the read or a key was bound to
+// the instance, ErrNotFound if it is gone already, and ErrClaimLost.
 func (db *DB) DeleteInstance(ctx context.Context, read *whatisup.Instance, e whatisup.Event, also *whatisup.Deleted) error {
 	c := &read.Config
 	now := db.now()
@@ -301,8 +334,8 @@ func (db *DB) DeleteInstance(ctx context.Context, read *whatisup.Instance, e wha
 	}
 	items := []types.TransactWriteItem{
 		remove(db.tables.Instances, configKey(c.Customer, c.Mode, c.ID),
-			"attribute_exists(pk) AND wanted_version = :wanted AND version = :version",
-			item{":wanted": number(read.Wanted.Version), ":version": number(c.Version)}, nil),
+			"attribute_exists(pk) AND wanted_version = :wanted AND version = :version AND (bound_keys = :bound OR attribute_not_exists(bound_keys))",
+			item{":wanted": number(read.Wanted.Version), ":version": number(c.Version), ":bound": number(read.BoundKeys)}, nil),
 		remove(db.tables.Instances, hostKey(c.Customer, c.Mode, c.ID),
 			"attribute_exists(pk) AND rev = :rev", item{":rev": number(read.Rev)}, nil),
 		put(db.tables.Instances, tombstone, "attribute_not_exists(pk)", nil, nil),

@@ -33,6 +33,8 @@ type configRow struct {
 	Attempts      []attemptRow `dynamodbav:"attempts"`
 	ChangedAt     int64        `dynamodbav:"changed_at"`
 	RequestID     string       `dynamodbav:"request_id"`
+	Suspended     bool         `dynamodbav:"suspended,omitempty"`
+	BoundKeys     uint64       `dynamodbav:"bound_keys"`
 
 	Unsent   []string `dynamodbav:"unsent,omitempty"` // envelopes
 	UnsentAt int64    `dynamodbav:"unsent_at,omitempty"`
@@ -103,6 +105,7 @@ func configRowOf(c *whatisup.Config, w *whatisup.Wanted, shard whatisup.Shard) c
 		ChangedAt:     millis(w.ChangedAt),
 		RequestID:     string(w.RequestID),
 		Attempts:      attemptRows(w.Attempts),
+		Suspended:     w.Suspended,
 	}
 	if len(r.Metadata) > metadataInline {
 		r.Metadata, r.MetadataApart = "", true
@@ -124,6 +127,7 @@ const metadataInline = 1024
 func (r *configRow) into(i *whatisup.Instance) error {
 	i.Shard = whatisup.Shard(r.Shard)
 	i.DeletedAt = fromMillis(r.DeletedAt)
+	i.BoundKeys = r.BoundKeys
 	i.Config.Name = r.Name
 	i.Config.Version = r.Version
 	i.Config.UpdatedAt = fromMillis(r.UpdatedAt)
@@ -139,6 +143,7 @@ func (r *configRow) into(i *whatisup.Instance) error {
 		PairSerial:    r.PairSerial,
 		ChangedAt:     fromMillis(r.ChangedAt),
 		RequestID:     whatisup.RequestID(r.RequestID),
+		Suspended:     r.Suspended,
 	}
 	for _, a := range r.Attempts {
 		i.Wanted.Attempts = append(i.Wanted.Attempts, whatisup.Attempt{Generation: whatisup.Generation(a.Generation), At: fromMillis(a.At)})

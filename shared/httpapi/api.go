@@ -27,12 +27,13 @@ type KeyUse interface {
 	RehashKey(ctx context.Context, k whatisup.APIKey, hash []byte, pepper int) error
 }
 
-// Buckets are the customers' token buckets, shared by all functions.
+// Buckets are the token buckets of the customers, and of single keys, shared by
+// all functions. An empty key means the customer's.
 type Buckets interface {
 	// Take takes a token: ErrTooMany, with the bucket as it stands, if there is
 	// none.
-	Take(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.RateLimit) (whatisup.Bucket, error)
-	Bucket(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.RateLimit) (whatisup.Bucket, error)
+	Take(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.KeyID, whatisup.RateLimit) (whatisup.Bucket, error)
+	Bucket(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.KeyID, whatisup.RateLimit) (whatisup.Bucket, error)
 	// TakeSend is Take of the bucket that sends draw on: the customer's, or with an
 	// instance that instance's.
 	TakeSend(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.InstanceID, whatisup.RateLimit) (whatisup.Bucket, error)

@@ -144,7 +144,7 @@ func start(t testing.TB, change ...func(*httpapi.Config)) *fixture {
 	c := httpapi.Config{
 		Store: f.db, Commands: f.commands, Events: f.queued, Peppers: peppers, Sandbox: true,
 		Limits:     whatisup.RateLimit{Burst: 1_000_000, PerSecond: 1_000_000},
-		Log:        slog.New(slog.NewJSONHandler(f.logs, nil)),
+		Log:        slog.New(slog.NewJSONHandler(f.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Now:        f.clock.now,
 		StreamPoll: 20 * time.Millisecond,
 	}

@@ -25,7 +25,11 @@ type errorObject struct {
 // code leaves but that there was one.
 func errorAnswer(err error, id whatisup.RequestID) *answer {
 	e, ok := errors.AsType[*whatisup.Error](err)
-	if !ok {
+	switch {
+	case ok:
+	case errors.Is(err, whatisup.ErrUnavailable):
+		e = errUnavailable
+	default:
 		e = errInternal
 	}
 	a := &answer{
@@ -44,6 +48,7 @@ func errorAnswer(err error, id whatisup.RequestID) *answer {
 // The errors of this door whose words do not depend on the request.
 var (
 	errInternal        = whatisup.NewError(whatisup.CodeInternal, "Something failed on our side. Retry; if it keeps failing, report the request id.")
+	errUnavailable     = whatisup.NewError(whatisup.CodeUnavailable, "A part of the service can't be reached right now. Retry.").After(2*time.Second).With("reason", "store")
 	errRoute           = whatisup.NewError(whatisup.CodeRouteNotFound, "There is nothing at this path.")
 	errMethod          = whatisup.NewError(whatisup.CodeMethodNotAllowed, "This path does not allow that method. The Allow header lists those that it does.")
 	errAuthMissing     = whatisup.NewError(whatisup.CodeAuthMissing, "Send your API key in the header \"Authorization: Bearer <api key>\".")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,10 +19,13 @@ import (
 
 const (
 	// maxStreams is how many streams a customer may have open at one time in one
-	// mode.
-	maxStreams = 10
+	// mode, and maxBoundStreams how many of them one bound key.
+	maxStreams      = 10
+	maxBoundStreams = 3
 	// streamCheck is how often a stream looks whether its key is still in force.
 	streamCheck = 50 * time.Second
+	// slotCheck is how often a stream looks whether a successor has its slot.
+	slotCheck = 5 * time.Second
 	// streamKeepalive is how often something is sent where nothing happens.
 	streamKeepalive = 15 * time.Second
 	// streamPairing is how long a stream looks more often after a sign of a
@@ -39,21 +43,39 @@ const (
 )
 
 func listEvents(c *call) (*answer, error) {
-	q, err := c.readQuery()
+	if wantsLog(c.r.Header.Values("Accept")) {
+		return listEventLog(c)
+	}
+	q, f, err := c.eventFilter()
 	if err != nil {
 		return nil, err
+	}
+	return c.eventStream(q, f)
+}
+
+func listEventLog(c *call) (*answer, error) {
+	q, f, err := c.eventFilter()
+	if err != nil {
+		return nil, err
+	}
+	return c.eventLog(q, f)
+}
+
+// eventFilter reads which events the caller wants. A bound key gets those of its
+// instance only.
+func (c *call) eventFilter() (*query, control.EventFilter, error) {
+	q, err := c.readQuery()
+	if err != nil {
+		return nil, control.EventFilter{}, err
 	}
 	f := control.EventFilter{Instance: q.instanceID("instance_id"), Names: oneOf(q, "events", whatisup.EventNames)}
 	if bound := c.caller.key.Instance; bound != "" {
 		if f.Instance != "" && f.Instance != bound {
-			return nil, errScoped
+			return nil, f, errScoped
 		}
 		f.Instance = bound
 	}
-	if wantsLog(c.r.Header.Values("Accept")) {
-		return c.eventLog(q, f)
-	}
-	return c.eventStream(q, f)
+	return q, f, nil
 }
 
 // wantsLog says whether a client asks for JSON; whoever says nothing gets the
@@ -123,15 +145,28 @@ type stream struct {
 	*call
 	filter  control.EventFilter
 	flush   *http.ResponseController
+	slot    string            // its id among the customer's streams
 	at      whatisup.Position // everything below was sent, but for late commits
 	sent    map[whatisup.Position]bool
 	pairing time.Time // until when the customer's pairing is watched closely
 	written time.Time // the last byte
 }
 
-// position is an event's place as clients are given it.
-func (c *call) position(p whatisup.Position) string {
-	return c.seal.make(string(p), "position", string(c.customer()), string(c.mode()))
+// position is an event's place as clients are given it. It names the stream too,
+// so that the stream that resumes here takes its slot.
+func (s *stream) position(p whatisup.Position) string {
+	return s.seal.make(string(p), s.bound(s.slot)...) + "." + s.slot
+}
+
+func (c *call) bound(slot string) []string {
+	return []string{"position", string(c.customer()), string(c.mode()), slot}
+}
+
+// parsePosition reads a position that some stream of the customer and mode gave.
+func (c *call) parsePosition(text string) (p whatisup.Position, slot string, ok bool) {
+	text, slot, _ = strings.Cut(text, ".")
+	id, ok := c.seal.open(text, c.bound(slot)...)
+	return whatisup.Position(id), slot, ok
 }
 
 // eventStream sends events as they happen, until it is time to end. Between two
@@ -140,13 +175,17 @@ func (c *call) position(p whatisup.Position) string {
 // position was taken, and then turns up behind others.
 func (c *call) eventStream(q *query, f control.EventFilter) (*answer, error) {
 	now := c.now()
-	s := &stream{call: c, filter: f, flush: http.NewResponseController(c.w), sent: map[whatisup.Position]bool{}}
-	from, resumes := now, false
+	s := &stream{
+		call: c, filter: f, flush: http.NewResponseController(c.w),
+		slot: uuid.NewString(), sent: map[whatisup.Position]bool{},
+	}
+	from, predecessor, resumes := now, "", false
 	if id := strings.Join(c.r.Header.Values("Last-Event-ID"), ","); id != "" {
-		position, ok := c.seal.open(id, "position", string(c.customer()), string(c.mode()))
+		position, slot, ok := c.parsePosition(id)
+		predecessor = slot
 		if !ok {
 			q.problem("Last-Event-ID", "is not a position of this stream")
-		} else if from = whatisup.Position(position).Time(); now.Sub(from) > whatisup.EventsKept {
+		} else if from = position.Time(); now.Sub(from) > whatisup.EventsKept {
 			return nil, errPositionExpired
 		} else {
 			resumes = true
@@ -168,39 +207,77 @@ func (c *call) eventStream(q *query, f control.EventFilter) (*answer, error) {
 			return nil, err
 		}
 	}
-	slot := uuid.NewString()
-	if err := s.takeSlot(slot); err != nil {
+	if err := s.takeSlot(predecessor); err != nil {
 		return nil, err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), freeFor)
-		defer cancel()
-		if err := c.Store.FreeSlots(ctx, s.slots(), slot); err != nil {
-			c.log.Warn("stream's slot not given back", "error", err)
+	defer s.freeSlot()
+	return nil, s.run(begins)
+}
+
+// slots are those that the stream has one of, the narrowest first.
+func (s *stream) slots() []whatisup.Slots {
+	whole := whatisup.Slots{Customer: s.customer(), Mode: s.mode(), Kind: "streams", Limit: maxStreams}
+	if s.caller.key.Instance == "" {
+		return []whatisup.Slots{whole}
+	}
+	share := whole
+	share.Key, share.Limit = s.caller.key.ID, maxBoundStreams
+	return []whatisup.Slots{share, whole}
+}
+
+// slotLasts is longer than the time between two renewals.
+const slotLasts = 2 * streamCheck
+
+// takeSlot takes the stream's slot, from its predecessor if that still has one.
+func (s *stream) takeSlot(predecessor string) error {
+	for _, of := range s.slots() {
+		err := s.Store.TakeSlot(s.ctx, of, s.slot, s.now().Add(slotLasts), predecessor)
+		if err != nil {
+			s.freeSlot()
 		}
-	}()
-	return nil, s.run(slot, begins)
+		if errors.Is(err, whatisup.ErrTooMany) {
+			return errStreams
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keepSlot renews the stream's slot: ErrNotFound if a successor has it.
+func (s *stream) keepSlot() error {
+	for _, of := range s.slots() {
+		if err := s.Store.KeepSlot(s.ctx, of, s.slot, s.now().Add(slotLasts)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// succeeded says whether a successor has the stream's slot.
+func (s *stream) succeeded() (bool, error) {
+	slots := s.slots()
+	taken, err := s.Store.TakenSlots(s.ctx, slots[len(slots)-1])
+	return err == nil && !slices.Contains(taken, s.slot), err
 }
 
 // freeFor bounds how long a stream that has ended takes to give its slot back.
 const freeFor = 2 * time.Second
 
-func (s *stream) slots() whatisup.Slots {
-	return whatisup.Slots{Customer: s.customer(), Mode: s.mode(), Kind: "streams", Limit: maxStreams}
-}
-
-func (s *stream) takeSlot(slot string) error {
-	until := s.now().Add(2 * streamCheck)
-	err := s.Store.TakeSlot(s.ctx, s.slots(), slot, until, "")
-	if errors.Is(err, whatisup.ErrTooMany) {
-		return errStreams
+func (s *stream) freeSlot() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), freeFor)
+	defer cancel()
+	for _, of := range s.slots() {
+		if err := s.Store.FreeSlots(ctx, of, s.slot); err != nil {
+			s.log.Warn("stream's slot not given back", "error", err)
+		}
 	}
-	return err
 }
 
 // run is the stream from its first byte on. Errors are only logged: the client
 // sees a stream that ended, and resumes.
-func (s *stream) run(slot string, begins whatisup.Position) error {
+func (s *stream) run(begins whatisup.Position) error {
 	ends := s.now().Add(s.StreamFor)
 	if deadline, ok := s.ctx.Deadline(); ok && deadline.Add(-streamEnd).Before(ends) {
 		ends = deadline.Add(-streamEnd)
@@ -216,6 +293,7 @@ func (s *stream) run(slot string, begins whatisup.Position) error {
 		return nil
 	}
 	checked := s.now()
+	looked := checked // for a successor
 	for {
 		if err := s.look(false); err != nil {
 			return s.ended(err)
@@ -225,12 +303,21 @@ func (s *stream) run(slot string, begins whatisup.Position) error {
 			s.write("retry: 1000\n: bye\n\n")
 			return nil
 		}
+		if end := s.caller.key.ExpiresAt; !end.IsZero() && !now.Before(end) {
+			return s.ended(errAuthExpired)
+		}
+		if now.Sub(looked) >= slotCheck {
+			if over, err := s.succeeded(); over || err != nil {
+				return s.ended(err)
+			}
+			looked = now
+		}
 		if now.Sub(checked) >= streamCheck {
 			if err := s.reauthenticate(s.ctx, s.caller, s.r.Header); err != nil {
 				return s.ended(err)
 			}
-			if err := s.takeSlot(slot); err != nil {
-				return s.ended(err)
+			if err := s.keepSlot(); err != nil {
+				return s.ended(ignore(err, whatisup.ErrNotFound))
 			}
 			checked = now
 		}

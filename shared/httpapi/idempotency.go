@@ -58,12 +58,18 @@ func (c *call) idempotent(b *input.Object, do func(*claim) (*answer, error)) (*a
 	if name == "" {
 		return do(nil)
 	}
-	r, err := c.newClaim(name, b.Raw)
+	// Two requests are the same if they say the same, in whatever order and
+	// spelling.
+	same, err := input.Canonical(b.Raw)
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.newClaim(name, same)
 	if err != nil {
 		return nil, err
 	}
 	var a *answer
-	err = control.Poll(c.ctx, c.now, c.now().Add(twinWait), false, func(ctx context.Context) (bool, error) {
+	err = c.control.Wait(c.ctx, c.who(), c.now().Add(twinWait), false, func(ctx context.Context) (bool, error) {
 		there, err := c.Store.Claim(ctx, r.record, c.now().Add(claimFor))
 		switch {
 		case err != nil:

@@ -66,8 +66,8 @@ func TestIntegrationCommands(t *testing.T) {
 	}
 }
 
-// Bad messages are answered by an event where there is anybody to tell, and
-// never come back.
+// Bad messages are answered by an event and never come back; where nobody can be
+// told they stay in the queue.
 func TestBadIntegrationMessages(t *testing.T) {
 	t.Parallel()
 	f := start(t)
@@ -90,15 +90,16 @@ func TestBadIntegrationMessages(t *testing.T) {
 		f.queued.mu.Lock()
 		f.queued.events = nil
 		f.queued.mu.Unlock()
-		if err := f.carry(message); err != nil {
-			t.Errorf("%s comes back: %v", message, err)
-		}
+		err := f.carry(message)
 		events := f.events()
-		if code == "" {
-			if len(events) != 0 {
-				t.Errorf("%s: told %v", message, events)
+		if code == "" { // nobody can be told: it goes to the dead-letter queue
+			if err == nil || len(events) != 0 {
+				t.Errorf("%s: %v, told %v", message, err, events)
 			}
 			continue
+		}
+		if err != nil {
+			t.Errorf("%s comes back: %v", message, err)
 		}
 		if len(events) != 1 || events[0].Name != whatisup.CommandRefused || events[0].Customer != f.a.Customer {
 			t.Errorf("%s: told %+v", message, events)
@@ -152,5 +153,44 @@ func TestIntegrationCommandComesBack(t *testing.T) {
 	events := f.events()
 	if e := events[len(events)-1]; e.Name != whatisup.CommandRefused || !strings.Contains(string(e.Data), "idempotency_conflict") {
 		t.Errorf("%+v", e)
+	}
+}
+
+// A command is the same command however it is written and wrapped.
+func TestIntegrationCommandInOtherForms(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	plain := f.command("c", "create", `,"name":"x\u00e9","metadata":{"a":1,"b":2}`)
+	customer := string(f.a.Customer)
+	envelope, _ := json.Marshal(map[string]string{
+		"Type": "Notification", "TopicArn": "arn:aws:sns:us-east-1:000000000000:t", "MessageId": "m", "Message": plain,
+	})
+	for n, message := range []string{
+		plain,
+		"\ufeff" + plain,
+		string(envelope),
+		strings.Replace(plain, customer, strings.ToUpper(customer), 1),
+		`{ "metadata":{"b":2 , "a":1}, "mode":"test","name":"xé","customer_id":"` + customer + `","command":"create","command_id":"c"}`,
+	} {
+		if err := f.carry(message); err != nil {
+			t.Errorf("%d: %v", n, err)
+		}
+	}
+	if n := len(f.list("").Data); n != 1 {
+		t.Errorf("made %d instances", n)
+	}
+	for _, e := range f.events() {
+		if e.Name != whatisup.InstanceCreated {
+			t.Errorf("told %s: %s", e.Name, e.Data)
+		}
+	}
+
+	// A refusal names the command as it was given.
+	if err := f.carry(f.command("d", "explode", "")); err != nil {
+		t.Fatal(err)
+	}
+	events := f.events()
+	if last := events[len(events)-1]; last.Name != whatisup.CommandRefused || !strings.Contains(string(last.Data), `"command":"explode"`) {
+		t.Errorf("%s: %s", last.Name, last.Data)
 	}
 }

@@ -44,19 +44,6 @@ func (r *recorder) take() []string {
 	return ops
 }
 
-// bodies are valid ones for the routes that want one.
-var bodies = map[string]string{
-	"createInstance":   `{"name":"x"}`,
-	"updateInstance":   `{"name":"y"}`,
-	"createPairCode":   `{"phone_number":"4915112345678"}`,
-	"createAPIKey":     `{"name":"x"}`,
-	"sendMessage":      `{"to":"4915112345678","body":{"type":"text","text":"x"}}`,
-	"sandboxScan":      `{}`,
-	"sandboxEnterCode": `{"code":"ABCD-2345"}`,
-	"sandboxMessage":   `{"from":"4915112345678","text":"x"}`,
-	"sandboxFault":     `{"kind":"drop"}`,
-}
-
 // Over every route below an instance and in both modes: another customer's id, a
 // deleted one, one of the other mode, a random one, and what is no id at all are
 // answered with the same bytes but for the request id, after the same operations
@@ -148,10 +135,10 @@ func TestBoundKey(t *testing.T) {
 	bound := into[struct{ Secret string }](t, f.want(201, "", f.a.TestKey, "POST", "/v1/api-keys", fmt.Sprintf(`{"name":"n","instance_id":%q}`, id))).Secret
 	may := map[string]bool{
 		"getInstance": true, "updateInstance": true, "getInstanceStatus": true, "connectInstance": true,
-		"disconnectInstance": true, "logoutInstance": true, "getInstanceQR": true, "createPairCode": true,
+		"disconnectInstance": true, "logoutInstance": true, "getInstanceQR": true, "getInstanceQRPicture": true, "createPairCode": true,
 		"sandboxScan": true, "sandboxEnterCode": true, "sandboxUnlink": true, "sandboxMessage": true, "sandboxFault": true,
 		"sendMessage": true, "listMessages": true, "getMessage": true, "cancelMessage": true,
-		"listEvents": true, "getLimits": true, "getRoot": true, "getOpenAPI": true, "getDocs": true,
+		"listEvents": true, "listEventLog": true, "getLimits": true, "getRoot": true, "getOpenAPI": true, "getDocs": true,
 	}
 	for _, route := range httpapi.Routes {
 		own := f.call(bound, route.Method, fill(route.Path, string(id)), bodies[route.Operation])

@@ -33,8 +33,27 @@ func (c *call) limit() whatisup.RateLimit {
 	return l
 }
 
-// takeToken takes the request's token, or tells how the bucket stands for a
-// request that costs none.
+// boundShare is how much of its customer's tokens a bound key may take: a third,
+// so that it can't lock its owner out.
+const boundShare = 3
+
+// buckets are those that a request draws on, the narrowest first.
+func (c *call) buckets() []bucketOf {
+	whole := bucketOf{"", c.limit()}
+	if c.caller.key.Instance == "" {
+		return []bucketOf{whole}
+	}
+	share := whatisup.RateLimit{Burst: max(whole.limit.Burst/boundShare, 1), PerSecond: whole.limit.PerSecond / boundShare}
+	return []bucketOf{{c.caller.key.ID, share}, whole}
+}
+
+type bucketOf struct {
+	key   whatisup.KeyID // empty: the customer's
+	limit whatisup.RateLimit
+}
+
+// takeToken takes the request's token. The headers tell of the bucket with fewer
+// tokens left.
 func (c *call) takeToken() error {
 	if c.route.free {
 		return nil
@@ -42,14 +61,21 @@ func (c *call) takeToken() error {
 	if c.route.sends {
 		return c.takeSendToken("", DefaultSendLimits)
 	}
-	b, err := c.Store.Take(c.ctx, c.customer(), c.mode(), c.limit())
-	if err != nil && !errors.Is(err, whatisup.ErrTooMany) {
-		return err
+	var fewest *whatisup.Bucket
+	for _, of := range c.buckets() {
+		b, err := c.Store.Take(c.ctx, c.customer(), c.mode(), of.key, of.limit)
+		if err != nil && !errors.Is(err, whatisup.ErrTooMany) {
+			return err
+		}
+		if fewest == nil || err != nil || b.Remaining < fewest.Remaining {
+			fewest = &b
+		}
+		if err != nil {
+			limitHeaders(c.w.Header(), b)
+			return errRateLimited.After(max(b.NextIn, time.Second))
+		}
 	}
-	limitHeaders(c.w.Header(), b)
-	if err != nil {
-		return errRateLimited.After(max(b.NextIn, time.Second))
-	}
+	limitHeaders(c.w.Header(), *fewest)
 	return nil
 }
 
@@ -60,10 +86,16 @@ func limitHeaders(h http.Header, b whatisup.Bucket) {
 }
 
 func getLimits(c *call) (*answer, error) {
-	b, err := c.Store.Bucket(c.ctx, c.customer(), c.mode(), c.limit())
-	if err != nil {
-		return nil, err
+	var fewest *whatisup.Bucket
+	for _, of := range c.buckets() {
+		b, err := c.Store.Bucket(c.ctx, c.customer(), c.mode(), of.key, of.limit)
+		if err != nil {
+			return nil, err
+		}
+		if fewest == nil || b.Remaining < fewest.Remaining {
+			fewest = &b
+		}
 	}
-	limitHeaders(c.w.Header(), b)
-	return reply(http.StatusOK, limits{bucket{b.Limit, b.Remaining, whatisup.At(b.FullAt)}}), nil
+	limitHeaders(c.w.Header(), *fewest)
+	return reply(http.StatusOK, limits{bucket{fewest.Limit, fewest.Remaining, whatisup.At(fewest.FullAt)}}), nil
 }

@@ -17,20 +17,34 @@ type qrCode struct {
 }
 
 func getQR(c *call) (*answer, error) {
-	p, err := c.control.QR(c.ctx, c.who(), c.instance)
-	if err != nil {
-		return nil, err
-	}
-	png, err := picture(p)
-	if err != nil {
-		return nil, err
-	}
 	if prefersPNG(c.r.Header.Values("Accept")) {
-		return &answer{status: http.StatusOK, raw: png, kind: "image/png"}, nil
+		return getQRPicture(c)
+	}
+	p, png, err := c.code()
+	if err != nil {
+		return nil, err
 	}
 	return reply(http.StatusOK, qrCode{
 		QR: qr.DataURL(png), Raw: p.Raw, ExpiresAt: whatisup.At(p.ExpiresAt),
 	}), nil
+}
+
+func getQRPicture(c *call) (*answer, error) {
+	_, png, err := c.code()
+	if err != nil {
+		return nil, err
+	}
+	return &answer{status: http.StatusOK, raw: png, kind: "image/png"}, nil
+}
+
+// code waits for a code that can be scanned, and for its picture.
+func (c *call) code() (*whatisup.Pairing, []byte, error) {
+	p, err := c.control.QR(c.ctx, c.who(), c.instance)
+	if err != nil {
+		return nil, nil, err
+	}
+	png, err := picture(p)
+	return p, png, err
 }
 
 // picture is the code of a row. Its host has drawn it, unless that host is of

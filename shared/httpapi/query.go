@@ -56,15 +56,15 @@ func (q *query) number(name string, most int) int {
 	return n
 }
 
-// oneOf reads several values of a set, comma separated, in the set's order and
-// without repetitions, so that equal filters look alike.
+// oneOf reads several values of a set, comma separated or in a parameter each, in
+// the set's order and without repetitions, so that equal filters look alike.
 func oneOf[S ~string](q *query, name string, set []S) []S {
-	s, ok := q.get(name)
+	all, ok := q.values[name]
 	if !ok {
 		return nil
 	}
 	given := map[S]bool{}
-	for v := range strings.SplitSeq(s, ",") {
+	for v := range strings.SplitSeq(strings.Join(all, ","), ",") {
 		if !slices.Contains(set, S(v)) {
 			q.problem(name, fmt.Sprintf("must be one or several of %s, comma separated", join(set)))
 			return nil

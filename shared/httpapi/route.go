@@ -90,6 +90,7 @@ var Routes = []Route{
 	{Method: "GET", Path: "/docs", Function: FunctionInstances, Operation: "getDocs", access: anybody, free: true, do: getDocs},
 
 	{Method: "GET", Path: "/v1/instances/{id}/qr", Function: FunctionQR, Operation: "getInstanceQR", access: boundToo, subject: instance, do: getQR},
+	{Method: "GET", Path: "/v1/instances/{id}/qr.png", Function: FunctionQR, Operation: "getInstanceQRPicture", access: boundToo, subject: instance, do: getQRPicture},
 	{Method: "POST", Path: "/v1/instances/{id}/pair-code", Function: FunctionQR, Operation: "createPairCode", access: boundToo, subject: instance, do: createPairCode},
 
 	{Method: "GET", Path: "/v1/api-keys", Function: FunctionKeys, Operation: "listAPIKeys", access: unbound, do: listKeys},
@@ -109,13 +110,18 @@ var Routes = []Route{
 	{Method: "DELETE", Path: "/v1/instances/{id}/messages/{message_id}", Function: FunctionMessages, Operation: "cancelMessage", access: boundToo, subject: instance, do: cancelMessage},
 
 	{Method: "GET", Path: "/v1/events", Function: FunctionEvents, Operation: "listEvents", access: boundToo, do: listEvents},
+	{Method: "GET", Path: "/v1/event-log", Function: FunctionEvents, Operation: "listEventLog", access: boundToo, do: listEventLog},
 }
 
 // HeadAllowed says whether HEAD may be sent where r answers GET: everywhere but
 // where GET has an effect. A fetch of the QR code starts a session, and a stream
 // takes up a place.
 func (r Route) HeadAllowed() bool {
-	return r.Method == http.MethodGet && r.Operation != "getInstanceQR" && r.Operation != "listEvents"
+	switch r.Operation {
+	case "getInstanceQR", "getInstanceQRPicture", "listEvents":
+		return false
+	}
+	return r.Method == http.MethodGet
 }
 
 // find matches a request to a route. params is what stands at {id}. Without a

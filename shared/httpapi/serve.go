@@ -66,7 +66,7 @@ func (a *answer) encode() ([]byte, string, error) {
 		return nil, "", nil
 	}
 	b, err := encode(a.body)
-	return b, "application/json", err
+	return append(b, '\n'), "application/json", err
 }
 
 func encode(v any) ([]byte, error) { return control.Encode(v) }
@@ -108,7 +108,7 @@ func (f *function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	a, err := f.serve(c)
 	if err != nil {
-		if whatisup.ErrorCode(err) == whatisup.CodeInternal && c.ctx.Err() == nil {
+		if whatisup.ErrorCode(err) == whatisup.CodeInternal && c.ctx.Err() == nil { // an outage too
 			c.log.Error("request failed", "error", err)
 		} else {
 			c.log = c.log.With("code", string(whatisup.ErrorCode(err)))
@@ -163,7 +163,11 @@ func (f *function) serve(c *call) (*answer, error) {
 		return nil, err
 	}
 	if route.subject == instance {
-		c.log = c.log.With("instance_id", c.segment)
+		// Only what is an id is logged: anybody can write a key, a number or a
+		// token at its place.
+		if id, ok := whatisup.ParseInstanceID(c.segment); ok {
+			c.log = c.log.With("instance_id", string(id))
+		}
 		if c.instance, err = c.control.Find(c.ctx, c.who(), c.segment); err != nil {
 			return nil, err
 		}

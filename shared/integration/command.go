@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -12,15 +13,48 @@ import (
 // Commands are the commands that the queue takes.
 var Commands = []string{"create", "connect", "disconnect", "logout", "delete"}
 
+// unwrap takes off what senders put around a command without meaning to: a byte
+// order mark, and the envelope of an SNS topic.
+func unwrap(message []byte) []byte {
+	bom := []byte("\ufeff")
+	message = bytes.TrimPrefix(message, bom)
+	var envelope struct{ Type, TopicArn, Message *string }
+	if json.Unmarshal(message, &envelope) != nil || envelope.Type == nil || *envelope.Type != "Notification" ||
+		envelope.TopicArn == nil || envelope.Message == nil {
+		return message
+	}
+	return bytes.TrimPrefix([]byte(*envelope.Message), bom)
+}
+
+// clip keeps a word of a message short enough for an event.
+func clip(s string) string {
+	if r := []rune(s); len(r) > 64 {
+		return string(r[:64]) + "…"
+	}
+	return s
+}
+
 // command is a message of the queue, read.
 type command struct {
 	id       whatisup.CommandID
-	name     string
+	name     string // empty: none of [Commands]
+	word     string // as it was given
 	customer whatisup.CustomerID
 	mode     whatisup.Mode
 	instance string
 	title    string
 	metadata json.RawMessage
+}
+
+// same is what two deliveries of one command have in common, however the command
+// is spelled.
+func (c *command) same() []byte {
+	metadata, err := input.Canonical(c.metadata)
+	if err != nil { // none
+		metadata = nil
+	}
+	b, _ := json.Marshal([]string{c.name, c.instance, c.title, string(metadata)}) // strings marshal
+	return b
 }
 
 // parse reads a message. What could be read is returned also with an error, so
@@ -35,7 +69,7 @@ func parse(message []byte) (command, error) {
 		return cmd, err
 	}
 	if s, ok := b.Text("customer_id", true); ok {
-		if cmd.customer, ok = whatisup.ParseCustomerID(s); !ok {
+		if cmd.customer, ok = whatisup.ParseCustomerID(strings.ToLower(s)); !ok {
 			cmd.customer = ""
 			b.Problem("customer_id", "must be a customer's id")
 		}
@@ -53,6 +87,7 @@ func parse(message []byte) (command, error) {
 		}
 	}
 	if s, ok := b.Text("command", true); ok {
+		cmd.word = clip(s)
 		if !slices.Contains(Commands, s) {
 			b.Problem("command", "must be one of "+strings.Join(Commands, ","))
 		} else {
@@ -67,6 +102,7 @@ func parse(message []byte) (command, error) {
 		b.Ignore("instance_id", "name", "metadata")
 	default:
 		cmd.instance, _ = b.Text("instance_id", true)
+		cmd.instance = strings.ToLower(cmd.instance)
 	}
 	return cmd, b.Done()
 }

@@ -5,6 +5,8 @@
 //
 // A command runs once, however often the queue delivers it: its record, under
 // its command_id, is written in the operation's own transaction. A permanent
-// failure is told by the event command.refused, or only logged if no customer
-// can be identified; neither is delivered again.
+// failure is told by the event command.refused and not delivered again. A
+// message that names no customer of ours goes to the dead-letter queue.
+//
+// A message may come in the envelope of an SNS topic.
 package integration

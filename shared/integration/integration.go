@@ -53,25 +53,31 @@ type delivery struct {
 	log     *slog.Logger
 }
 
-// Carry runs the command of one message. An error means that it may succeed
-// later, and that the message should be delivered again.
+// errNobody keeps a message that no customer can be told of: the queue delivers
+// it again and then moves it to the dead-letter queue, where the operator finds
+// it.
+var errNobody = errors.New("the command names no customer of ours")
+
+// Carry runs the command of one message. An error means that the message should
+// be delivered again, or kept in the dead-letter queue.
 func (in *Integration) Carry(ctx context.Context, message []byte) error {
+	message = unwrap(message)
 	cmd, problem := parse(message)
 	d := &delivery{Integration: in, ctx: ctx, message: message, command: cmd}
-	d.log = in.Log.With("command_id", string(cmd.id), "command", cmd.name)
+	d.log = in.Log.With("command", cmd.name)
 	if cmd.customer == "" || !cmd.mode.Valid() {
-		d.log.Error("integration command without a customer dropped", "error", problem)
-		return nil
+		d.log.Error("integration command names no customer", "error", problem)
+		return errNobody
 	}
 	customer, err := in.Store.Customer(ctx, cmd.customer)
 	if errors.Is(err, whatisup.ErrNotFound) {
-		d.log.Error("integration command of an unknown customer dropped", "customer_id", string(cmd.customer))
-		return nil
+		d.log.Error("integration command names an unknown customer", "customer_id", string(cmd.customer))
+		return errNobody
 	}
 	if err != nil {
 		return err
 	}
-	d.log = d.log.With("customer_id", string(cmd.customer), "mode", string(cmd.mode))
+	d.log = d.log.With("command_id", string(cmd.id), "customer_id", string(cmd.customer), "mode", string(cmd.mode))
 	d.who = control.Caller{
 		Customer: customer, Mode: cmd.mode, Command: cmd.id,
 		Request: whatisup.RequestOf(cmd.id), Began: in.Control.Now(), Log: d.log,
@@ -100,7 +106,7 @@ func (d *delivery) once() (problem, err error) {
 	}
 	cmd := &d.command
 	key := sha256.Sum256(fmt.Appendf(nil, "integration\x00%s\x00%s\x00%s", cmd.customer, cmd.mode, cmd.id))
-	print := sha256.Sum256(d.message)
+	print := sha256.Sum256(cmd.same())
 	record := whatisup.Record{
 		Key: hex.EncodeToString(key[:]), Claim: uuid.NewString(), Print: print[:],
 		ExpiresAt: d.Control.Now().Add(recordKept),
@@ -173,7 +179,7 @@ func (d *delivery) refuse(problem error) error {
 		id = ""
 	}
 	e, err := d.Control.Event(d.who, whatisup.CommandRefused, id, whatisup.RefusedData{
-		Command: d.command.name, Error: errorJSON(problem),
+		Command: d.command.word, Error: errorJSON(problem),
 	})
 	if err != nil {
 		return err

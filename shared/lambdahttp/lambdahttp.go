@@ -68,6 +68,7 @@ func Wrap(h http.Handler, log *slog.Logger) Handler {
 type request struct {
 	e    events.APIGatewayV2HTTPRequest
 	body []byte
+	url  bool // of a function URL, whose path is still escaped
 }
 
 type (
@@ -154,12 +155,12 @@ func (q *request) restore(r *http.Request) *http.Request {
 		path = "/" + path
 	}
 	r.URL = &url.URL{Scheme: "https", Host: r.Host, RawQuery: query(e)}
-	var err error
-	if r.URL.Path, err = url.PathUnescape(path); err != nil {
-		// Whatever it was meant to be, it is no route: taken literally.
-		r.URL.Path = path
-	} else {
-		r.URL.RawPath = path
+	// API Gateway has unescaped the path: what looks escaped in it is meant so.
+	r.URL.Path = path
+	if q.url {
+		if unescaped, err := url.PathUnescape(path); err == nil {
+			r.URL.Path, r.URL.RawPath = unescaped, path
+		}
 	}
 	r.RequestURI = r.URL.RequestURI()
 	r.Body = http.NoBody
@@ -260,7 +261,7 @@ func Stream(h http.Handler, log *slog.Logger) func(context.Context, json.RawMess
 		if err != nil {
 			return nil, err
 		}
-		ctx = context.WithValue(ctx, eventKey{}, &request{e: e, body: body})
+		ctx = context.WithValue(ctx, eventKey{}, &request{e: e, body: body, url: true})
 		bare := &events.LambdaFunctionURLRequest{RawPath: "/"}
 		bare.RequestContext.DomainName = "lambda.invalid"
 		bare.RequestContext.HTTP.Method = method(e.RequestContext.HTTP.Method)

@@ -16,8 +16,9 @@ import (
 // Usage lists the commands. Every answer is JSON, one object a line.
 const Usage = `make NAME                      a customer with a live and a test key
 list                           all customers
-suspend CUSTOMER               shuts it out and stops its sessions; links are kept
-resume CUSTOMER                lets it back
+suspend CUSTOMER               shuts it out and stops its sessions; links are kept.
+                               Repeat it if it was cut short
+resume CUSTOMER                lets it back; its sessions stay stopped
 limits CUSTOMER [-max-instances N] [-burst N] [-per-second N]
                                what it may; what is not given is the deployment's
 keys CUSTOMER                  its keys that are not revoked

@@ -12,10 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"whatisup/shared/whatisup"
 )
@@ -34,7 +31,8 @@ type Store interface {
 
 	Instances(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, before whatisup.InstanceID, about int) iter.Seq2[*whatisup.Instance, error]
 	Instance(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.InstanceID) (*whatisup.Instance, error)
-	Want(context.Context, *whatisup.Instance, whatisup.Wanted, *whatisup.Record) error
+	Suspend(context.Context, *whatisup.Instance, whatisup.Wanted) error
+	Unsuspend(context.Context, *whatisup.Instance) error
 	Left(context.Context, whatisup.CustomerID, whatisup.InstanceID) ([]string, error)
 }
 
@@ -85,61 +83,83 @@ func (o *Operator) MakeCustomer(ctx context.Context, name string) (Made, error) 
 }
 
 func cleanName(s string) (string, error) {
-	s = strings.TrimSpace(s)
-	if s == "" || utf8.RuneCountInString(s) > 100 || strings.ContainsFunc(s, unicode.IsControl) {
-		return "", errors.New("a name has 1 to 100 characters and no control characters")
+	name, problem := whatisup.ParseName(s)
+	if problem != "" {
+		return "", errors.New("the name " + problem)
 	}
-	return s, nil
+	return name, nil
 }
 
 // Suspend shuts a customer out and stops its sessions; the links are kept. It is
 // harmless to repeat, and repeating it finishes what was cut short.
+//
+// No call of the customer gets round it, although functions trust a customer
+// that they have read for a while: once the customer is marked, no instance and
+// no key can be made, for their transactions check the mark. Then each instance
+// is stopped and marked itself, and nothing starts a marked one.
 func (o *Operator) Suspend(ctx context.Context, c whatisup.CustomerID) (stopped int, err error) {
 	if err := o.Store.SetSuspended(ctx, c, true); err != nil {
 		return 0, err
 	}
-	// A function may go on taking the customer's calls for as long as it keeps
-	// the customer in memory, so what it starts last is stopped on a second run.
+	err = o.each(ctx, c, func(i *whatisup.Instance) error {
+		did, err := o.stop(ctx, i)
+		if did {
+			stopped++
+		}
+		return err
+	})
+	return stopped, err
+}
+
+// each calls do for every instance of a customer.
+func (o *Operator) each(ctx context.Context, c whatisup.CustomerID, do func(*whatisup.Instance) error) error {
 	for _, m := range modes {
 		for i, err := range o.Store.Instances(ctx, c, m, "", 0) {
 			if err != nil {
-				return stopped, err
+				return err
 			}
-			did, err := o.stop(ctx, i)
-			if err != nil {
-				return stopped, fmt.Errorf("instance %s: %w", i.Config.ID, err)
-			}
-			if did {
-				stopped++
+			if err := do(i); err != nil && !errors.Is(err, whatisup.ErrNotFound) {
+				return fmt.Errorf("instance %s: %w", i.Config.ID, err)
 			}
 		}
 	}
-	return stopped, nil
+	return nil
 }
 
-func (o *Operator) stop(ctx context.Context, i *whatisup.Instance) (bool, error) {
+// stopTries is how often an instance is stopped again that its customer changes
+// meanwhile.
+const stopTries = 20
+
+// stop stops and marks an instance. It says whether the instance was running.
+func (o *Operator) stop(ctx context.Context, i *whatisup.Instance) (running bool, err error) {
 	for try := 1; ; try++ {
 		w, changed := i.WantStop(o.Now(), "")
-		if !changed {
+		if !changed && i.Wanted.Suspended {
 			return false, nil
 		}
-		err := o.Store.Want(ctx, i, w, nil)
-		if errors.Is(err, whatisup.ErrConflict) && try < 8 {
-			if i, err = o.Store.Instance(ctx, i.Config.Customer, i.Config.Mode, i.Config.ID); err == nil {
-				continue
-			}
+		err := o.Store.Suspend(ctx, i, w)
+		if !errors.Is(err, whatisup.ErrConflict) || try == stopTries {
+			return err == nil && changed, err
 		}
-		if errors.Is(err, whatisup.ErrNotFound) {
-			return false, nil // deleted meanwhile
+		if i, err = o.Store.Instance(ctx, i.Config.Customer, i.Config.Mode, i.Config.ID); err != nil {
+			return false, err
 		}
-		return err == nil, err
 	}
 }
 
 // Resume lets a customer back. Its sessions stay stopped until the customer
-// connects them: only the customer knows which of them should run.
+// connects them: only the customer knows which of them should run. It is
+// harmless to repeat, and repeating it finishes what was cut short.
 func (o *Operator) Resume(ctx context.Context, c whatisup.CustomerID) error {
-	return o.Store.SetSuspended(ctx, c, false)
+	if err := o.Store.SetSuspended(ctx, c, false); err != nil {
+		return err
+	}
+	return o.each(ctx, c, func(i *whatisup.Instance) error {
+		if !i.Wanted.Suspended {
+			return nil
+		}
+		return o.Store.Unsuspend(ctx, i)
+	})
 }
 
 // MakeKey makes a key for a customer.

@@ -39,11 +39,14 @@ const (
 	CodePairingThrottled       Code = "pairing_throttled"
 	CodeTooManyStreams         Code = "too_many_streams"
 	CodeQueueFull              Code = "queue_full"
+	CodeTooManyWaiting         Code = "too_many_waiting"
 	CodeInternal               Code = "internal"
 	CodeNoQR                   Code = "no_qr"
 	CodeWhatsAppUnreachable    Code = "whatsapp_unreachable"
 	CodeAtCapacity             Code = "at_capacity"
 	CodeNoSessionHost          Code = "no_session_host"
+	CodeUnavailable            Code = "unavailable"
+	CodeAPIKeyLimitReached     Code = "api_key_limit_reached"
 )
 
 // Status is the HTTP status that belongs to the code.
@@ -84,11 +87,14 @@ var codeStatus = map[Code]int{
 	CodePairingThrottled:       429,
 	CodeTooManyStreams:         429,
 	CodeQueueFull:              429,
+	CodeTooManyWaiting:         429,
 	CodeInternal:               500,
 	CodeNoQR:                   503,
 	CodeWhatsAppUnreachable:    503,
 	CodeAtCapacity:             503,
 	CodeNoSessionHost:          503,
+	CodeUnavailable:            503,
+	CodeAPIKeyLimitReached:     409,
 }
 
 // Codes returns every code, for tests that hold documents and code together.
@@ -179,6 +185,8 @@ var (
 	ErrUnavailable = errors.New("store unavailable")
 	// ErrTooMany: the customer has as many of the thing as it may.
 	ErrTooMany = errors.New("limit reached")
+	// ErrSuspended: the customer is suspended, so nothing may start.
+	ErrSuspended = errors.New("the customer is suspended")
 	// ErrClaimLost: the record of the request is no longer held by this call;
 	// another one carries it out, or has.
 	ErrClaimLost = errors.New("the claim on the request is lost")

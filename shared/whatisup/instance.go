@@ -43,6 +43,9 @@ type Wanted struct {
 	Attempts []Attempt
 	// ChangedAt is the last change of Online, Generation or UnlinkThrough.
 	ChangedAt time.Time
+	// Suspended says that the customer was suspended. Nothing of the instance may
+	// start, whatever was wanted or planned before, until the operator lifts it.
+	Suspended bool
 	// RequestID is the request that changed it last, for the host's log lines.
 	RequestID RequestID
 }
@@ -96,6 +99,8 @@ type Instance struct {
 	// Unsent are events of the API's making that are in the log and that the
 	// queues may not have yet.
 	Unsent []Event
+	// BoundKeys counts the API keys that were ever bound to the instance.
+	BoundKeys uint64
 	// Rev counts the writes to Observed, as the store keeps it.
 	Rev uint64
 	// DeletedAt is set on a tombstone: the instance is gone for its customer
@@ -125,13 +130,15 @@ type Shown struct {
 // and its owner's health. ownerSeen is when the owner of the instance's shard
 // was last alive (zero: never). It is the only place that decides this.
 //
-// Three rules, in this order:
+// Four rules, in this order:
 //
 //   - What the host stored counts only if it is about something that is not
 //     given up: from the answer to a logout on, the instance is pending with no
 //     number, whether or not a host has acted yet.
 //   - What was asked and not yet taken up by a host shows as begun: starting
 //     without a link, connecting with one.
+//   - A connection that was asked to end shows as stopped, whether or not a host
+//     has acted yet.
 //   - A host that was silent for [OwnerLost] no longer vouches for a connection
 //     or a code.
 func View(i *Instance, ownerSeen, now time.Time) Shown {
@@ -154,6 +161,9 @@ func View(i *Instance, ownerSeen, now time.Time) Shown {
 		case o.Status != Connected && o.Status != Connecting:
 			begin(Connecting, NoReason)
 		}
+	}
+	if !w.Online && w.Generation > o.ObservedGeneration && o.Link > 0 && (o.Status == Connected || o.Status == Connecting) {
+		begin(Disconnected, Stopped)
 	}
 	if o.Status == Connected && ownerSeen.After(o.LastSeenAt) {
 		o.LastSeenAt = ownerSeen

@@ -97,7 +97,7 @@ func TestNothingReserved(t *testing.T) {
 		want       map[string]any
 	}{
 		{nil, map[string]any{}},
-		{map[string]any{"StreamConcurrency": 100, "QrConcurrency": 300}, map[string]any{"StreamFunction": 100, "QrFunction": 300}},
+		{map[string]any{"StreamConcurrency": 100, "QrConcurrency": 300, "SandboxConcurrency": 20}, map[string]any{"StreamFunction": 100, "QrFunction": 300, "SandboxFunction": 20}},
 	} {
 		got := make(map[string]any)
 		for _, f := range d.OfType("AWS::Serverless::Function") {
@@ -170,7 +170,7 @@ func TestHostsComeLast(t *testing.T) {
 			}
 		}
 		references(a["Metadata"], func(name string) { after = append(after, name) })
-		want := []string{"RouteOut", "RoutesOfA", "RoutesOfB", "DynamoDBEndpoint", "S3Endpoint", "EventsDead", "CommandsDead"}
+		want := []string{"RouteOut", "RoutesOfA", "RoutesOfB", "DynamoDBEndpoint", "S3Endpoint", "EventsDead", map[string]string{"LiveHosts": "CommandsDead", "SandboxHosts": "SandboxCommandsDead"}[service]}
 		for _, q := range d.OfType("AWS::SQS::Queue") {
 			if strings.HasPrefix(q.Name, queues) {
 				want = append(want, q.Name)
@@ -249,7 +249,7 @@ func TestSandboxWakesNobody(t *testing.T) {
 	for _, a := range d.OfType("AWS::CloudWatch::Alarm") {
 		p := resolve(t, d, a.Properties, known).(map[string]any)
 		text := fmt.Sprint(p)
-		test := strings.Contains(text, "Value:test") || strings.Contains(text, "-commands-test-")
+		test := strings.Contains(text, "Value:test") || strings.Contains(text, "-commands-test-") || strings.Contains(text, "-sandbox-commands-dead")
 		if to := fmt.Sprint(p["AlarmActions"]); test != (to == "[SandboxTopic]") {
 			t.Errorf("%s goes to %s", a.Name, to)
 		}

@@ -58,6 +58,9 @@ const (
 // upper case, a function's ends after 64 letters.
 var stackName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,51}$`)
 
+// reservations are the parameters that take from Lambda's concurrency.
+var reservations = []string{"StreamConcurrency", "QrConcurrency", "SandboxConcurrency"}
+
 // preflight is a look on its way.
 type preflight struct {
 	*Client
@@ -242,16 +245,19 @@ func (p *preflight) concurrency(ctx context.Context) {
 		return
 	}
 	all := int(out.AccountLimit.ConcurrentExecutions)
-	wanted := p.number("StreamConcurrency") + p.number("QrConcurrency")
+	wanted := 0
+	for _, name := range reservations {
+		wanted += p.number(name)
+	}
 	others := all - int(aws.ToInt32(out.AccountLimit.UnreservedConcurrentExecutions))
 	if p.stack != nil {
-		for _, name := range []string{"StreamConcurrency", "QrConcurrency"} {
+		for _, name := range reservations {
 			n, _ := strconv.Atoi(p.stack.parameters[name])
 			others -= n
 		}
 	}
 	if free := max(0, all-unreserved-max(0, others)); wanted > free {
-		p.refuse("StreamConcurrency and QrConcurrency reserve %d of Lambda's concurrency, and %d can be reserved (the account has %d, and %d stay unreserved): set less, or ask for more (Service Quotas, %s).",
+		p.refuse("StreamConcurrency, QrConcurrency and SandboxConcurrency reserve %d of Lambda's concurrency, and %d can be reserved (the account has %d, and %d stay unreserved): set less, or ask for more (Service Quotas, %s).",
 			wanted, free, all, unreserved, lambdaQuota)
 	}
 	if all < toSell {

@@ -65,5 +65,8 @@ func Deployed(ctx context.Context, c *Client, name string) (map[string]string, e
 		short, _, _ := strings.Cut(variable, "_")
 		env[variable] = name + "-" + strings.ToLower(short)
 	}
+	if d.parameters["Sandbox"] == "true" && d.parameters["HostImageUri"] != "" {
+		env["SANDBOX_DEVICES_TABLE"] = name + "-sandbox-devices"
+	}
 	return env, nil
 }

@@ -33,6 +33,13 @@ func TestDeployed(t *testing.T) {
 	if env["PEPPER"] != "2:two,3:three" || env["ACCESS_TABLE"] != "acme-access" || env["DEVICES_TABLE"] != "acme-devices" {
 		t.Errorf("got %v", env)
 	}
+	if env["SANDBOX_DEVICES_TABLE"] != "" {
+		t.Errorf("a sandbox's table without a sandbox: %v", env)
+	}
+	f.parameters["Sandbox"] = "true"
+	if env, err = Deployed(t.Context(), f.client(), "acme"); err != nil || env["SANDBOX_DEVICES_TABLE"] != "acme-sandbox-devices" {
+		t.Errorf("the sandbox's table: %v, %v", env, err)
+	}
 	f.peppers = `{"2":"two"}`
 	if _, err := Deployed(t.Context(), f.client(), "acme"); err == nil || !strings.Contains(err.Error(), "no entry 3") {
 		t.Errorf("a pepper that is not there: %v", err)

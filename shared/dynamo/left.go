@@ -22,7 +22,7 @@ func (db *DB) Left(ctx context.Context, c whatisup.CustomerID, id whatisup.Insta
 	generations := uint64(0)
 	note := func(table, pk string, rows int) {
 		if rows > 0 {
-			left = append(left, fmt.Sprintf("%s: %d row(s) under %s", table, rows, pk))
+			left = append(left, rowsLeft(table, pk, rows))
 		}
 	}
 	for _, m := range []whatisup.Mode{whatisup.Live, whatisup.Test} {
@@ -57,8 +57,24 @@ func (db *DB) Left(ctx context.Context, c whatisup.CustomerID, id whatisup.Insta
 	if db.tables.Devices == "" {
 		return append(left, "the devices table was not looked at: no access to it was given"), nil
 	}
+	for _, table := range []string{db.tables.Devices, db.tables.SandboxDevices} {
+		if table == "" {
+			continue
+		}
+		more, err := db.leftOfDevice(ctx, table, id, generations)
+		if err != nil {
+			return nil, err
+		}
+		left = append(left, more...)
+	}
+	return left, nil
+}
+
+// leftOfDevice lists what a table of auth state holds of an instance.
+func (db *DB) leftOfDevice(ctx context.Context, table string, id whatisup.InstanceID, generations uint64) ([]string, error) {
+	var left []string
 	device, err := db.client.GetItem(ctx, &dynamodb.GetItemInput{
-		TableName: aws.String(db.tables.Devices), Key: DeviceKey(id), ConsistentRead: aws.Bool(true),
+		TableName: aws.String(table), Key: DeviceKey(id), ConsistentRead: aws.Bool(true),
 	})
 	if err != nil {
 		return nil, translate(err)
@@ -66,25 +82,27 @@ func (db *DB) Left(ctx context.Context, c whatisup.CustomerID, id whatisup.Insta
 	// What a wipe leaves of the device row is its fence: no link, no data key.
 	if link := intOf(device.Item[attrLink]); link != 0 {
 		generations = max(generations, uint64(link))
-		left = append(left, fmt.Sprintf("%s: the device row has link %d", db.tables.Devices, link))
+		left = append(left, fmt.Sprintf("%s: the device row has link %d", table, link))
 	}
 	for _, secret := range []string{"key", "hot"} {
 		if _, there := device.Item[secret]; there {
-			left = append(left, db.tables.Devices+": the device row has "+secret)
+			left = append(left, table+": the device row has "+secret)
 		}
 	}
 	if _, there := device.Item["sweep"]; there {
-		left = append(left, db.tables.Devices+": unreadable rows are still to be removed")
+		left = append(left, table+": unreadable rows are still to be removed")
 	}
 	generations = max(generations, uint64(intOf(device.Item["last"])))
 	// Every link has a partition of its own, numbered by its generation.
 	for link := uint64(1); link <= generations; link++ {
 		pk := AuthPartition(id, whatisup.Link(link))
-		n, err := db.countAuth(ctx, pk)
+		n, err := db.countAuth(ctx, table, pk)
 		if err != nil {
 			return nil, err
 		}
-		note(db.tables.Devices, pk, n)
+		if n > 0 {
+			left = append(left, rowsLeft(table, pk, n))
+		}
 	}
 	return left, nil
 }
@@ -92,11 +110,11 @@ func (db *DB) Left(ctx context.Context, c whatisup.CustomerID, id whatisup.Insta
 // countAuth counts a link's rows, without the entries of its log: those can't be
 // read any more either, and stay until their time is over, so that a writer who
 // comes late finds its place taken.
-func (db *DB) countAuth(ctx context.Context, pk string) (int, error) {
+func (db *DB) countAuth(ctx context.Context, table, pk string) (int, error) {
 	rows := 0
 	for _, part := range [...][2]string{{"sk < :bound", "w#"}, {"sk > :bound", "w$"}} { // $ comes after #
 		n, err := db.count(ctx, &dynamodb.QueryInput{
-			TableName:                 aws.String(db.tables.Devices),
+			TableName:                 aws.String(table),
 			KeyConditionExpression:    aws.String("pk = :pk AND " + part[0]),
 			ExpressionAttributeValues: item{":pk": str(pk), ":bound": str(part[1])},
 		})
@@ -106,6 +124,10 @@ func (db *DB) countAuth(ctx context.Context, pk string) (int, error) {
 		rows += n
 	}
 	return rows, nil
+}
+
+func rowsLeft(table, pk string, rows int) string {
+	return fmt.Sprintf("%s: %d row(s) under %s", table, rows, pk)
 }
 
 func (db *DB) countRows(ctx context.Context, table, pk, sk string) (int, error) {

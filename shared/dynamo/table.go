@@ -21,6 +21,10 @@ type Tables struct {
 	Fleet     string
 	Devices   string
 	Messages  string
+
+	// SandboxDevices is where a deployment keeps the auth state of test links
+	// apart. Only the operator, who looks at both modes, names it.
+	SandboxDevices string
 }
 
 // TablesFromEnv reads the names as template.yaml gives them to functions and

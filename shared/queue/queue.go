@@ -34,7 +34,8 @@ const (
 // Names are the names of the deployment's queues.
 type Names struct {
 	CommandPrefix string // of every shard's queue; the rest is [CommandSuffix]
-	CommandsDead  string
+	CommandsDead  string // of live instances
+	SandboxDead   string // of test ones: nobody is woken by them
 	Events        string
 	EventsDead    string
 	Integration   string
@@ -46,6 +47,7 @@ func Local() Names {
 	return Names{
 		CommandPrefix: "whatisup-commands-",
 		CommandsDead:  "whatisup-commands-dead.fifo",
+		SandboxDead:   "whatisup-sandbox-commands-dead.fifo",
 		Events:        "whatisup-events",
 		EventsDead:    "whatisup-events-dead",
 		Integration:   "whatisup-integration-commands",
@@ -74,17 +76,19 @@ type Definition struct {
 func (n Names) Definitions(shards int) []Definition {
 	all := []Definition{
 		{Name: n.CommandsDead, FIFO: true, Visibility: 30 * time.Second, Kept: deadKept},
+		{Name: n.SandboxDead, FIFO: true, Visibility: 30 * time.Second, Kept: deadKept},
 		{Name: n.EventsDead, Visibility: 30 * time.Second, Kept: deadKept},
 		{Name: n.IntegrateDead, Visibility: 30 * time.Second, Kept: deadKept},
 		{Name: n.Events, Visibility: 30 * time.Second, Kept: eventsKept, Dead: n.EventsDead},
 		// Six times the timeout of the function that is fed from it.
 		{Name: n.Integration, Visibility: 180 * time.Second, Kept: 4 * 24 * time.Hour, Dead: n.IntegrateDead},
 	}
+	dead := map[whatisup.Mode]string{whatisup.Live: n.CommandsDead, whatisup.Test: n.SandboxDead}
 	for _, m := range []whatisup.Mode{whatisup.Live, whatisup.Test} {
 		for s := range whatisup.Shard(shards) {
 			all = append(all, Definition{
 				Name: n.CommandPrefix + CommandSuffix(m, s), FIFO: true,
-				Visibility: Visibility, Kept: commandsKept, Dead: n.CommandsDead,
+				Visibility: Visibility, Kept: commandsKept, Dead: dead[m],
 			})
 		}
 	}
@@ -97,6 +101,7 @@ type URLs struct {
 	Events        string
 	EventsDead    string
 	CommandsDead  string
+	SandboxDead   string
 	Integration   string
 }
 
@@ -145,6 +150,7 @@ func (n Names) Create(ctx context.Context, client *sqs.Client, shards int) (URLs
 		Events:        urls[n.Events],
 		EventsDead:    urls[n.EventsDead],
 		CommandsDead:  urls[n.CommandsDead],
+		SandboxDead:   urls[n.SandboxDead],
 		Integration:   urls[n.Integration],
 	}, nil
 }

@@ -142,7 +142,7 @@ func TestPoison(t *testing.T) {
 	if got := poll(t, c, 0); len(got) != 0 {
 		t.Fatalf("still %d messages", len(got))
 	}
-	dead, err := client.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: aws.String(urls.CommandsDead), MaxNumberOfMessages: 10, WaitTimeSeconds: 1})
+	dead, err := client.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: aws.String(urls.SandboxDead), MaxNumberOfMessages: 10, WaitTimeSeconds: 1})
 	if err != nil || len(dead.Messages) != 3 {
 		t.Errorf("%d dead letters, %v", len(dead.Messages), err)
 	}

@@ -56,6 +56,8 @@ func run(args []string) error {
 		Events:    cmp.Or(t.Events, local.Events),
 		Fleet:     cmp.Or(t.Fleet, local.Fleet),
 		Devices:   cmp.Or(t.Devices, local.Devices),
+
+		SandboxDevices: os.Getenv("SANDBOX_DEVICES_TABLE"),
 	}})
 	if err := db.CheckPeppers(ctx, peppers); err != nil {
 		return fmt.Errorf("PEPPER: %w", err)

@@ -37,6 +37,20 @@ func wish(t *testing.T, with func(*Wish)) Wish {
 	return w
 }
 
+// unbuilt is what is said of a checkout without binaries, function by function.
+func unbuilt(t *testing.T) []string {
+	t.Helper()
+	functions, err := wish(t, nil).Template.Functions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, f := range functions {
+		all = append(all, "The function "+f.Name+" is not built")
+	}
+	return all
+}
+
 func set(pairs ...string) func(*Wish) {
 	return func(w *Wish) {
 		for _, p := range pairs {
@@ -76,7 +90,7 @@ func TestPreflight(t *testing.T) {
 		"no region, and a bad pair":  {nil, set("VpcId=vpc-1"), []string{"set AWS_REGION", "VpcId needs SubnetIds."}, nil},
 		"bad credentials":            {&fake{refuses: "GetCallerIdentity"}, nil, []string{"does not accept the credentials: AccessDenied"}, nil},
 		"nothing built": {fresh(), func(w *Wish) { w.Checkout = fstest.MapFS{".build/qr/bootstrap": &fstest.MapFile{}} },
-			[]string{"events is not built", "instances is not built", "integration is not built", "keys is not built", "qr is not built", "sandbox is not built", "stream is not built"}, []string{"concurrency is 10"}},
+			unbuilt(t), []string{"concurrency is 10"}},
 		"unknown parameter":          {fresh(), set("HostCounts=3"), []string{"There is no parameter HostCounts."}, []string{"concurrency is 10"}},
 		"impossible memory":          {running(nil), set("HostCpu=256", "HostMemory=4096"), []string{"HostCpu 256 goes with"}, nil},
 		"memory that was set once":   {running(map[string]string{"HostMemory": "8192"}), set("HostCpu=512"), []string{"HostCpu 512 goes with"}, nil},

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
+	"whatisup/sessionhost/courier"
 	"whatisup/sessionhost/devicestore"
 	"whatisup/sessionhost/fleet"
 	"whatisup/sessionhost/line"
@@ -36,6 +37,7 @@ type Host struct {
 	log     *slog.Logger
 	db      *dynamo.DB
 	network *line.Network
+	courier *courier.Courier
 	kit     *shard.Kit
 	fleet   *fleet.Fleet
 	devices *devicestore.Store
@@ -92,13 +94,16 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 	for _, id := range cfg.Blamed {
 		blamed[id] = true
 	}
+	events := queue.NewEvents(queues, cfg.EventQueues)
+	events.SetAside = h.setAside
+	h.courier = courier.New(events, db, log, m.EventSent)
 	var end context.Context
 	end, h.cut = context.WithCancel(context.Background())
 	h.kit = &shard.Kit{
 		Kit: &session.Kit{
 			Mode: cfg.Mode, Store: rows{db}, Codes: db,
 			Devices:  devices{h.devices, db},
-			Events:   queue.NewEvents(queues, cfg.EventQueues),
+			Courier:  h.courier,
 			EventLog: db, Ledger: db,
 			Draw: draw,
 			Open: func(ctx context.Context, o line.Options) session.Line {
@@ -122,6 +127,14 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 		return nil, err
 	}
 	return h, nil
+}
+
+// setAside tells of an event that a queue refuses for good. Its content stays out
+// of the log.
+func (h *Host) setAside(url string, e whatisup.Event, reason string) {
+	h.log.Error("a queue refuses an event for good; it is set aside", "queue", url, "event", string(e.Name), "event_id", string(e.ID),
+		"instance_id", string(e.Instance), "reason", reason)
+	h.metrics.SetAside("queue", reason)
 }
 
 func draw(raw string) ([]byte, string, error) {
@@ -174,6 +187,7 @@ func (h *Host) Run(ctx context.Context) error {
 	ended := make(chan struct{})
 	go func() { // ends with the goroutines that it waits for
 		h.kit.Background.Wait()
+		h.courier.Wait()
 		close(ended)
 	}()
 	soon := time.AfterFunc(pollsEnd, h.cut)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -27,6 +28,8 @@ type metrics struct {
 	ended     *prometheus.CounterVec
 	sent      prometheus.Histogram
 	woken     prometheus.Histogram
+	setAside  *prometheus.CounterVec
+	aside     atomic.Int64 // since the last line of figures
 	calls     *prometheus.HistogramVec
 	messages  *prometheus.CounterVec
 	acked     prometheus.Histogram
@@ -69,7 +72,10 @@ func newMetrics() *metrics {
 		Name: "whatisup_message_ack_seconds", Help: "From handing a message to the library to WhatsApp's acknowledgement.",
 		Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 30},
 	})
-	m.registry.MustRegister(m.messages, m.acked, m.calls, m.connects, m.connect, m.firstCode, m.ended, m.sent, m.woken,
+	m.setAside = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "whatisup_set_aside_total", Help: "Events that a sink refuses for good, and that it lacks therefore.",
+	}, []string{"sink", "reason"})
+	m.registry.MustRegister(m.setAside, m.messages, m.acked, m.calls, m.connects, m.connect, m.firstCode, m.ended, m.sent, m.woken,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -84,6 +90,10 @@ func (m *metrics) Connect(kind, outcome string, took time.Duration) {
 func (m *metrics) FirstCode(took time.Duration) { m.firstCode.Observe(took.Seconds()) }
 func (m *metrics) Ended(cause string)           { m.ended.WithLabelValues(cause).Inc() }
 func (m *metrics) EventSent(late time.Duration) { m.sent.Observe(max(late.Seconds(), 0)) }
+func (m *metrics) SetAside(sink, reason string) {
+	m.setAside.WithLabelValues(sink, reason).Inc()
+	m.aside.Add(1)
+}
 func (m *metrics) MessageEnded(s whatisup.MessageStatus, c whatisup.MessageCode) {
 	m.messages.WithLabelValues(string(s), string(c)).Inc()
 }
@@ -177,7 +187,7 @@ func (h *Host) emf(now time.Time) ([]byte, error) {
 				"Namespace":  h.cfg.MetricsNamespace,
 				"Dimensions": [][]string{{"Mode"}},
 				"Metrics": []metric{
-					{"ConnectedSessions", "Count"}, {"Sessions", "Count"}, {"Pairings", "Count"}, {"Shards", "Count"}, {"LeaseAge", "Milliseconds"},
+					{"ConnectedSessions", "Count"}, {"Sessions", "Count"}, {"Pairings", "Count"}, {"Shards", "Count"}, {"LeaseAge", "Milliseconds"}, {"SetAside", "Count"},
 				},
 			}},
 		},
@@ -188,5 +198,6 @@ func (h *Host) emf(now time.Time) ([]byte, error) {
 		"Pairings":          s.Pairings,
 		"Shards":            len(s.Shards),
 		"LeaseAge":          s.LeaseAge.Milliseconds(),
+		"SetAside":          h.metrics.aside.Swap(0),
 	})
 }

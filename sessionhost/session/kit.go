@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"whatisup/sessionhost/courier"
 	"whatisup/sessionhost/line"
 	"whatisup/sessionhost/outbox"
 	"whatisup/sessionhost/waconv"
@@ -37,10 +38,12 @@ type Store interface {
 	Owned(ctx context.Context, r whatisup.Ref) (*whatisup.Instance, error)
 	// Observe stores what was found, and the events of it, in one transaction.
 	Observe(ctx context.Context, i *whatisup.Instance, o whatisup.Observed, events ...whatisup.Event) error
-	// HostSent and Sent forget the unsent events of the host's and of the API's
-	// part.
+	// HostSent and Sent remove the marks of the host's and of the API's unsent
+	// events.
 	HostSent(ctx context.Context, i *whatisup.Instance) error
 	Sent(ctx context.Context, i *whatisup.Instance) error
+	// Owe stores what the queues lack of the instance's events.
+	Owe(ctx context.Context, r whatisup.Ref, epoch whatisup.Epoch, owed map[string]whatisup.Position) error
 	// FinishDeleted takes a tombstone out of the shard. ErrConflict: something is
 	// still to be wiped.
 	FinishDeleted(ctx context.Context, i *whatisup.Instance) error
@@ -123,18 +126,12 @@ type Inbound struct {
 	Keep func(ctx context.Context, e whatisup.Event) error
 }
 
-// Publisher takes events to the queues. It returns nil when every queue has
-// every event.
-type Publisher interface {
-	Send(ctx context.Context, events ...whatisup.Event) error
-}
-
 // Metrics sees what sessions do.
 type Metrics interface {
 	Connect(kind, outcome string, took time.Duration)
 	FirstCode(took time.Duration)
 	Ended(cause string)
-	EventSent(late time.Duration)
+	SetAside(sink, reason string)
 	Woken(late time.Duration)
 	outbox.Metrics
 }
@@ -178,7 +175,7 @@ type Kit struct {
 	Store    Store
 	Codes    Codes
 	Devices  Devices
-	Events   Publisher
+	Courier  *courier.Courier // takes events to the queues
 	EventLog EventLog
 	Ledger   outbox.Ledger
 	Draw     func(raw string) (modules []byte, url string, err error) // a code, and it as a data URL

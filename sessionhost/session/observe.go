@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"whatisup/shared/whatisup"
@@ -28,6 +27,9 @@ func (s *Session) reread(ctx context.Context) (changed bool, err error) {
 	}
 	s.inst = i
 	s.publish()
+	if i.Unsent.From != "" && s.sendAt.IsZero() {
+		s.sendAt = time.Now().Add(s.untilAPIs())
+	}
 	w := &i.Wanted
 	return w.Online != was.Online || w.Generation != was.Generation || w.UnlinkThrough != was.UnlinkThrough ||
 		w.PairSerial != was.PairSerial || i.DeletedAt.IsZero() == deleted, nil
@@ -86,6 +88,7 @@ func (s *Session) observeBy(ctx context.Context, by string, o whatisup.Observed,
 		return err
 	}
 
+	s.pending = append(s.pending, events...)
 	s.publish()
 	if step {
 		s.log.Info("state", "status", string(o.Status), "reason", string(o.Reason), "was", string(was.Status),
@@ -128,9 +131,9 @@ func (s *Session) event(name whatisup.EventName, now time.Time, data any) (whati
 const sendSoon = time.Second
 
 // sendWithin bounds one try to send events; it holds the session up.
-const sendWithin = 3 * time.Second
+const sendWithin = 5 * time.Second
 
-// sendNow is send before its time, unless the queues were out of reach a moment
+// sendNow is send before its time, unless the marks could not be written a moment
 // ago.
 func (s *Session) sendNow(ctx context.Context) {
 	if s.sendFail == 0 {
@@ -139,36 +142,81 @@ func (s *Session) sendNow(ctx context.Context) {
 	s.send(ctx)
 }
 
-// send takes the unsent events to the queues, in their order. What fails stays
-// beside the rows and is tried again.
+// send takes the unsent events to the queues, or notes what the queues lack, and
+// removes the marks of what is unsent.
 func (s *Session) send(ctx context.Context) {
-	host, api := s.inst.Observed.Unsent, s.inst.Unsent
-	if len(host) == 0 && len(api) == 0 || !s.tenure.Trusted() {
-		s.sendAt = time.Time{}
+	if !s.tenure.Trusted() || time.Now().Before(s.sendAt) {
 		return
 	}
-	if time.Now().Before(s.sendAt) {
-		return
-	}
+	s.sendAt = time.Time{}
 	ctx, cancel := context.WithTimeout(ctx, sendWithin)
 	defer cancel()
-	err := s.kit.Events.Send(ctx, append(slices.Clone(api), host...)...)
-	if err == nil && len(host) > 0 {
-		err = s.kit.Store.HostSent(ctx, s.inst)
-	}
-	if err == nil && len(api) > 0 {
-		if err = s.kit.Store.Sent(ctx, s.inst); err == nil {
-			s.inst.Unsent = nil
-		}
+	err := s.sendOwn(ctx)
+	if err == nil {
+		err = s.sendAPIs(ctx)
 	}
 	if err != nil {
 		s.sendFail++
 		s.sendAt = time.Now().Add(Backoff(min(s.sendFail+1, 6), rand.Float64))
-		s.log.Warn("events not sent yet", "count", len(host)+len(api), "error", err.Error())
+		s.log.Warn("events not sent yet", "error", err.Error())
 		return
 	}
-	for _, e := range append(slices.Clone(api), host...) {
-		s.kit.Metrics.EventSent(time.Since(e.OccurredAt.Time))
+	s.sendFail = 0
+}
+
+// sendOwn sends what this run has committed. What an earlier one has left is owed
+// to every queue from its mark on.
+func (s *Session) sendOwn(ctx context.Context) error {
+	from := s.inst.Observed.Unsent.From
+	if from == "" {
+		s.pending = nil // no queues, or another run's
+		return nil
 	}
-	s.sendAt, s.sendFail = time.Time{}, 0
+	var err error
+	if len(s.pending) > 0 && whatisup.MarkOf(&s.pending[0]) == from {
+		err = s.account.Send(ctx, from, s.pending...)
+	} else {
+		err = s.account.Owe(ctx, from)
+	}
+	if err == nil {
+		err = s.kit.Store.HostSent(ctx, s.inst)
+	}
+	if err == nil {
+		s.pending = nil
+	}
+	return err
+}
+
+// sendAPIs takes over what the API has left unsent, once it has had its time.
+func (s *Session) sendAPIs(ctx context.Context) error {
+	u := s.inst.Unsent
+	if u.From == "" {
+		return nil
+	}
+	if left := s.untilAPIs(); left > 0 {
+		s.sendAt = time.Now().Add(left)
+		return nil
+	}
+	if err := s.account.Owe(ctx, u.From); err != nil {
+		return err
+	}
+	if err := s.kit.Store.Sent(ctx, s.inst); err != nil {
+		return err
+	}
+	s.inst.Unsent = whatisup.Unsent{}
+	return nil
+}
+
+// untilAPIs is how long the API still has to send what it has marked. The clocks
+// of two machines are compared here, so it is never longer than the whole time.
+func (s *Session) untilAPIs() time.Duration {
+	return max(min(time.Until(s.inst.Unsent.At.Add(whatisup.UnsentAfter)), whatisup.UnsentAfter), 0)
+}
+
+// owe stores what the queues lack. The courier calls it, on goroutines of its own.
+func (s *Session) owe(ctx context.Context, owed map[string]whatisup.Position) error {
+	if !s.tenure.Trusted() {
+		return errFenced
+	}
+	return s.kit.Store.Owe(ctx, s.ref, s.tenure.Epoch(), owed)
 }

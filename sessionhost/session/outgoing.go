@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"whatisup/sessionhost/courier"
 	"whatisup/sessionhost/line"
 	"whatisup/sessionhost/outbox"
 	"whatisup/sessionhost/waconv"
@@ -31,15 +32,16 @@ func (c sender) Send(ctx context.Context, to waconv.JID, id whatisup.MessageID, 
 func (s *Session) newOutbox() *outbox.Outbox {
 	return outbox.New(outbox.Config{
 		Ref: s.ref, Epoch: s.tenure.Epoch(),
-		Ledger: s.kit.Ledger, Copies: s.auth, Teller: teller{s.kit, s.ref}, Metrics: s.kit.Metrics,
+		Ledger: s.kit.Ledger, Copies: s.auth, Teller: teller{s.kit, s.ref, s.account}, Metrics: s.kit.Metrics,
 		Log: s.log, Trusted: s.tenure.Trusted, Changed: s.outChanged, Go: s.kit.Background.Go, Now: time.Now,
 	})
 }
 
 // teller makes events of messages.
 type teller struct {
-	kit *Kit
-	ref whatisup.Ref
+	kit     *Kit
+	ref     whatisup.Ref
+	account *courier.Account
 }
 
 func (t teller) Status(ctx context.Context, m *whatisup.Message, previous whatisup.MessageStatus) error {
@@ -62,12 +64,10 @@ func (t teller) Restricted(ctx context.Context, d whatisup.RestrictedData) error
 	return t.tell(ctx, e)
 }
 
-// tell writes an event to the log and sends it to the queues.
+// tell sends an event to the queues, or marks what fails as owed, and writes it to
+// the log.
 func (t teller) tell(ctx context.Context, e whatisup.Event) error {
-	if err := t.kit.EventLog.PutEvent(ctx, e); err != nil {
-		return err
-	}
-	return t.kit.Events.Send(ctx, e)
+	return t.account.Keep(ctx, e, func(ctx context.Context) error { return t.kit.EventLog.PutEvent(ctx, e) })
 }
 
 // Receipt moves messages of ours forward. It returns after the rows are written,
@@ -87,7 +87,7 @@ func (h handler) Receipt(ctx context.Context, r line.Receipt) error {
 		if r.Status.Rank() > m.Status.Rank() {
 			told, previous := *m, m.Status
 			told.Take(step)
-			if err := (teller{h.kit, h.ref}).Status(ctx, &told, previous); err != nil {
+			if err := (teller{h.kit, h.ref, h.account}).Status(ctx, &told, previous); err != nil {
 				return err
 			}
 		}

@@ -44,7 +44,7 @@ func (s *Session) Code() string {
 // publish lets others see what is stored.
 func (s *Session) publish() {
 	o := s.inst.Observed
-	o.Unsent = nil
+	o.Owed = nil
 	s.shown.Store(&o)
 	if s.out != nil {
 		s.out.Link(o.Link)
@@ -82,7 +82,8 @@ func (r Rested) Due(h *whatisup.Hint, now time.Time) bool {
 	case !r.again.IsZero():
 		return !now.Before(r.again)
 	}
-	return !h.UnsentAt.IsZero() || r.online != h.Online || r.deleted != h.Deleted ||
+	unsent := !h.UnsentAt.IsZero() && now.Sub(h.UnsentAt) > whatisup.UnsentAfter
+	return unsent || !h.OwedAt.IsZero() || r.online != h.Online || r.deleted != h.Deleted ||
 		r.wanted != h.Generation || r.unlink != h.UnlinkThrough
 }
 

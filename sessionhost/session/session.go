@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"whatisup/sessionhost/courier"
 	"whatisup/sessionhost/line"
 	"whatisup/sessionhost/outbox"
 	"whatisup/shared/whatisup"
@@ -35,6 +36,7 @@ type Session struct {
 	line      atomic.Pointer[connection]        // the newest; also read by Fail
 	linking   atomic.Bool                       // a scan is under way, or its first login; also set by the line
 	asked     bool                              // somebody waits for it; Run's own from its start on
+	spoilt    spoilt                            // messages that could not be stored; used by the line
 
 	state
 }
@@ -68,7 +70,9 @@ type state struct {
 	attempts uint64    // dials of attempts to pair within this run
 	previous whatisup.PhoneNumber
 
-	sendAt   time.Time // when to try again to send what is unsent
+	account  *courier.Account
+	pending  []whatisup.Event // committed by this run, and marked as unsent
+	sendAt   time.Time        // when to try to send what is unsent
 	sendFail int
 }
 
@@ -173,9 +177,10 @@ func (s *Session) close() {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), 3*time.Second)
 	defer cancel()
-	if s.inst != nil {
+	if s.inst != nil && s.account != nil {
 		s.sendNow(ctx)
 	}
+	s.account = nil
 	if s.auth == nil {
 		return
 	}
@@ -196,7 +201,9 @@ func (s *Session) live(ctx context.Context) error {
 	}
 	s.inst = inst
 	s.publish()
-	if len(inst.Observed.Unsent)+len(inst.Unsent) > 0 {
+	s.account = s.kit.Courier.Open(s.owned, s.ref, inst.Observed.Owed, s.owe)
+	s.pending = nil
+	if inst.Observed.Unsent.From != "" || inst.Unsent.From != "" {
 		s.sendAt = time.Now() // what a dead writer left; as soon as there is nothing more urgent
 	}
 
@@ -243,7 +250,19 @@ func (s *Session) live(ctx context.Context) error {
 			continue
 		}
 		s.sendNow(ctx)
-		if waiting, err := s.tidyMessages(ctx); err != nil || !waiting {
+		if waiting, err := s.tidyMessages(ctx); err != nil {
+			return err
+		} else if waiting {
+			continue
+		}
+		if s.inst.Unsent.From == "" || s.sendFail > 0 {
+			return nil
+		}
+		// The API has marked an event: it sends it, or has died over it.
+		if _, err := s.wait(ctx, time.Now().Add(s.untilAPIs()), nil, nil); err != nil {
+			return err
+		}
+		if _, err := s.reread(ctx); err != nil {
 			return err
 		}
 	}

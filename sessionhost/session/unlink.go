@@ -168,20 +168,46 @@ func (s *Session) removeDeleted(ctx context.Context) error {
 		}
 	}
 	for n := 1; ; n++ {
-		s.sendAt = time.Time{}
-		s.send(ctx)
-		if len(s.inst.Unsent) == 0 && len(s.inst.Observed.Unsent) == 0 {
+		s.sendNow(ctx)
+		if s.inst.Unsent.From == "" && s.inst.Observed.Unsent.From == "" && !s.account.Owes() {
 			if err := s.auth.Remove(ctx); err != nil {
 				s.log.Warn("auth state not removed yet", "error", err.Error())
 			} else if err := s.kit.Store.FinishDeleted(ctx, s.inst); err == nil {
+				s.account.Close()
 				s.log.Info("deleted instance is unlinked and wiped")
 				return nil
 			} else if !errors.Is(err, whatisup.ErrConflict) && !errors.Is(err, whatisup.ErrUnavailable) {
 				return err
 			}
 		}
-		if !Sleep(ctx, Backoff(n, rand.Float64)) {
-			return ctx.Err()
+		if err := s.awaitSent(ctx, min(Backoff(n, rand.Float64), removeEvery)); err != nil {
+			return err
+		}
+		// The API may have sent its own events by now.
+		if _, err := s.reread(ctx); err != nil {
+			return err
 		}
 	}
 }
+
+// awaitSent pauses; not longer than until the API has had its time, and, if
+// something is owed to queues, not longer than until it is paid.
+func (s *Session) awaitSent(ctx context.Context, d time.Duration) error {
+	if s.inst.Unsent.From != "" {
+		d = min(d, max(s.untilAPIs(), 100*time.Millisecond))
+	}
+	owed := s.account.Owes()
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		if !Sleep(ctx, min(time.Until(end), 200*time.Millisecond)) {
+			return ctx.Err()
+		}
+		if owed && !s.account.Owes() {
+			return nil
+		}
+	}
+	return nil
+}
+
+// removeEvery is the longest pause between two tries to take a deleted instance out
+// of its shard.
+const removeEvery = 15 * time.Second

@@ -139,7 +139,7 @@ func (w *world) step(id whatisup.InstanceID) (what string) {
 		w.mu.Unlock()
 	case "queue":
 		w.mu.Lock()
-		w.queueDown = now.Add(time.Duration(w.rnd.IntN(60)) * time.Second)
+		w.queueDown[w.Queues()[w.rnd.IntN(2)]] = now.Add(time.Duration(w.rnd.IntN(300)) * time.Second)
 		w.mu.Unlock()
 	case "time":
 		time.Sleep(time.Duration(w.rnd.IntN(240)) * time.Second)
@@ -197,7 +197,8 @@ func (w *world) remove(id whatisup.InstanceID, lose bool) {
 func (w *world) settle(ids []whatisup.InstanceID) {
 	w.mu.Lock()
 	clear(w.faults)
-	w.storeDown, w.queueDown = time.Time{}, time.Time{}
+	w.storeDown = time.Time{}
+	clear(w.queueDown)
 	w.mu.Unlock()
 	time.Sleep(20 * time.Minute)
 	synctest.Wait()
@@ -269,8 +270,8 @@ func (w *world) agree(ids []whatisup.InstanceID) {
 		case o.Link == 0 && (o.Status == whatisup.Connected || o.Reason == whatisup.Stopped || o.Reason == whatisup.Network && o.Status == whatisup.Disconnected):
 			bad("there is no link")
 		}
-		if len(o.Unsent) > 0 {
-			bad("%d events are unsent", len(o.Unsent))
+		if o.Unsent.From != "" || len(o.Owed) > 0 {
+			bad("events are unsent since %s, and owed since %v", o.Unsent.From, o.Owed)
 		}
 	}
 	for id := range w.dead {
@@ -290,11 +291,31 @@ func (w *world) agree(ids []whatisup.InstanceID) {
 			w.t.Errorf("event %s stands in the log twice", e.Name)
 		}
 		once[e.ID] = true
-		if w.told[e.ID] == 0 {
-			w.t.Errorf("event %s of %s, %s, is not on the queue", e.Name, e.Instance, e.OccurredAt)
+		for _, q := range w.Queues() {
+			if w.told[q][e.ID] == 0 {
+				w.t.Errorf("event %s of %s, %s, is not on queue %s", e.Name, e.Instance, e.OccurredAt, q)
+			}
 		}
 	}
-	w.log, w.told = nil, make(map[whatisup.EventID]int)
+	// A queue gets the events of an instance in the order of the log.
+	for _, q := range w.Queues() {
+		next := make(map[whatisup.InstanceID][]whatisup.EventID)
+		for _, e := range w.log {
+			next[e.Instance] = append(next[e.Instance], e.ID)
+		}
+		for _, e := range w.arrived[q] {
+			if of := next[e.Instance]; len(of) == 0 || of[0] != e.ID {
+				w.t.Errorf("event %s of %s, %s, is out of order on queue %s", e.Name, e.Instance, e.OccurredAt, q)
+				w.suspect[e.Instance] = true
+			}
+			if n := slices.Index(next[e.Instance], e.ID); n >= 0 {
+				next[e.Instance] = slices.Delete(next[e.Instance], n, n+1)
+			}
+		}
+	}
+	w.log = nil
+	clear(w.told)
+	clear(w.arrived)
 }
 
 // wayOut shows that from every state connect, or logout and then a fetch, leads

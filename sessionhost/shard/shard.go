@@ -152,6 +152,9 @@ func (s *Shard) look(ctx context.Context) (began []*session.Session, err error) 
 			}
 			continue
 		}
+		if s.kit.Courier.Owes(h.ID) {
+			h.OwedAt = time.Time{} // it is being paid
+		}
 		if !h.Work(s.tenure.Epoch(), now) {
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -16,6 +17,7 @@ import (
 
 	"go.mau.fi/whatsmeow/types"
 
+	"whatisup/sessionhost/courier"
 	"whatisup/sessionhost/line"
 	"whatisup/sessionhost/outbox"
 	"whatisup/sessionhost/session"
@@ -38,10 +40,11 @@ type world struct {
 	finished  map[whatisup.InstanceID]bool
 	auth      map[whatisup.InstanceID]*authRow
 	codes     map[whatisup.InstanceID]whatisup.Pairing
-	log       []whatisup.Event
-	told      map[whatisup.EventID]int
+	log       []whatisup.Logged
+	told      map[string]map[whatisup.EventID]int // by queue
+	arrived   map[string][]whatisup.Event         // by queue, each once
 	storeDown time.Time
-	queueDown time.Time
+	queueDown map[string]time.Time
 	illegal   []string
 
 	// WhatsApp.
@@ -88,7 +91,7 @@ func newWorldOf(t *testing.T, seed uint64) *world {
 		t: t, rnd: rand.New(rand.NewPCG(seed, 1)),
 		live: make(map[whatisup.InstanceID]*whatisup.Instance), dead: make(map[whatisup.InstanceID]*whatisup.Instance),
 		finished: make(map[whatisup.InstanceID]bool), auth: make(map[whatisup.InstanceID]*authRow),
-		codes: make(map[whatisup.InstanceID]whatisup.Pairing), told: make(map[whatisup.EventID]int),
+		codes: make(map[whatisup.InstanceID]whatisup.Pairing), told: make(map[string]map[whatisup.EventID]int), arrived: make(map[string][]whatisup.Event), queueDown: make(map[string]time.Time),
 		devices: make(map[uint32]phone), connections: make(map[uint32]*fakeLine), handles: make(map[*line.Device]*handle),
 		showing: make(map[whatisup.InstanceID]*registration), faults: make(map[whatisup.InstanceID]fault),
 	}
@@ -104,7 +107,7 @@ func refTo(id whatisup.InstanceID) whatisup.Ref {
 
 func clone(i *whatisup.Instance) *whatisup.Instance {
 	c := *i
-	c.Unsent, c.Observed.Unsent = slices.Clone(i.Unsent), slices.Clone(i.Observed.Unsent)
+	c.Observed.Owed = maps.Clone(i.Observed.Owed)
 	return &c
 }
 
@@ -195,8 +198,8 @@ func (w *world) Observe(_ context.Context, i *whatisup.Instance, o whatisup.Obse
 	if o.Status != was.Status {
 		o.Since, o.UpdatedAt = now, now
 	}
-	o.Unsent = append(slices.Clone(was.Unsent), events...)
-	w.log = append(w.log, events...)
+	o.Unsent, o.Owed = was.Unsent.With(now, events...), was.Owed
+	w.record(events...)
 	row.Observed = o
 	i.Observed = clone(row).Observed
 	return nil
@@ -209,15 +212,75 @@ func (w *world) HostSent(_ context.Context, i *whatisup.Instance) error {
 	if err != nil {
 		return err
 	}
-	row.Observed.Unsent, i.Observed.Unsent = nil, nil
+	row.Observed.Unsent, i.Observed.Unsent = whatisup.Unsent{}, whatisup.Unsent{}
+	return nil
+}
+
+func (w *world) Owe(_ context.Context, r whatisup.Ref, epoch whatisup.Epoch, owed map[string]whatisup.Position) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	row := w.row(r.ID)
+	if err := w.available(); err != nil {
+		return err
+	}
+	switch {
+	case row == nil:
+		return whatisup.ErrNotFound
+	case row.Observed.Epoch != epoch:
+		return whatisup.ErrFenced
+	}
+	row.Observed.Owed = maps.Clone(owed)
+	return nil
+}
+
+// record puts events into the log.
+func (w *world) record(events ...whatisup.Event) {
+	for _, e := range events {
+		w.log = append(w.log, whatisup.Logged{Position: whatisup.NewPosition(), Event: e})
+	}
+}
+
+func (w *world) EventsAfter(_ context.Context, _ whatisup.CustomerID, _ whatisup.Mode, after whatisup.Position, _ int) iter.Seq2[whatisup.Logged, error] {
+	return func(yield func(whatisup.Logged, error) bool) {
+		w.mu.Lock()
+		log, err := slices.Clone(w.log), w.available()
+		w.mu.Unlock()
+		if err != nil {
+			yield(whatisup.Logged{}, err)
+			return
+		}
+		for _, e := range log {
+			if e.Position > after && !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (w *world) Queues() []string { return []string{"one", "two"} }
+
+func (w *world) SendTo(_ context.Context, queue string, events ...whatisup.Event) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if time.Now().Before(w.queueDown[queue]) {
+		return whatisup.ErrUnavailable
+	}
+	if w.told[queue] == nil {
+		w.told[queue] = make(map[whatisup.EventID]int)
+	}
+	for _, e := range events {
+		if w.told[queue][e.ID]++; w.told[queue][e.ID] == 1 {
+			w.arrived[queue] = append(w.arrived[queue], e)
+		}
+	}
 	return nil
 }
 
 func (w *world) Sent(_ context.Context, i *whatisup.Instance) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if row := w.row(i.Config.ID); row != nil && len(row.Unsent) == len(i.Unsent) {
-		row.Unsent = nil
+	if row := w.row(i.Config.ID); row != nil && row.Unsent == i.Unsent {
+		row.Unsent = whatisup.Unsent{}
 	}
 	return w.available()
 }
@@ -260,8 +323,11 @@ func (w *world) hint(id whatisup.InstanceID) whatisup.Hint {
 		UnlinkThrough: i.Wanted.UnlinkThrough, Link: i.Observed.Link, Epoch: i.Observed.Epoch,
 		ObservedGeneration: i.Observed.ObservedGeneration, DoneGeneration: i.Observed.DoneGeneration,
 	}
-	if len(i.Unsent)+len(i.Observed.Unsent) > 0 {
+	if i.Unsent.From != "" || i.Observed.Unsent.From != "" {
 		h.UnsentAt = time.Now().Add(-time.Minute)
+	}
+	if len(i.Observed.Owed) > 0 {
+		h.OwedAt = time.Now()
 	}
 	return h
 }
@@ -295,18 +361,6 @@ func (w *world) VouchPairing(_ context.Context, id whatisup.InstanceID, a whatis
 }
 
 func (w *world) PutResult(context.Context, whatisup.Result) error { return nil }
-
-func (w *world) Send(_ context.Context, events ...whatisup.Event) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if time.Now().Before(w.queueDown) {
-		return whatisup.ErrUnavailable
-	}
-	for _, e := range events {
-		w.told[e.ID]++
-	}
-	return nil
-}
 
 // Auth state.
 
@@ -590,13 +644,13 @@ func (w *world) open(ctx context.Context, o line.Options) session.Line {
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.arrived(l)
+		w.answer(l)
 	})
 	return l
 }
 
-// arrived is what WhatsApp does with a new connection.
-func (w *world) arrived(l *fakeLine) {
+// answer is what WhatsApp does with a new connection.
+func (w *world) answer(l *fakeLine) {
 	id, d := l.o.Ref.ID, l.o.Device
 	auth := w.handles[d]
 	f := w.faults[id]
@@ -830,11 +884,11 @@ type silent struct{}
 func (silent) Connect(string, string, time.Duration) {}
 func (silent) FirstCode(time.Duration)               {}
 func (silent) Ended(string)                          {}
-func (silent) EventSent(time.Duration)               {}
 func (w *world) WaitingInstances(context.Context, whatisup.Mode, whatisup.Shard) ([]whatisup.Ref, error) {
 	return nil, nil
 }
 
+func (silent) SetAside(string, string)                                   {}
 func (silent) MessageAcked(time.Duration)                                {}
 func (silent) MessageEnded(whatisup.MessageStatus, whatisup.MessageCode) {}
 func (silent) Woken(time.Duration)                                       {}
@@ -865,7 +919,8 @@ func (w *world) claim() {
 	o.end = cut
 	o.kit = &Kit{
 		Kit: &session.Kit{
-			Mode: whatisup.Test, Store: w, Codes: w, Devices: w, Events: w, EventLog: noMessages{}, Ledger: noMessages{},
+			Mode: whatisup.Test, Store: w, Codes: w, Devices: w, EventLog: noMessages{}, Ledger: noMessages{},
+			Courier: courier.New(w, w, logger(), func(time.Duration) {}),
 			Draw:    func(string) ([]byte, string, error) { return nil, "data:", nil },
 			Budgets: session.NewBudgets(1000, 1000, 0), Metrics: silent{}, Log: logger(),
 			Blamed: func(whatisup.InstanceID) bool { return false }, Outdated: func() {},

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
-	"slices"
 	"time"
 
 	"whatisup/shared/whatisup"
@@ -34,7 +33,7 @@ type Configs interface {
 type Wants interface {
 	// Want answers ErrConflict, ErrNotFound, ErrSuspended and ErrClaimLost.
 	Want(ctx context.Context, read *whatisup.Instance, w whatisup.Wanted, record *whatisup.Record) error
-	// Sent forgets the unsent events of the instance as it was read.
+	// Sent removes the mark of the instance's unsent events as it was read.
 	Sent(ctx context.Context, read *whatisup.Instance) error
 }
 
@@ -205,7 +204,11 @@ func (c *Control) Event(who Caller, name whatisup.EventName, id whatisup.Instanc
 		return whatisup.Event{}, err
 	}
 	e, err := whatisup.NewEvent(name, who.Customer.ID, who.Mode, id, c.Now(), nil)
-	e.Data, e.Command = b, who.Command
+	if err != nil {
+		return whatisup.Event{}, err
+	}
+	e.Command = who.Command
+	e.Data, err = whatisup.StorableData(b)
 	return e, err
 }
 
@@ -222,8 +225,8 @@ func Encode(v any) ([]byte, error) {
 }
 
 // publishFor bounds the sending of an event or a wake-up within an operation.
-// An event that does not get out in time stays noted beside the instance, and
-// the instance's host sends it.
+// An event that does not get out in time stays marked on the instance's row, and
+// the instance's host sends it from the log.
 const publishFor = 2 * time.Second
 
 // publish sends an event that was committed with a change of i to the queues.
@@ -231,11 +234,15 @@ func (c *Control) publish(ctx context.Context, who Caller, i *whatisup.Instance,
 	if c.Events == nil {
 		return
 	}
+	if i.Unsent.From != "" || len(i.Observed.Owed) > 0 {
+		return // what the queues lack goes first, and the session host sends it
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishFor)
 	defer cancel()
 	noted := *i
-	noted.Unsent = append(slices.Clone(i.Unsent), e)
-	err := c.Events.Send(ctx, noted.Unsent...)
+	mark := whatisup.MarkOf(&e)
+	noted.Unsent = whatisup.Unsent{From: mark, Last: mark}
+	err := c.Events.Send(ctx, e)
 	if err == nil {
 		err = c.Store.Sent(ctx, &noted)
 	}

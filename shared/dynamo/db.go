@@ -147,8 +147,8 @@ func translate(err error) error {
 				failed[i] = r.Item
 			case "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded":
 				met = true
-			default: // ValidationError, ItemCollectionSizeLimitExceeded: ours to mend
-				return fmt.Errorf("transaction refused at item %d: %s: %s: %w", i, aws.ToString(r.Code), aws.ToString(r.Message), err)
+			default: // ValidationError, ItemCollectionSizeLimitExceeded
+				return fmt.Errorf("transaction refused at item %d: %s: %s: %w: %w", i, aws.ToString(r.Code), aws.ToString(r.Message), whatisup.ErrRefused, err)
 			}
 		}
 		if len(failed) > 0 {
@@ -170,6 +170,8 @@ func translate(err error) error {
 		case "ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded",
 			"InternalServerError", "ServiceUnavailable", "LimitExceededException":
 			return fmt.Errorf("%w: %w", whatisup.ErrUnavailable, err)
+		case "ValidationException", "ItemCollectionSizeLimitExceededException": // too large, or a bug
+			return fmt.Errorf("%w: %w", whatisup.ErrRefused, err)
 		}
 		return err // a bug or a missing right: never retried, never hidden
 	}

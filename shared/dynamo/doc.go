@@ -46,7 +46,7 @@
 // instances has one index, by_shard: partition shard_key ("M#S"), sort sk, with
 // what a host needs to see whether there is work (wanted, generation,
 // unlink_through, link, epoch, observed_generation, done_generation, unsent_at,
-// host_unsent_at, deleted_at). Config, observed and tombstone rows stand in it. It is eventually
+// host_unsent_at, host_owed_at, deleted_at). Config, observed and tombstone rows stand in it. It is eventually
 // consistent: a hit is a hint, and the base row is read consistently before
 // anything is done. A tombstone leaves the index, by losing its shard_key, when
 // everything is unlinked and wiped.
@@ -84,8 +84,10 @@
 // # Events
 //
 // A change and its event are one transaction: the event's row goes to the log,
-// and the event stands as unsent on the row that changed until every queue has
-// taken it. What a dead writer left unsent, the next owner of the shard sends.
+// and the row that changed gets a mark: from this position of the log on, the
+// queues may lack something. The mark goes when each queue has taken the event, or
+// owes it (see [DB.Owe]). Rows hold marks and never events, so they don't grow.
+// What a dead writer left unsent, the next owner of the shard sends from the log.
 //
 // The event of a received message belongs to no row of this package. It is kept
 // by package devicestore, which writes what [DB.EventRows] makes: the event, at

@@ -4,7 +4,6 @@ import (
 	"context"
 	"iter"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -108,15 +107,10 @@ func (db *DB) Instances(ctx context.Context, c whatisup.CustomerID, m whatisup.M
 func (db *DB) CreateInstance(ctx context.Context, cfg whatisup.Config, also whatisup.Created) error {
 	i := &whatisup.Instance{Config: cfg, Shard: db.ShardOf(cfg.ID)}
 	row := configRowOf(&i.Config, &i.Wanted, i.Shard)
-	if err := db.keepUnsent(&row, also.Event); err != nil {
-		return err
-	}
-	host, err := hostRowOf(&whatisup.Observed{
+	db.markUnsent(&row, whatisup.Unsent{}, also.Event)
+	host := hostRowOf(&whatisup.Observed{
 		Status: whatisup.Pending, Since: cfg.UpdatedAt, UpdatedAt: cfg.UpdatedAt,
-	}, time.Time{})
-	if err != nil {
-		return err
-	}
+	})
 	observed := marshal(host, hostMeta{})
 	observed[attrShardKey] = str(row.ShardKey)
 	items := []types.TransactWriteItem{
@@ -161,18 +155,13 @@ func metadataRow(c *whatisup.Config) item {
 	return row
 }
 
-// keepUnsent notes an event of the API beside the row that it tells of, for as
-// long as the queues don't have it.
-func (db *DB) keepUnsent(row *configRow, e whatisup.Event) error {
-	if !db.queues || e.Name == "" {
-		return nil
+// markUnsent marks an event of the API on the row that it tells of, until each
+// queue has it or owes it.
+func (db *DB) markUnsent(row *configRow, was whatisup.Unsent, e whatisup.Event) {
+	if db.queues && e.Name != "" {
+		was = was.With(db.now(), e)
 	}
-	bodies, err := encodeEvents([]whatisup.Event{e})
-	if err != nil {
-		return err
-	}
-	row.Unsent, row.UnsentAt = append(row.Unsent, bodies...), db.now().UnixMilli()
-	return nil
+	row.UnsentFrom, row.UnsentLast, row.UnsentAt = string(was.From), string(was.Last), millis(was.At)
 }
 
 // UpdateConfig replaces name and metadata of the instance as it was read, and
@@ -193,10 +182,7 @@ func (db *DB) UpdateConfig(ctx context.Context, read *whatisup.Instance, cfg wha
 		expression = strings.Replace(expression, "SET ", "SET metadata = :metadata, ", 1)
 		values[":metadata"] = str(row.Metadata)
 	}
-	expression, err := db.addUnsent(expression, values, e)
-	if err != nil {
-		return err
-	}
+	expression = db.addUnsent(expression, values, e)
 	items := []types.TransactWriteItem{update(db.tables.Instances, k, expression,
 		"attribute_exists(pk) AND version = :was", values, map[string]string{"#name": "name"})}
 	switch {
@@ -213,20 +199,15 @@ func (db *DB) UpdateConfig(ctx context.Context, read *whatisup.Instance, cfg wha
 	return changedOrGone(err, 0)
 }
 
-// addUnsent puts the event into an update of the config row.
-func (db *DB) addUnsent(expression string, values item, e whatisup.Event) (string, error) {
+// addUnsent marks the event in an update of the config row. What is marked already
+// stays marked: the mark is where the log is to be read from.
+func (db *DB) addUnsent(expression string, values item, e whatisup.Event) string {
 	if !db.queues || e.Name == "" {
-		return expression, nil
+		return expression
 	}
-	bodies, err := encodeEvents([]whatisup.Event{e})
-	if err != nil {
-		return "", err
-	}
-	values[":event"] = &types.AttributeValueMemberL{Value: []types.AttributeValue{str(bodies[0])}}
-	values[":none"] = &types.AttributeValueMemberL{}
-	values[":now"] = number(db.now().UnixMilli())
+	values[":mark"], values[":now"] = str(string(whatisup.MarkOf(&e))), number(db.now().UnixMilli())
 	return strings.Replace(expression, "SET ",
-		"SET unsent = list_append(if_not_exists(unsent, :none), :event), unsent_at = if_not_exists(unsent_at, :now), ", 1), nil
+		"SET unsent_from = if_not_exists(unsent_from, :mark), unsent_last = :mark, unsent_at = if_not_exists(unsent_at, :now), ", 1)
 }
 
 // changedOrGone tells what a failed condition of the i-th item means to the
@@ -312,22 +293,9 @@ func (db *DB) DeleteInstance(ctx context.Context, read *whatisup.Instance, e wha
 	row.Name, row.Metadata, row.MetadataApart = "", "", false // of no use to anybody any more
 	row.Wanted, row.UnlinkThrough, row.DeletedAt, row.ChangedAt = false, uint64(whatisup.Everything), now.UnixMilli(), now.UnixMilli()
 	row.WantedVersion = read.Wanted.Version + 1
-	var err error
-	if row.Unsent, err = encodeEvents(read.Unsent); err != nil {
-		return err
-	}
-	if len(row.Unsent) > 0 {
-		row.UnsentAt = now.UnixMilli()
-	}
-	if err := db.keepUnsent(&row, e); err != nil {
-		return err
-	}
-	host, err := hostRowOf(&read.Observed, now)
-	if err != nil {
-		return err
-	}
+	db.markUnsent(&row, read.Unsent, e)
 	tombstone := withKey(tombstoneKey(c.Customer, c.Mode, c.ID),
-		marshal(row, host, hostMeta{Epoch: uint64(read.Observed.Epoch), Rev: read.Rev}))
+		marshal(row, hostRowOf(&read.Observed), hostMeta{Epoch: uint64(read.Observed.Epoch), Rev: read.Rev}, owedRow(read.Observed.Owed, now)))
 	event, err := db.eventItem(e)
 	if err != nil {
 		return err
@@ -368,32 +336,21 @@ func (db *DB) DeleteInstance(ctx context.Context, read *whatisup.Instance, e wha
 	return err
 }
 
-// Sent forgets the unsent events of the API's part as it was read, now that
-// every queue has them. If another was added meanwhile all of them stay, and are
-// sent once more by the host.
+// Sent removes the mark of the API's unsent events as it was read, now that each
+// queue has them or owes them. If another was added meanwhile the mark stays, and
+// the host sends from there.
 func (db *DB) Sent(ctx context.Context, read *whatisup.Instance) error {
-	c := &read.Config
-	bodies, err := encodeEvents(read.Unsent)
-	if err != nil || len(bodies) == 0 {
-		return err
+	if read.Unsent.From == "" {
+		return nil
 	}
+	c := &read.Config
 	k := configKey(c.Customer, c.Mode, c.ID)
 	if !read.DeletedAt.IsZero() {
 		k = tombstoneKey(c.Customer, c.Mode, c.ID)
 	}
-	seen := &types.AttributeValueMemberL{}
-	for _, b := range bodies {
-		seen.Value = append(seen.Value, str(b))
-	}
-	err = retry(ctx, func() error {
-		_, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-			TableName: aws.String(db.tables.Instances), Key: k,
-			UpdateExpression:          aws.String("REMOVE unsent, unsent_at"),
-			ConditionExpression:       aws.String("attribute_exists(pk) AND unsent = :seen"),
-			ExpressionAttributeValues: item{":seen": seen},
-		})
-		return translate(err)
-	})
+	err := db.updateOne(ctx, update(db.tables.Instances, k, "REMOVE unsent_from, unsent_last, unsent_at",
+		"attribute_exists(pk) AND unsent_from = :from AND unsent_last = :last",
+		item{":from": str(string(read.Unsent.From)), ":last": str(string(read.Unsent.Last))}, nil).Update)
 	if _, failed := failedAt(err, 0); failed {
 		return nil
 	}

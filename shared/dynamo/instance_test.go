@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -92,8 +93,8 @@ func TestInstanceIsReadAsItWasWritten(t *testing.T) {
 		if i.Config.Name != "support-line" || i.Observed.Status != whatisup.Pending || i.Shard != db.ShardOf(i.Config.ID) {
 			t.Errorf("%s: read as %+v", name, i)
 		}
-		if len(i.Unsent) != 1 || i.Unsent[0].Name != whatisup.InstanceCreated {
-			t.Errorf("%s: unsent are %v", name, i.Unsent)
+		if i.Unsent.From == "" || i.Unsent.From != i.Unsent.Last || i.Unsent.At.IsZero() {
+			t.Errorf("%s: unsent is %+v", name, i.Unsent)
 		}
 		if n := logged(t, db, i); n[whatisup.InstanceCreated] != 1 {
 			t.Errorf("%s: the log has %v", name, n)
@@ -296,8 +297,8 @@ func TestDeleteLeavesATombstoneForTheHost(t *testing.T) {
 	if dead.Observed.Link != 1 || !dead.Unlinking() || dead.DeletedAt.IsZero() || len(dead.Config.Metadata) != 0 {
 		t.Errorf("tombstone %+v", dead)
 	}
-	if len(dead.Unsent) != 2 || len(dead.Observed.Unsent) != 1 {
-		t.Errorf("unsent: %d of the API, %d of the host", len(dead.Unsent), len(dead.Observed.Unsent))
+	if u := dead.Unsent; u.From == "" || u.From != read.Unsent.From || u.Last == u.From || dead.Observed.Unsent.From == "" {
+		t.Errorf("unsent: %+v of the API, %+v of the host", dead.Unsent, dead.Observed.Unsent)
 	}
 	if err := db.FinishDeleted(ctx, dead); !errors.Is(err, whatisup.ErrConflict) {
 		t.Errorf("finished while the device row is there: %v", err)
@@ -359,7 +360,9 @@ func TestAnOldOwnerWritesNothing(t *testing.T) {
 	}
 }
 
-func TestObserveKeepsUnsentUntilSent(t *testing.T) {
+// What is unsent is marked, from its first event to its newest, until it is sent;
+// however much it is, the rows don't grow.
+func TestUnsentIsMarkedUntilSent(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	ctx := t.Context()
@@ -369,16 +372,24 @@ func TestObserveKeepsUnsentUntilSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := i.Observed
-	for _, s := range []whatisup.Status{whatisup.QR, whatisup.Connecting, whatisup.Connected} {
-		o.Status = s
-		if err := db.Observe(ctx, i, o, event(t, i.Config, whatisup.InstanceUpdated)); err != nil {
+	var first, last whatisup.Event
+	for n := range 600 {
+		o.Status = []whatisup.Status{whatisup.QR, whatisup.Connecting, whatisup.Connected}[n%3]
+		last = event(t, i.Config, whatisup.InstanceUpdated)
+		if n == 0 {
+			first = last
+		}
+		if err := db.Observe(ctx, i, o, last); err != nil {
 			t.Fatal(err)
 		}
 		o = i.Observed
 	}
 	read, err := db.Owned(ctx, ref(i))
-	if err != nil || len(read.Observed.Unsent) != 3 || read.Observed.Since.IsZero() || read.Rev != i.Rev {
-		t.Fatalf("%d unsent, rev %d (mine %d), %v", len(read.Observed.Unsent), read.Rev, i.Rev, err)
+	if err != nil || read.Observed.Since.IsZero() || read.Rev != i.Rev {
+		t.Fatalf("rev %d (mine %d), %v", read.Rev, i.Rev, err)
+	}
+	if u := read.Observed.Unsent; u.From != whatisup.MarkOf(&first) || u.Last != whatisup.MarkOf(&last) || u.At.IsZero() {
+		t.Errorf("unsent is %+v", u)
 	}
 	if err := db.HostSent(ctx, i); err != nil {
 		t.Fatal(err)
@@ -386,12 +397,87 @@ func TestObserveKeepsUnsentUntilSent(t *testing.T) {
 	if err := db.Sent(ctx, read); err != nil {
 		t.Fatal(err)
 	}
-	if read, err = db.Owned(ctx, ref(i)); err != nil || len(read.Observed.Unsent) != 0 || len(read.Unsent) != 0 {
-		t.Fatalf("%d, %d unsent, %v", len(read.Observed.Unsent), len(read.Unsent), err)
+	if read, err = db.Owned(ctx, ref(i)); err != nil || read.Observed.Unsent.From != "" || read.Unsent.From != "" {
+		t.Fatalf("%+v, %+v unsent, %v", read.Observed.Unsent, read.Unsent, err)
 	}
 	hints, err := db.ShardInstances(ctx, i.Config.Mode, i.Shard)
 	if err != nil || len(hints) != 1 || !hints[0].UnsentAt.IsZero() || hints[0].Work(i.Observed.Epoch, time.Now()) {
 		t.Errorf("hints %+v, %v", hints, err)
+	}
+}
+
+// An event that is marked while others are being sent keeps its mark.
+func TestSentLeavesWhatCameMeanwhile(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	ctx := t.Context()
+	i := newInstance(t, db, nil)
+	changed := i.Config
+	changed.Name = "other"
+	if err := db.UpdateConfig(ctx, i, changed, event(t, i.Config, whatisup.InstanceUpdated)); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Sent(ctx, i); err != nil { // as it was read before
+		t.Fatal(err)
+	}
+	read, err := db.Owned(ctx, ref(i))
+	if err != nil || read.Unsent.From != i.Unsent.From || read.Unsent.Last == i.Unsent.Last {
+		t.Fatalf("unsent is %+v, was %+v, %v", read.Unsent, i.Unsent, err)
+	}
+	if err := db.Sent(ctx, read); err != nil {
+		t.Fatal(err)
+	}
+	if read, err = db.Owned(ctx, ref(i)); err != nil || read.Unsent.From != "" {
+		t.Errorf("unsent is %+v, %v", read.Unsent, err)
+	}
+}
+
+// What queues lack is stored under the epoch, whatever else the host writes, and
+// goes with the instance into its tombstone.
+func TestOwe(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	ctx := t.Context()
+	i := newInstance(t, db, nil)
+	i, err := db.Adopt(ctx, ref(i), own(t, db, i))
+	if err != nil {
+		t.Fatal(err)
+	}
+	epoch := i.Observed.Epoch
+	owed := map[string]whatisup.Position{"https://one": whatisup.NewPosition(), "https://two": whatisup.NewPosition()}
+	if err := db.Owe(ctx, ref(i), epoch, owed); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Owe(ctx, ref(i), epoch-1, nil); !errors.Is(err, whatisup.ErrFenced) {
+		t.Errorf("an earlier owner: %v", err)
+	}
+	o := i.Observed
+	o.Status = whatisup.QR
+	if err := db.Observe(ctx, i, o); err != nil {
+		t.Fatal(err)
+	}
+	read, err := db.Owned(ctx, ref(i))
+	if err != nil || !maps.Equal(read.Observed.Owed, owed) {
+		t.Fatalf("owed is %v, %v", read.Observed.Owed, err)
+	}
+	if err := db.DeleteInstance(ctx, read, event(t, i.Config, whatisup.InstanceDeleted), nil); err != nil {
+		t.Fatal(err)
+	}
+	if read, err = db.Owned(ctx, ref(i)); err != nil || !maps.Equal(read.Observed.Owed, owed) {
+		t.Fatalf("the tombstone owes %v, %v", read.Observed.Owed, err)
+	}
+	hints, err := db.ShardInstances(ctx, i.Config.Mode, i.Shard)
+	if err != nil || len(hints) != 1 || hints[0].OwedAt.IsZero() {
+		t.Errorf("hints %+v, %v", hints, err)
+	}
+	delete(owed, "https://one")
+	for _, want := range []map[string]whatisup.Position{owed, {}} {
+		if err := db.Owe(ctx, ref(i), epoch, want); err != nil {
+			t.Fatal(err)
+		}
+		if read, err = db.Owned(ctx, ref(i)); err != nil || !maps.Equal(read.Observed.Owed, want) {
+			t.Errorf("the tombstone owes %v, not %v, %v", read.Observed.Owed, want, err)
+		}
 	}
 }
 

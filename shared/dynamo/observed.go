@@ -36,6 +36,7 @@ func (db *DB) ShardInstances(ctx context.Context, m whatisup.Mode, s whatisup.Sh
 				SK           string `dynamodbav:"sk"`
 				DeletedAt    int64  `dynamodbav:"deleted_at"`
 				HostUnsentAt int64  `dynamodbav:"host_unsent_at"`
+				HostOwedAt   int64  `dynamodbav:"host_owed_at"`
 				UnsentAt     int64  `dynamodbav:"unsent_at"`
 
 				Wanted             bool   `dynamodbav:"wanted"`
@@ -61,6 +62,9 @@ func (db *DB) ShardInstances(ctx context.Context, m whatisup.Mode, s whatisup.Sh
 			h := &hints[n]
 			if u := fromMillis(max(r.UnsentAt, r.HostUnsentAt)); u.After(h.UnsentAt) {
 				h.UnsentAt = u
+			}
+			if u := fromMillis(r.HostOwedAt); !u.IsZero() {
+				h.OwedAt = u
 			}
 			deleted := r.DeletedAt != 0
 			if deleted {
@@ -130,7 +134,8 @@ func (db *DB) Owned(ctx context.Context, r whatisup.Ref) (*whatisup.Instance, er
 // Observe stores o as what the host found of the instance, and appends events
 // to the log, in one transaction under the epoch of i.Observed. On success
 // i.Observed is what was stored: the time of the change is set if status or
-// number changed, and the events stand in Unsent until [DB.HostSent].
+// number changed, and the events are marked in Unsent until
+// [DB.HostSent].
 //
 // It answers ErrFenced if another host has adopted the instance, and
 // ErrNotFound if the row is not there: the instance was deleted meanwhile (then
@@ -147,12 +152,9 @@ func (db *DB) Observe(ctx context.Context, i *whatisup.Instance, o whatisup.Obse
 	}
 	o.Unsent = i.Observed.Unsent
 	if db.queues {
-		o.Unsent = append(append([]whatisup.Event(nil), o.Unsent...), events...)
+		o.Unsent = o.Unsent.With(now, events...)
 	}
-	write, err := db.observeItem(i, &o)
-	if err != nil {
-		return err
-	}
+	write := db.observeItem(i, &o)
 	items := []types.TransactWriteItem{write}
 	for _, e := range events {
 		it, err := db.eventItem(e)
@@ -161,6 +163,7 @@ func (db *DB) Observe(ctx context.Context, i *whatisup.Instance, o whatisup.Obse
 		}
 		items = append(items, it)
 	}
+	var err error
 	if len(items) == 1 { // alone it needs no transaction, which would cost twice
 		err = db.updateOne(ctx, write.Update)
 	} else {
@@ -174,15 +177,12 @@ func (db *DB) Observe(ctx context.Context, i *whatisup.Instance, o whatisup.Obse
 	return nil
 }
 
-// HostSent forgets the events that stand as unsent on the observed row, now that
-// every queue has them. Errors as of Observe.
+// HostSent removes the mark of the host's unsent events, now that each queue has
+// them, or owes them by [DB.Owe]. Errors as of Observe.
 func (db *DB) HostSent(ctx context.Context, i *whatisup.Instance) error {
 	o := i.Observed
-	o.Unsent = nil
-	write, err := db.observeItem(i, &o)
-	if err != nil {
-		return err
-	}
+	o.Unsent = whatisup.Unsent{}
+	write := db.observeItem(i, &o)
 	if err := fencedOrGone(db.updateOne(ctx, write.Update)); err != nil {
 		return err
 	}
@@ -193,15 +193,33 @@ func (db *DB) HostSent(ctx context.Context, i *whatisup.Instance) error {
 
 // observeItem writes all that a host observes in one update, so that what is
 // stored is always one moment's whole.
-func (db *DB) observeItem(i *whatisup.Instance, o *whatisup.Observed) (types.TransactWriteItem, error) {
-	row, err := hostRowOf(o, db.now())
-	if err != nil {
-		return types.TransactWriteItem{}, err
-	}
-	expression, names, values := setAll(marshal(row))
+func (db *DB) observeItem(i *whatisup.Instance, o *whatisup.Observed) types.TransactWriteItem {
+	expression, names, values := setAll(marshal(hostRowOf(o)))
 	values[":mine"], values[":one"] = number(i.Observed.Epoch), number(1)
 	return update(db.tables.Instances, db.observedKey(i), expression+", rev = rev + :one",
-		"attribute_exists(pk) AND epoch = :mine", values, names), nil
+		"attribute_exists(pk) AND epoch = :mine", values, names)
+}
+
+// Owe stores which queues lack events of the instance, and from which position of
+// the log on; none is no debt. It is written to the live instance, or to its
+// tombstone. Errors as of Observe.
+func (db *DB) Owe(ctx context.Context, r whatisup.Ref, epoch whatisup.Epoch, owed map[string]whatisup.Position) error {
+	expression := "REMOVE host_owed, host_owed_at SET rev = rev + :one"
+	values := item{":mine": number(epoch), ":one": number(1)}
+	if len(owed) > 0 {
+		row := marshal(owedRow(owed, db.now()))
+		expression = "SET rev = rev + :one, host_owed = :owed, host_owed_at = :at"
+		values[":owed"], values[":at"] = row["host_owed"], row["host_owed_at"]
+	}
+	var err error
+	for _, k := range []item{hostKey(r.Customer, r.Mode, r.ID), tombstoneKey(r.Customer, r.Mode, r.ID)} {
+		err = fencedOrGone(db.updateOne(ctx, update(db.tables.Instances, k, expression,
+			"attribute_exists(pk) AND epoch = :mine", values, nil).Update))
+		if !errors.Is(err, whatisup.ErrNotFound) {
+			return err
+		}
+	}
+	return err
 }
 
 func (db *DB) observedKey(i *whatisup.Instance) item {
@@ -233,7 +251,7 @@ func fencedOrGone(err error) error {
 func (db *DB) FinishDeleted(ctx context.Context, i *whatisup.Instance) error {
 	err := db.transact(ctx, []types.TransactWriteItem{
 		update(db.tables.Instances, db.observedKey(i),
-			"SET phone_number = :none, link = :zero, confirmed = :no, rev = rev + :one REMOVE shard_key, unsent, unsent_at, host_unsent, host_unsent_at",
+			"SET phone_number = :none, link = :zero, confirmed = :no, rev = rev + :one REMOVE shard_key, unsent_from, unsent_last, unsent_at, host_unsent_from, host_unsent_last, host_unsent_at, host_owed, host_owed_at",
 			"attribute_exists(pk) AND attribute_exists(deleted_at) AND epoch = :mine",
 			item{":none": str(""), ":zero": number(0), ":no": boolean(false), ":one": number(1), ":mine": number(i.Observed.Epoch)}, nil),
 		check(db.tables.Devices, DeviceKey(i.Config.ID), "attribute_not_exists(pk)", nil, nil),

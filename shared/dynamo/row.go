@@ -2,7 +2,6 @@ package dynamo
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -36,8 +35,9 @@ type configRow struct {
 	Suspended     bool         `dynamodbav:"suspended,omitempty"`
 	BoundKeys     uint64       `dynamodbav:"bound_keys"`
 
-	Unsent   []string `dynamodbav:"unsent,omitempty"` // envelopes
-	UnsentAt int64    `dynamodbav:"unsent_at,omitempty"`
+	UnsentFrom string `dynamodbav:"unsent_from,omitempty"` // whatisup.Unsent of the API
+	UnsentLast string `dynamodbav:"unsent_last,omitempty"`
+	UnsentAt   int64  `dynamodbav:"unsent_at,omitempty"`
 
 	DeletedAt int64 `dynamodbav:"deleted_at,omitempty"`
 }
@@ -50,22 +50,23 @@ type attemptRow struct {
 // hostRow is what the host writes of an instance. Every attribute is always
 // written, so that one update replaces the whole.
 type hostRow struct {
-	Status             string   `dynamodbav:"status"`
-	Reason             string   `dynamodbav:"reason"`
-	Since              int64    `dynamodbav:"since"`
-	NextRetryAt        int64    `dynamodbav:"next_retry_at"`
-	QRExpiresAt        int64    `dynamodbav:"qr_expires_at"`
-	PhoneNumber        string   `dynamodbav:"phone_number"`
-	Link               uint64   `dynamodbav:"link"`
-	LastLink           uint64   `dynamodbav:"last_link"`
-	Confirmed          bool     `dynamodbav:"confirmed"`
-	ObservedGeneration uint64   `dynamodbav:"observed_generation"`
-	DoneGeneration     uint64   `dynamodbav:"done_generation"`
-	UpdatedAt          int64    `dynamodbav:"host_updated_at"`
-	LastSeenAt         int64    `dynamodbav:"last_seen_at"`
-	FailedCause        string   `dynamodbav:"failed_cause"`
-	Unsent             []string `dynamodbav:"host_unsent"`
-	UnsentAt           int64    `dynamodbav:"host_unsent_at"`
+	Status             string `dynamodbav:"status"`
+	Reason             string `dynamodbav:"reason"`
+	Since              int64  `dynamodbav:"since"`
+	NextRetryAt        int64  `dynamodbav:"next_retry_at"`
+	QRExpiresAt        int64  `dynamodbav:"qr_expires_at"`
+	PhoneNumber        string `dynamodbav:"phone_number"`
+	Link               uint64 `dynamodbav:"link"`
+	LastLink           uint64 `dynamodbav:"last_link"`
+	Confirmed          bool   `dynamodbav:"confirmed"`
+	ObservedGeneration uint64 `dynamodbav:"observed_generation"`
+	DoneGeneration     uint64 `dynamodbav:"done_generation"`
+	UpdatedAt          int64  `dynamodbav:"host_updated_at"`
+	LastSeenAt         int64  `dynamodbav:"last_seen_at"`
+	FailedCause        string `dynamodbav:"failed_cause"`
+	UnsentFrom         string `dynamodbav:"host_unsent_from"`
+	UnsentLast         string `dynamodbav:"host_unsent_last"`
+	UnsentAt           int64  `dynamodbav:"host_unsent_at"`
 }
 
 // hostMeta are the attributes of an observed row that conditions look at. They
@@ -73,6 +74,24 @@ type hostRow struct {
 type hostMeta struct {
 	Epoch uint64 `dynamodbav:"epoch"`
 	Rev   uint64 `dynamodbav:"rev"` // counts writes, for delete's copy
+}
+
+// hostOwed is what the queues lack of the instance's events. It is written by
+// [DB.Owe] alone, beside whatever else the host observes.
+type hostOwed struct {
+	Owed   map[string]string `dynamodbav:"host_owed,omitempty"` // queue → position
+	OwedAt int64             `dynamodbav:"host_owed_at,omitempty"`
+}
+
+func owedRow(owed map[string]whatisup.Position, at time.Time) hostOwed {
+	if len(owed) == 0 {
+		return hostOwed{}
+	}
+	r := hostOwed{Owed: make(map[string]string, len(owed)), OwedAt: at.UnixMilli()}
+	for q, p := range owed {
+		r.Owed[q] = string(p)
+	}
+	return r
 }
 
 func millis(t time.Time) int64 {
@@ -124,7 +143,7 @@ func attemptRows(attempts []whatisup.Attempt) []attemptRow {
 // metadataInline is the most bytes of metadata that stand in the config row.
 const metadataInline = 1024
 
-func (r *configRow) into(i *whatisup.Instance) error {
+func (r *configRow) into(i *whatisup.Instance) {
 	i.Shard = whatisup.Shard(r.Shard)
 	i.DeletedAt = fromMillis(r.DeletedAt)
 	i.BoundKeys = r.BoundKeys
@@ -148,19 +167,12 @@ func (r *configRow) into(i *whatisup.Instance) error {
 	for _, a := range r.Attempts {
 		i.Wanted.Attempts = append(i.Wanted.Attempts, whatisup.Attempt{Generation: whatisup.Generation(a.Generation), At: fromMillis(a.At)})
 	}
-	var err error
-	i.Unsent, err = decodeEvents(r.Unsent)
-	return err
+	i.Unsent = whatisup.Unsent{
+		From: whatisup.Position(r.UnsentFrom), Last: whatisup.Position(r.UnsentLast), At: fromMillis(r.UnsentAt),
+	}
 }
 
-func hostRowOf(o *whatisup.Observed, unsentAt time.Time) (hostRow, error) {
-	unsent, err := encodeEvents(o.Unsent)
-	if err != nil {
-		return hostRow{}, err
-	}
-	if len(unsent) == 0 {
-		unsentAt = time.Time{}
-	}
+func hostRowOf(o *whatisup.Observed) hostRow {
 	return hostRow{
 		Status:             string(o.Status),
 		Reason:             string(o.Reason),
@@ -176,14 +188,14 @@ func hostRowOf(o *whatisup.Observed, unsentAt time.Time) (hostRow, error) {
 		UpdatedAt:          millis(o.UpdatedAt),
 		LastSeenAt:         millis(o.LastSeenAt),
 		FailedCause:        string(o.FailedCause),
-		Unsent:             unsent,
-		UnsentAt:           millis(unsentAt),
-	}, nil
+		UnsentFrom:         string(o.Unsent.From),
+		UnsentLast:         string(o.Unsent.Last),
+		UnsentAt:           millis(o.Unsent.At),
+	}
 }
 
-func (r *hostRow) observed(m hostMeta) (whatisup.Observed, error) {
-	unsent, err := decodeEvents(r.Unsent)
-	return whatisup.Observed{
+func (r *hostRow) observed(m hostMeta, owed hostOwed) whatisup.Observed {
+	o := whatisup.Observed{
 		Status:             whatisup.Status(r.Status),
 		Reason:             whatisup.Reason(r.Reason),
 		Since:              fromMillis(r.Since),
@@ -199,32 +211,17 @@ func (r *hostRow) observed(m hostMeta) (whatisup.Observed, error) {
 		UpdatedAt:          fromMillis(r.UpdatedAt),
 		LastSeenAt:         fromMillis(r.LastSeenAt),
 		FailedCause:        whatisup.Code(r.FailedCause),
-		Unsent:             unsent,
-	}, err
-}
-
-func encodeEvents(events []whatisup.Event) ([]string, error) {
-	out := make([]string, 0, len(events))
-	for _, e := range events {
-		b, err := json.Marshal(e)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, string(b))
+		Unsent: whatisup.Unsent{
+			From: whatisup.Position(r.UnsentFrom), Last: whatisup.Position(r.UnsentLast), At: fromMillis(r.UnsentAt),
+		},
 	}
-	return out, nil
-}
-
-func decodeEvents(bodies []string) ([]whatisup.Event, error) {
-	var events []whatisup.Event
-	for _, b := range bodies {
-		var e whatisup.Event
-		if err := json.Unmarshal([]byte(b), &e); err != nil {
-			return nil, fmt.Errorf("an unsent event: %w", err)
+	for q, p := range owed.Owed {
+		if o.Owed == nil {
+			o.Owed = make(map[string]whatisup.Position)
 		}
-		events = append(events, e)
+		o.Owed[q] = whatisup.Position(p)
 	}
-	return events, nil
+	return o
 }
 
 // marshal is attributevalue.MarshalMap over several structs at once; later ones
@@ -278,7 +275,7 @@ func assemble(c whatisup.CustomerID, m whatisup.Mode, id whatisup.InstanceID, ro
 			ok = true
 			var r configRow
 			if err = attributevalue.UnmarshalMap(row, &r); err == nil {
-				err = r.into(i)
+				r.into(i)
 			}
 			if r.DeletedAt != 0 && err == nil {
 				err = observedInto(i, row)
@@ -295,13 +292,13 @@ func observedInto(i *whatisup.Instance, row item) error {
 	var r struct {
 		hostRow
 		hostMeta
+		hostOwed
 	}
 	if err := attributevalue.UnmarshalMap(row, &r); err != nil {
 		return err
 	}
-	o, err := r.observed(r.hostMeta)
-	i.Observed, i.Rev = o, r.Rev
-	return err
+	i.Observed, i.Rev = r.observed(r.hostMeta, r.hostOwed), r.Rev
+	return nil
 }
 
 func stringOf(v types.AttributeValue) string {

@@ -70,7 +70,7 @@ const (
 // IndexedAttributes are what by_shard carries beside the keys.
 var IndexedAttributes = []string{
 	"wanted", "generation", "unlink_through", "link", "epoch",
-	"observed_generation", "done_generation", "unsent_at", "host_unsent_at", "deleted_at",
+	"observed_generation", "done_generation", "unsent_at", "host_unsent_at", "host_owed_at", "deleted_at",
 }
 
 // Definition is a table as it must be made. template.yaml declares the same; a

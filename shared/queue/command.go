@@ -32,7 +32,7 @@ func (c *Commands) url(m whatisup.Mode, s whatisup.Shard) *string {
 
 // Send puts a command on the queue of its instance's shard.
 func (c *Commands) Send(ctx context.Context, s whatisup.Shard, cmd whatisup.Command) error {
-	body, err := json.Marshal(cmd)
+	body, err := bodyOf(cmd)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (c *Commands) Send(ctx context.Context, s whatisup.Shard, cmd whatisup.Comm
 	}
 	_, err = c.client.SendMessage(ctx, &sqs.SendMessageInput{
 		QueueUrl:               c.url(cmd.Mode, s),
-		MessageBody:            aws.String(string(body)),
+		MessageBody:            aws.String(body),
 		MessageGroupId:         aws.String(group),
 		MessageDeduplicationId: aws.String(dedup),
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/aws/smithy-go"
 
 	"whatisup/shared/whatisup"
 )
@@ -163,5 +164,20 @@ func translate(op string, err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
+	if e, ok := errors.AsType[smithy.APIError](err); ok && refusedForGood(e.ErrorCode()) {
+		return fmt.Errorf("%s: %w: %w", op, whatisup.ErrRefused, err)
+	}
 	return fmt.Errorf("%s: %w: %w", op, whatisup.ErrUnavailable, err)
+}
+
+// refusedForGood says whether SQS refuses a message for what it is, so that no
+// waiting can mend it. A queue that is missing or forbidden is an outage: somebody
+// can make it, or allow it.
+func refusedForGood(code string) bool {
+	switch strings.TrimPrefix(code, "AWS.SimpleQueueService.") {
+	case "InvalidMessageContents", "InvalidParameterValue", "InvalidAttributeValue", "MissingParameter", "InvalidBatchEntryId",
+		"BatchRequestTooLong", "UnsupportedOperation", "ValidationError", "ValidationException":
+		return true
+	}
+	return false
 }

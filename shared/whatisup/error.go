@@ -183,6 +183,8 @@ var (
 	// ErrUnavailable: the service did not answer, throttled for too long, or
 	// the outcome is unknown.
 	ErrUnavailable = errors.New("store unavailable")
+	// ErrRefused: the service refuses this input for good; waiting can't mend it.
+	ErrRefused = errors.New("refused for good")
 	// ErrTooMany: the customer has as many of the thing as it may.
 	ErrTooMany = errors.New("limit reached")
 	// ErrSuspended: the customer is suspended, so nothing may start.

@@ -57,16 +57,26 @@ type Event struct {
 }
 
 // NewEvent returns an event of an instance. Data must marshal, which every data
-// type of this package does.
+// type of this package does. Whatever a stranger has written, the event can be
+// stored and sent: it has at most [EventSize] bytes (longer texts are cut, and
+// `truncated` names them) and no unpaired surrogates.
 func NewEvent(name EventName, c CustomerID, m Mode, i InstanceID, at time.Time, data any) (Event, error) {
 	b, err := json.Marshal(data)
 	if err != nil {
+		return Event{}, err
+	}
+	if b, err = StorableData(b); err != nil {
 		return Event{}, err
 	}
 	return Event{
 		Name: name, ID: NewEventID(), Version: EventVersion,
 		Customer: c, Mode: m, Instance: i, OccurredAt: At(at), Data: b,
 	}, nil
+}
+
+// StorableData is what [NewEvent] makes of data that is JSON already.
+func StorableData(data json.RawMessage) (json.RawMessage, error) {
+	return shorten(pairSurrogates(data), EventSize-envelopeSize)
 }
 
 // Logged is an event in the log.

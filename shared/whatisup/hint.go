@@ -55,6 +55,7 @@ type Hint struct {
 	ObservedGeneration Generation
 	DoneGeneration     Generation
 	UnsentAt           time.Time // of the newer of the API's and the host's part; zero: nothing is unsent
+	OwedAt             time.Time // since when a queue lacks events; zero: none does
 }
 
 // Duty is the duty of the instance, as far as the hint knows it.
@@ -71,14 +72,14 @@ func (h *Hint) Duty(epoch Epoch) Duty {
 	return i.Duty(epoch)
 }
 
-// unsentAfter is how long the API has to send its own events before a host
+// UnsentAfter is how long the API has to send its own events before a host
 // does it.
-const unsentAfter = 10 * time.Second
+const UnsentAfter = 10 * time.Second
 
 // Work says whether the shard's owner with this epoch has something to do for an
 // instance that has no session: its duty, or events to send.
 func (h *Hint) Work(epoch Epoch, now time.Time) bool {
-	return h.Duty(epoch) != Rest || !h.UnsentAt.IsZero() && now.Sub(h.UnsentAt) > unsentAfter
+	return h.Duty(epoch) != Rest || !h.OwedAt.IsZero() || !h.UnsentAt.IsZero() && now.Sub(h.UnsentAt) > UnsentAfter
 }
 
 // News says whether the hint tells a running session, which stored o last (nil:

@@ -84,10 +84,36 @@ type Observed struct {
 	Epoch          Epoch
 	UpdatedAt      time.Time // of status or phone number
 	LastSeenAt     time.Time // as of the last transition
-	Unsent         []Event   // committed to the log, not yet taken by the queues
+	Unsent         Unsent    // of the host's events
+	// Owed is, for each queue that lacks events of this instance, the position of
+	// the log from which on it does. It is written apart from the rest.
+	Owed map[string]Position
 	// FailedCause tells a waiting call why the newest attempt ended without a
 	// code: whatsapp_unreachable, at_capacity, or empty.
 	FailedCause Code
+}
+
+// Unsent marks events that are committed to the log, and that were not sent to the
+// queues yet as far as the row knows. It never holds the events themselves, so it
+// does not grow.
+type Unsent struct {
+	From Position // at or before the first of them in the log; empty: none
+	Last Position // of the newest
+	At   time.Time
+}
+
+// MarkOf is an event's mark: a position that is not after its own in the log.
+func MarkOf(e *Event) Position { return Position(e.ID) }
+
+// With marks more events.
+func (u Unsent) With(now time.Time, events ...Event) Unsent {
+	for i := range events {
+		u.Last = MarkOf(&events[i])
+		if u.From == "" {
+			u.From, u.At = u.Last, now
+		}
+	}
+	return u
 }
 
 // Instance is all of an instance's parts, as read in one go.
@@ -96,9 +122,8 @@ type Instance struct {
 	Wanted   Wanted
 	Observed Observed
 	Shard    Shard
-	// Unsent are events of the API's making that are in the log and that the
-	// queues may not have yet.
-	Unsent []Event
+	// Unsent marks events of the API's making that the queues may not have yet.
+	Unsent Unsent
 	// BoundKeys counts the API keys that were ever bound to the instance.
 	BoundKeys uint64
 	// Rev counts the writes to Observed, as the store keeps it.

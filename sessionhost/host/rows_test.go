@@ -160,6 +160,7 @@ func TestWhatHappens(t *testing.T) {
 			if i.AttemptOpen() {
 				t.Error("the attempt is still open")
 			}
+			w.clear(id) // the next codes are to last
 			w.relink(id, number)
 		}},
 		{"drop", func(t *testing.T, w *world, id whatisup.InstanceID, number string) {

@@ -1,0 +1,255 @@
+package host
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"go.mau.fi/whatsmeow/proto/waE2E"
+	"google.golang.org/protobuf/proto"
+
+	local "whatisup/local/aws"
+	"whatisup/local/whatsapp"
+	"whatisup/shared/whatisup"
+)
+
+// makeQueue makes an event queue.
+func (w *world) makeQueue(name string) (url string) {
+	w.t.Helper()
+	in := &sqs.CreateQueueInput{QueueName: aws.String(name), Attributes: map[string]string{"MaximumMessageSize": "1048576"}}
+	if strings.HasSuffix(name, ".fifo") {
+		in.Attributes["FifoQueue"] = "true"
+	}
+	out, err := w.queues.CreateQueue(w.t.Context(), in)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return *out.QueueUrl
+}
+
+// mail is what has arrived on a queue, each event once, in order of arrival.
+type mail struct {
+	w    *world
+	url  string
+	got  []whatisup.Event
+	seen map[whatisup.EventID]bool
+}
+
+func (m *mail) look() {
+	for {
+		out, err := m.w.queues.ReceiveMessage(m.w.t.Context(), &sqs.ReceiveMessageInput{QueueUrl: aws.String(m.url), MaxNumberOfMessages: 10})
+		if err != nil {
+			m.w.t.Fatal(err)
+		}
+		if len(out.Messages) == 0 {
+			return
+		}
+		for _, in := range out.Messages {
+			var e whatisup.Event
+			if err := json.Unmarshal([]byte(*in.Body), &e); err != nil {
+				m.w.t.Fatal(err)
+			}
+			if !m.seen[e.ID] {
+				m.seen[e.ID] = true
+				m.got = append(m.got, e)
+			}
+			if _, err := m.w.queues.DeleteMessage(m.w.t.Context(), &sqs.DeleteMessageInput{QueueUrl: aws.String(m.url), ReceiptHandle: in.ReceiptHandle}); err != nil {
+				m.w.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// has says whether every event of the log has arrived.
+func (m *mail) has(events []whatisup.Event) bool {
+	m.look()
+	return !slices.ContainsFunc(events, func(e whatisup.Event) bool { return !m.seen[e.ID] })
+}
+
+// inOrder says whether the instance's events arrived as they stand in the log.
+func (m *mail) inOrder(id whatisup.InstanceID, events []whatisup.Event) error {
+	at := 0
+	for _, e := range m.got {
+		if e.Instance != id {
+			continue
+		}
+		if at >= len(events) || events[at].ID != e.ID {
+			return fmt.Errorf("the %dth event of the instance is %s", at+1, e.Name)
+		}
+		at++
+	}
+	return nil
+}
+
+// texts are what strangers write.
+func texts() []string {
+	return []string{"hi", "x \uffff", "\ufffe", strings.Repeat("long ", 60_000/5), "\x00\x01", "🙂" + strings.Repeat("\uffff", 20_000), "bye"}
+}
+
+// One queue that is missing, failing, throttled, or slow keeps nothing from the
+// log, from the other queue, and from the connection; when it is back, it gets what
+// it missed, in order.
+func TestFaultySinks(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"missing", "internal", "throttle", "slow"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			w := quick(t)
+			good := &mail{w: w, url: w.makeQueue("good.fifo"), seen: make(map[whatisup.EventID]bool)}
+			bad := &mail{w: w, seen: make(map[whatisup.EventID]bool)}
+			cfg := w.config("one")
+			var mend func()
+			if kind == "missing" {
+				bad.url = strings.TrimSuffix(good.url, "good.fifo") + "bad"
+				mend = func() { w.makeQueue("bad") }
+			} else {
+				bad.url = w.makeQueue("bad")
+				f := local.Fault{Kind: local.FaultKind(kind), Service: "sqs", Resource: "bad"}
+				if kind == "slow" {
+					f.Kind, f.Delay = "latency", time.Minute
+				}
+				if err := w.aws.Inject(f); err != nil {
+					t.Fatal(err)
+				}
+				mend = func() { w.aws.ClearFaults() }
+			}
+			cfg.EventQueues = []string{bad.url, good.url}
+			w.hostWith(cfg)
+
+			id := w.create()
+			const number = "491700000001"
+			w.link(id, number)
+			before, _ := w.device(id)
+			began := time.Now()
+			for _, text := range texts() {
+				w.send(number, "14155550123", text)
+			}
+			w.await("every message in the log", func() bool { return len(w.received(id)) == len(texts()) })
+			if took := time.Since(began); kind == "slow" && took > slowness*15*time.Second {
+				t.Errorf("%d messages took %v: each waits for the slow queue", len(texts()), took)
+			}
+			w.disconnect(id)
+			w.status(id, whatisup.Disconnected, whatisup.Stopped)
+			w.connect(id)
+			w.status(id, whatisup.Connected, "")
+			events := w.events(id)
+			w.await("every event on the other queue", func() bool { return good.has(events) })
+			if after, _ := w.device(id); after.Logins != before.Logins+1 {
+				t.Errorf("%d logins, not %d: the connection was lost", after.Logins, before.Logins+1)
+			}
+
+			mend()
+			w.awaitFor(3*patience, "every event on the queue that is back", func() bool { return bad.has(events) })
+			for _, m := range []*mail{bad, good} {
+				if err := m.inOrder(id, events); err != nil {
+					t.Errorf("%s: %v", m.url, err)
+				}
+			}
+			w.await("no debt", func() bool { return len(w.get(id).Observed.Owed) == 0 })
+		})
+	}
+}
+
+// What a queue lacks is known to the next owner, which pays it.
+func TestDebtOutlivesItsHost(t *testing.T) {
+	t.Parallel()
+	w := quick(t)
+	good := w.makeQueue("good")
+	bad := &mail{w: w, url: strings.TrimSuffix(good, "good") + "bad.fifo", seen: make(map[whatisup.EventID]bool)}
+	cfg := w.config("one")
+	cfg.EventQueues = []string{bad.url, good}
+	first := w.hostWith(cfg)
+	id := w.create()
+	const number = "491700000002"
+	w.link(id, number)
+	w.send(number, "14155550123", "hi")
+	w.await("the message in the log", func() bool { return len(w.received(id)) == 1 })
+	first.stop()
+	if len(w.get(id).Observed.Owed) != 1 {
+		t.Errorf("owed is %v", w.get(id).Observed.Owed)
+	}
+	w.makeQueue("bad.fifo")
+	cfg.ID = "two"
+	w.hostWith(cfg)
+	events := w.events(id)
+	w.awaitFor(3*patience, "every event on the queue", func() bool { return bad.has(events) })
+	w.await("no debt", func() bool { return len(w.get(id).Observed.Owed) == 0 })
+}
+
+// Whatever a stranger sends, no connection is lost for it, and what comes after it
+// arrives. SOAK sends more.
+func TestHostileMessages(t *testing.T) {
+	t.Parallel()
+	w := quick(t)
+	w.host("one")
+	id := w.create()
+	const number = "491700000003"
+	w.link(id, number)
+	before, _ := w.device(id)
+
+	messages := 60
+	if os.Getenv("SOAK") != "" {
+		messages = 20_000
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	for n := range messages {
+		raw := hostile(rnd)
+		if _, err := w.sim.Write(t.Context(), whatsapp.Writing{
+			Text: whatsapp.Text{World: string(w.customer), From: "14155550123", To: number}, Raw: raw,
+		}); err != nil {
+			t.Fatalf("message %d: %v", n, err)
+		}
+	}
+	last := w.send(number, "14155550123", "the last")
+	w.awaitFor(patience+time.Duration(messages)*slowness*100*time.Millisecond, "the last message", func() bool { return w.received(id)[last] == 1 })
+	if after, _ := w.device(id); after.Logins != before.Logins {
+		t.Errorf("%d logins, not %d: the connection was lost", after.Logins, before.Logins)
+	}
+}
+
+// hostile is a message of random shape: each field of a message that is itself a
+// message may be there, empty or with random texts, nested and quoted, or the bytes
+// are no message at all.
+func hostile(rnd *rand.Rand) []byte {
+	texts := texts()
+	text := func() *string { return proto.String(texts[rnd.IntN(len(texts))]) }
+	m := new(waE2E.Message)
+	switch rnd.IntN(6) {
+	case 0:
+		m.Conversation = text()
+	case 1:
+		m.ExtendedTextMessage = &waE2E.ExtendedTextMessage{Text: text(), ContextInfo: &waE2E.ContextInfo{
+			StanzaID: text(), Participant: text(), QuotedMessage: &waE2E.Message{Conversation: text()},
+		}}
+	default:
+		fields := m.ProtoReflect().Descriptor().Fields()
+		for range 1 + rnd.IntN(3) {
+			f := fields.Get(rnd.IntN(fields.Len()))
+			if f.Message() != nil && !f.IsList() && !f.IsMap() {
+				m.ProtoReflect().Set(f, m.ProtoReflect().NewField(f))
+			}
+		}
+		if rnd.IntN(2) == 0 {
+			m = &waE2E.Message{EphemeralMessage: &waE2E.FutureProofMessage{Message: m}}
+		}
+	}
+	raw, err := proto.Marshal(m)
+	if err != nil || len(raw) == 0 {
+		return []byte{0x0a, 0x00}
+	}
+	if rnd.IntN(6) == 0 {
+		for range 1 + rnd.IntN(4) {
+			raw[rnd.IntN(len(raw))] ^= byte(1 << rnd.IntN(8))
+		}
+	}
+	return raw
+}

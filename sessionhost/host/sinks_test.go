@@ -73,12 +73,13 @@ func (m *mail) has(events []whatisup.Event) bool {
 	return !slices.ContainsFunc(events, func(e whatisup.Event) bool { return !m.seen[e.ID] })
 }
 
-// inOrder says whether the instance's events arrived as they stand in the log.
-func (m *mail) inOrder(id whatisup.InstanceID, events []whatisup.Event) error {
+// inOrder says whether the events arrived as they stand in the log.
+func (m *mail) inOrder(events []whatisup.Event) error {
 	at := 0
 	for _, e := range m.got {
-		if e.Instance != id {
-			continue
+		is := func(l whatisup.Event) bool { return l.ID == e.ID }
+		if !slices.ContainsFunc(events, is) {
+			continue // from before the mark: the log is read from a little earlier
 		}
 		if at >= len(events) || events[at].ID != e.ID {
 			return fmt.Errorf("the %dth event of the instance is %s", at+1, e.Name)
@@ -124,6 +125,10 @@ func TestFaultySinks(t *testing.T) {
 			w.hostWith(cfg)
 
 			id := w.create()
+			created := w.get(id) // the API sends this event itself
+			if err := w.db.Sent(t.Context(), created); err != nil {
+				t.Fatal(err)
+			}
 			const number = "491700000001"
 			w.link(id, number)
 			before, _ := w.device(id)
@@ -139,7 +144,7 @@ func TestFaultySinks(t *testing.T) {
 			w.status(id, whatisup.Disconnected, whatisup.Stopped)
 			w.connect(id)
 			w.status(id, whatisup.Connected, "")
-			events := w.events(id)
+			events := w.events(id)[1:]
 			w.await("every event on the other queue", func() bool { return good.has(events) })
 			if after, _ := w.device(id); after.Logins != before.Logins+1 {
 				t.Errorf("%d logins, not %d: the connection was lost", after.Logins, before.Logins+1)
@@ -148,7 +153,7 @@ func TestFaultySinks(t *testing.T) {
 			mend()
 			w.awaitFor(3*patience, "every event on the queue that is back", func() bool { return bad.has(events) })
 			for _, m := range []*mail{bad, good} {
-				if err := m.inOrder(id, events); err != nil {
+				if err := m.inOrder(events); err != nil {
 					t.Errorf("%s: %v", m.url, err)
 				}
 			}
@@ -205,7 +210,7 @@ func TestHostileMessages(t *testing.T) {
 		raw := hostile(rnd)
 		if _, err := w.sim.Write(t.Context(), whatsapp.Writing{
 			Text: whatsapp.Text{World: string(w.customer), From: "14155550123", To: number}, Raw: raw,
-		}); err != nil {
+		}); err != nil && !strings.Contains(err.Error(), "raw is no message") {
 			t.Fatalf("message %d: %v", n, err)
 		}
 	}

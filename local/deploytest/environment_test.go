@@ -90,6 +90,7 @@ var unset = map[string]map[string]string{
 		"RATE_LIMIT_PER_SECOND": "the operator's own programs are not limited",
 	},
 	"LiveHostTask": {
+		"AUTH_FORMAT":         "goes back to an older form by hand, for one start: see OPERATIONS",
 		"ACCESS_TABLE":        "a host knows no API keys",
 		"CONNECTS_PER_SECOND": "its default is meant for a deployment",
 		"RESUME_PER_SECOND":   "its default is meant for a deployment",

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	localaws "whatisup/local/aws"
 	"whatisup/shared/whatisup"
@@ -30,6 +32,10 @@ type Config struct {
 	// Seed of the simulator's keys, for stacks that share a process, which can
 	// trust only one; zero: random, and kept in DataDir.
 	Seed [32]byte
+
+	// PublicURL is where clients reach the API, if not at Bind and Port: behind a
+	// reverse proxy, say. No slash at its end.
+	PublicURL string
 
 	// Host is what the session host reads beside what the stack gives it.
 	Host func(name string) string
@@ -82,9 +88,13 @@ func ConfigFromEnv(getenv func(string) string, log *slog.Logger) (Config, error)
 		Endpoint:     getenv("WHATSAPP_ENDPOINT"),
 		Root:         getenv("WHATSAPP_NOISE_ROOT"),
 		CAFile:       getenv("WHATSAPP_CA_FILE"),
+		PublicURL:    strings.TrimRight(getenv("PUBLIC_URL"), "/"),
 		Host:         getenv,
 		Limits:       whatisup.RateLimit{Burst: int(number("RATE_LIMIT_BURST")), PerSecond: number("RATE_LIMIT_PER_SECOND")},
 		Log:          log,
+	}
+	if u, err := url.Parse(c.PublicURL); c.PublicURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		problems = append(problems, fmt.Errorf("PUBLIC_URL must be a URL like https://api.example.com, not %q", c.PublicURL))
 	}
 	if _, err := os.Stat(c.Template); err != nil {
 		problems = append(problems, fmt.Errorf("must be started where template.yaml is: %w", err))

@@ -124,7 +124,7 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 		"COMMAND_QUEUE_PREFIX": urls.CommandPrefix, "EVENT_QUEUE_URLS": urls.Events, "INTEGRATION_QUEUE_URL": urls.Integration,
 		"SHARD_COUNT": strconv.Itoa(whatisup.DefaultShardCount),
 		"AUTH_KEY_ID": authKey, "PEPPER": pepper,
-		"SANDBOX": strconv.FormatBool(c.WhatsApp == "sandbox"), "EVENTS_URL": s.API + "/v1/events",
+		"SANDBOX": strconv.FormatBool(c.WhatsApp == "sandbox"), "EVENTS_URL": cmp.Or(c.PublicURL, s.API) + "/v1/events",
 		"WHATSAPP": c.WhatsApp, "WHATSAPP_ENDPOINT": s.WhatsApp, "WHATSAPP_NOISE_ROOT": root, "WHATSAPP_CA_FILE": c.CAFile,
 	}
 	if c.Limits.Burst > 0 {

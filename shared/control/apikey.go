@@ -22,6 +22,18 @@ type NewKey struct {
 // CreateKey makes an API key with the name, the binding and the end of k.
 func (c *Control) CreateKey(ctx context.Context, who Caller, k whatisup.APIKey, seal Seal[NewKey]) (NewKey, error) {
 	k.Customer, k.Mode = who.Customer.ID, who.Mode
+	inForce := 0
+	for other, err := range c.Keys(ctx, who) {
+		if err != nil {
+			return NewKey{}, err
+		}
+		if other.ExpiresAt.IsZero() || c.Now().Before(other.ExpiresAt) {
+			inForce++
+		}
+		if inForce >= whatisup.MaxKeys {
+			return NewKey{}, ErrKeyLimit
+		}
+	}
 	made, text, err := c.Peppers.NewKey(k)
 	if err != nil {
 		return NewKey{}, err

@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -112,10 +113,16 @@ type Config struct {
 	Commands Commands
 	Events   Events           // nil: no queues
 	Peppers  whatisup.Peppers // for new API keys
+	// MaxInstances is how many instances a customer may have in one mode, where
+	// the operator has set nothing else; 0: DefaultMaxInstances.
+	MaxInstances int
 	// Sandbox says that the deployment runs a sandbox for test keys.
 	Sandbox bool
 	Now     func() time.Time // nil: time.Now
 }
+
+// DefaultMaxInstances is the limit of a deployment that sets none.
+const DefaultMaxInstances = 10_000
 
 // Control runs operations. It is safe for concurrent use.
 type Control struct {
@@ -129,6 +136,7 @@ func New(c Config) *Control {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	c.MaxInstances = cmp.Or(c.MaxInstances, DefaultMaxInstances)
 	return &Control{Config: c}
 }
 

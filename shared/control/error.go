@@ -12,6 +12,7 @@ var (
 	ErrKeyNotFound      = whatisup.NewError(whatisup.CodeAPIKeyNotFound, "There is no such API key.")
 	ErrModified         = whatisup.NewError(whatisup.CodeConcurrentModification, "The instance was changed since the version in If-Match. Get it again.")
 	ErrInstanceLimit    = whatisup.NewError(whatisup.CodeInstanceLimitReached, "This account has reached its instance limit.")
+	ErrKeyLimit         = whatisup.NewError(whatisup.CodeAPIKeyLimitReached, "This account has reached its limit of API keys. Revoke one.")
 	ErrThrottled        = whatisup.NewError(whatisup.CodePairingThrottled, "Too many pairing attempts were started and not scanned. Wait before you start another.")
 	ErrPairCodeFailed   = whatisup.NewError(whatisup.CodePairCodeFailed, "WhatsApp refused to issue a pair code for this number.")
 	ErrNoQR             = whatisup.NewError(whatisup.CodeNoQR, "No QR code is available yet. Retry.").After(time.Second)

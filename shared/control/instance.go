@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -47,7 +48,7 @@ func (c *Control) Create(ctx context.Context, who Caller, name string, metadata 
 	}
 
 	err = c.Store.CreateInstance(ctx, i.Config, whatisup.Created{
-		Event: e, Record: record, MaxInstances: who.Customer.MaxInstances,
+		Event: e, Record: record, MaxInstances: cmp.Or(who.Customer.MaxInstances, c.MaxInstances),
 	})
 	if errors.Is(err, whatisup.ErrTooMany) {
 		return Instance{}, ErrInstanceLimit

@@ -210,7 +210,7 @@ func (db *DB) Key(ctx context.Context, id whatisup.KeyID) (whatisup.APIKey, erro
 }
 
 // Keys lists a customer's keys of one mode that are not revoked, newest first,
-// without their hashes.
+// without their hashes. Long after its end an expired key leaves the list.
 func (db *DB) Keys(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode) iter.Seq2[whatisup.APIKey, error] {
 	return func(yield func(whatisup.APIKey, error) bool) {
 		for row, err := range db.query(ctx, &dynamodb.QueryInput{
@@ -225,6 +225,9 @@ func (db *DB) Keys(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode) 
 			var r keyRow
 			if err == nil {
 				err = attributevalue.UnmarshalMap(row, &r)
+			}
+			if end := fromMillis(r.ExpiresAt); err == nil && !end.IsZero() && db.now().Sub(end) > whatisup.ExpiredKeysListed {
+				continue
 			}
 			if !yield(r.key(), err) || err != nil {
 				return

@@ -67,6 +67,9 @@ type Config struct {
 	Events   control.Events // nil: no queues
 	Peppers  whatisup.Peppers
 	Limits   whatisup.RateLimit // of customers without one of their own
+	// MaxInstances is a customer's limit in one mode, where it has none of its
+	// own; 0: control.DefaultMaxInstances.
+	MaxInstances int
 	// Sandbox says that the deployment runs a sandbox for test keys.
 	Sandbox bool
 	// EventsURL is where the event stream is; empty: at /v1/events of the API.
@@ -113,7 +116,7 @@ func New(c Config) *API {
 	c.StreamFor = cmp.Or(c.StreamFor, 5*time.Minute)
 	c.StreamPoll = cmp.Or(c.StreamPoll, time.Second)
 	return &API{Config: c, seal: cursorSeal{c.Peppers}, control: control.New(control.Config{
-		Store: c.Store, Commands: c.Commands, Events: c.Events, Peppers: c.Peppers, Sandbox: c.Sandbox, Now: c.Now,
+		Store: c.Store, Commands: c.Commands, Events: c.Events, Peppers: c.Peppers, Sandbox: c.Sandbox, Now: c.Now, MaxInstances: c.MaxInstances,
 	})}
 }
 

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"encoding/json"
 	"net/http"
 
 	"whatisup/shared/control"
@@ -33,17 +34,52 @@ func keyWire(k *whatisup.APIKey) apiKeyWire {
 	return w
 }
 
-type keyList struct {
-	Data []apiKeyWire `json:"data"`
-}
-
 func listKeys(c *call) (*answer, error) {
-	list := keyList{Data: []apiKeyWire{}}
+	q, err := c.readQuery()
+	if err != nil {
+		return nil, err
+	}
+	limit := q.number("limit", maxLimit)
+	bound := []string{"api-keys", string(c.customer()), string(c.mode())}
+	var before whatisup.KeyID
+	cursor, paged := q.get("cursor")
+	if paged {
+		id, ok := c.seal.open(cursor, bound...)
+		if !ok {
+			q.problem("cursor", "is not a cursor of this list")
+		}
+		before = whatisup.KeyID(id)
+	}
+	if err := q.done(); err != nil {
+		return nil, err
+	}
+
+	list := page{Data: []json.RawMessage{}}
+	var last whatisup.KeyID
+	var size listSize
+	cut := false
 	for k, err := range c.control.Keys(c.ctx, c.who()) {
 		if err != nil {
 			return nil, err
 		}
-		list.Data = append(list.Data, keyWire(&k))
+		if before != "" && k.ID >= before { // newest first, and ids tell the time
+			continue
+		}
+		b, err := encode(keyWire(&k))
+		if err != nil {
+			return nil, err
+		}
+		if cut = limit > 0 && len(list.Data) == limit || !size.add(b); cut {
+			break
+		}
+		list.Data = append(list.Data, b)
+		last = k.ID
+	}
+	if limit > 0 || paged || cut {
+		list.Next = new(next)
+	}
+	if cut {
+		*list.Next = next(c.seal.make(string(last), bound...))
 	}
 	return reply(http.StatusOK, list), nil
 }

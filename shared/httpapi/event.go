@@ -114,12 +114,12 @@ func (c *call) eventLog(q *query, f control.EventFilter) (*answer, error) {
 	list := page{Data: []json.RawMessage{}, Next: new(next)}
 	var last whatisup.Position
 	var size listSize
-	read := 0
+	read, scanned := 0, 0
 	for e, err := range c.control.EventsBefore(c.ctx, c.who(), before, limit+1) {
 		if err != nil {
 			return nil, err
 		}
-		if len(list.Data) == limit || read == maxLogRead {
+		if len(list.Data) == limit || read == maxLogRead || scanned > maxScanned {
 			*list.Next = next(c.seal.make(string(last), bound...))
 			break
 		}
@@ -136,6 +136,7 @@ func (c *call) eventLog(q *query, f control.EventFilter) (*answer, error) {
 		}
 		last = e.Position
 		read++
+		scanned += rowBytes + len(e.Data)
 	}
 	return reply(http.StatusOK, list), nil
 }

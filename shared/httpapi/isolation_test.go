@@ -114,6 +114,8 @@ func TestForeignInstancesDoNotExist(t *testing.T) {
 				if reads != 1 {
 					t.Errorf("%s %s: %d reads: %q", route.Operation, c.name, reads, ops)
 				}
+				// A bucket that is full takes one update more than one that is not.
+				names = slices.Compact(names)
 				if n == 0 {
 					wantBody, wantOps = body, names
 				}

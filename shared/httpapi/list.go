@@ -34,6 +34,14 @@ const (
 	maxListString = 5800 << 10
 )
 
+// A page reads at most this much to fill itself, however few of the rows its
+// filter lets through: a token buys a bounded read. A page that ends so is short
+// or empty, and has a cursor.
+const (
+	maxScanned = 4 << 20
+	rowBytes   = 1 << 10 // about what a row has beside what its customer wrote
+)
+
 // listSize counts what a list will weigh.
 type listSize struct{ plain, quoted int }
 
@@ -85,14 +93,15 @@ func listInstances(c *call) (*answer, error) {
 	list := page{Data: []json.RawMessage{}}
 	var last whatisup.InstanceID // of those that this page is done with
 	var size listSize
-	read, cut := 0, false
+	read, scanned, cut := 0, 0, false
 	for i, err := range c.control.List(c.ctx, c.who(), before, about) {
 		if err != nil {
 			return nil, err
 		}
-		if cut = limit > 0 && read == limit; cut {
+		if cut = limit > 0 && read == limit || scanned > maxScanned; cut {
 			break
 		}
+		scanned += rowBytes + len(i.Config.Name) + len(i.Config.Metadata)
 		if len(statuses) == 0 || slices.Contains(statuses, i.Shown.Status) {
 			b, err := encode(wire(i, detail))
 			if err != nil {

@@ -24,6 +24,13 @@ type APIKey struct {
 	RevokedAt  time.Time // zero: in force
 }
 
+// MaxKeys is how many keys a customer may have in one mode that are neither
+// revoked nor expired.
+const MaxKeys = 1000
+
+// ExpiredKeysListed is how long an expired key stays in its customer's list.
+const ExpiredKeysListed = 30 * 24 * time.Hour
+
 // A key's text is wiu_<mode>_<key id without dashes>_<secret>. The secret is 32
 // random bytes in base62, always 43 digits, and 6 digits of CRC-32 (IEEE) over
 // all text before them, so that a scanner for leaked secrets, and a typing

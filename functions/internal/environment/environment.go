@@ -62,6 +62,7 @@ func Open(ctx context.Context) (*Function, error) {
 	}}
 	shards := 0
 	number("SHARD_COUNT", func(s string) (err error) { shards, err = strconv.Atoi(s); return })
+	number("MAX_INSTANCES", func(s string) (err error) { f.api.MaxInstances, err = strconv.Atoi(s); return })
 	number("RATE_LIMIT_BURST", func(s string) (err error) { f.api.Limits.Burst, err = strconv.Atoi(s); return })
 	number("RATE_LIMIT_PER_SECOND", func(s string) (err error) {
 		f.api.Limits.PerSecond, err = strconv.ParseFloat(s, 64)
@@ -123,6 +124,7 @@ func (f *Function) Handler(name string) http.Handler { return httpapi.New(f.api)
 func (f *Function) Integration() *integration.Integration {
 	return &integration.Integration{Store: f.api.Store, Log: f.api.Log, Control: control.New(control.Config{
 		Store: f.api.Store, Commands: f.api.Commands, Events: f.api.Events,
+		MaxInstances: f.api.MaxInstances,
 	})}
 }
 

@@ -1,0 +1,119 @@
+package httpapi_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"whatisup/shared/control"
+	"whatisup/shared/httpapi"
+	"whatisup/shared/whatisup"
+)
+
+// The list of keys has pages like every list, and an end: expired keys leave it,
+// and there is a limit.
+func TestKeysAreListedInPages(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	type list struct {
+		Data []struct{ ID, Name string }
+		Next *string `json:"next_cursor"`
+	}
+	for n := range 4 {
+		f.want(201, "", f.a.TestKey, "POST", "/v1/api-keys", fmt.Sprintf(`{"name":"k%d"}`, n))
+	}
+	f.want(201, "", f.a.TestKey, "POST", "/v1/api-keys", fmt.Sprintf(`{"name":"short","expires_at":%q}`, whatisup.At(f.clock.now().Add(time.Minute))))
+	all := into[list](t, f.want(200, "", f.a.TestKey, "GET", "/v1/api-keys", ""))
+	if len(all.Data) != 6 || all.Next != nil {
+		t.Fatalf("%+v", all)
+	}
+	var names []string
+	query := "?limit=2"
+	for range 4 {
+		page := into[list](t, f.want(200, "", f.a.TestKey, "GET", "/v1/api-keys"+query, ""))
+		for _, k := range page.Data {
+			names = append(names, k.Name)
+		}
+		if page.Next == nil {
+			break
+		}
+		query = "?limit=2&cursor=" + *page.Next
+		f.want(400, "invalid_request", f.b.TestKey, "GET", "/v1/api-keys"+query, "")
+	}
+	if got := fmt.Sprint(names); got != "[short k3 k2 k1 k0 first]" {
+		t.Errorf("pages hold %s", got)
+	}
+	f.clock.advance(31 * 24 * time.Hour)
+	if left := into[list](t, f.want(200, "", f.a.TestKey, "GET", "/v1/api-keys", "")); len(left.Data) != 5 {
+		t.Errorf("an expired key is still listed: %+v", left)
+	}
+}
+
+func TestKeysAreLimited(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	for range whatisup.MaxKeys - 1 { // one there is
+		k, _, err := peppers.NewKey(whatisup.APIKey{Customer: f.a.Customer, Mode: whatisup.Test, Name: "x"})
+		if err == nil {
+			err = f.db.CreateKey(t.Context(), k, nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.want(409, "api_key_limit_reached", f.a.TestKey, "POST", "/v1/api-keys", `{"name":"one too many"}`)
+	f.want(201, "", f.a.LiveKey, "POST", "/v1/api-keys", `{"name":"another mode"}`)
+}
+
+// A deployment has a limit of instances; the operator may set another for a
+// customer.
+func TestInstancesAreLimited(t *testing.T) {
+	t.Parallel()
+	if control.DefaultMaxInstances != 10_000 {
+		t.Errorf("the default limit is %d", control.DefaultMaxInstances)
+	}
+	f := start(t, func(c *httpapi.Config) { c.MaxInstances = 2 })
+	f.create(f.a.TestKey, "1")
+	f.create(f.a.TestKey, "2")
+	f.want(409, "instance_limit_reached", f.a.TestKey, "POST", "/v1/instances", `{"name":"3"}`)
+	f.create(f.a.LiveKey, "another mode")
+	if err := f.db.SetLimits(t.Context(), f.a.Customer, 3, whatisup.RateLimit{}); err != nil {
+		t.Fatal(err)
+	}
+	f.clock.advance(time.Minute)
+	f.create(f.a.TestKey, "3")
+}
+
+// A filter reads a bounded amount for one token: the page is short, and goes on.
+func TestFilterReadsABoundedAmount(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	body := `{"name":"x","metadata":{"a":"` + string(make16K()) + `"}}`
+	for range 300 {
+		f.want(201, "", f.a.TestKey, "POST", "/v1/instances", body)
+	}
+	for _, path := range []string{"/v1/instances?status=failed", "/v1/event-log?events=command.refused"} {
+		page := into[struct {
+			Data []struct{}
+			Next *string `json:"next_cursor"`
+		}](t, f.want(200, "", f.a.TestKey, "GET", path, ""))
+		if len(page.Data) != 0 || page.Next == nil {
+			t.Errorf("%s: %d found, and no cursor", path, len(page.Data))
+			continue
+		}
+		rest := into[struct {
+			Next *string `json:"next_cursor"`
+		}](t, f.want(200, "", f.a.TestKey, "GET", path+"&cursor="+*page.Next, ""))
+		if rest.Next != nil {
+			t.Errorf("%s does not end", path)
+		}
+	}
+}
+
+func make16K() []byte {
+	b := make([]byte, 16<<10-10)
+	for i := range b {
+		b[i] = 'x'
+	}
+	return b
+}

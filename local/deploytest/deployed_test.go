@@ -93,9 +93,14 @@ func trySamples(t *testing.T, s *system) {
 
 	s.awaitCode("GET", "/v1/instances/"+id+"/qr", "")
 	expect("qr", 200)
+	expect("qr-png", 200)
 	expect("sandbox-scan", 204)
 	s.reach(id, "connected")
 	expect("sandbox-message", 202)
+	expect("send-message", 202)
+	expect("list-messages", 200)
+	expect("get-message", 404) // of no message: its id is WhatsApp's, and not known beforehand
+	expect("cancel-message", 404)
 	expect("sandbox-fault", 204)
 	s.reach(id, "connected")
 	expect("disconnect", 202)
@@ -115,6 +120,7 @@ func trySamples(t *testing.T, s *system) {
 	s.reach(id, "connected")
 	expect("logout", 202)
 	expect("list-events", 200)
+	expect("event-log", 200)
 	unstreamed(t, s, stack, all["stream-events"])
 	if got := send("stream-events"); !strings.Contains(got, `"statusCode":200`) || !strings.Contains(got, "text/event-stream") {
 		t.Errorf("stream-events: %s", got)

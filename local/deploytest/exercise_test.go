@@ -61,6 +61,26 @@ func exercise(t *testing.T, s *system) {
 		return strings.Count(s.must(200, "GET", "/v1/events?events=message.received", "").text, `"message.received"`) >= 3
 	})
 	stop()
+
+	// Messages that are sent, cancelled and repeated.
+	messages := "/v1/instances/" + id + "/messages"
+	text := `{"to":"15550100007","body":{"type":"text","text":"hello"}`
+	sent := s.must(202, "POST", messages, text+"}", "Idempotency-Key", "exercise-sent").body["message_id"].(string)
+	s.must(202, "POST", messages, text+"}", "Idempotency-Key", "exercise-sent")
+	s.eventually("the message is read", func() bool {
+		return s.must(200, "GET", messages+"/"+sent, "").body["status"] == "read"
+	})
+	at := func(d time.Duration) string {
+		return time.Now().Add(d).UTC().Format(`,"scheduled_at":"2006-01-02T15:04:05.000Z"}`)
+	}
+	far := s.must(202, "POST", messages, text+at(time.Hour)).body["message_id"].(string)
+	s.must(200, "DELETE", messages+"/"+far, "")
+	near := s.must(202, "POST", messages, text+at(2*time.Second)).body["message_id"].(string)
+	s.eventually("the scheduled message is read", func() bool {
+		return s.must(200, "GET", messages+"/"+near, "").body["status"] == "read"
+	})
+	s.must(200, "GET", messages+"?direction=any", "")
+
 	s.must(409, "GET", "/v1/instances/"+id+"/qr", "")
 	s.must(409, "POST", "/v1/instances/"+id+"/pair-code", `{"phone_number":"15550100009"}`, "Idempotency-Key", "exercise-6")
 	s.must(202, "POST", "/v1/instances/"+id+"/logout", "", "Idempotency-Key", "exercise-7")

@@ -82,7 +82,7 @@ func signIn(t *testing.T, b context.Context, s *local.Stack) {
 
 	unknown, _ := whatisup.NewAPIKeyText(whatisup.Test, whatisup.NewKeyID())
 	p.enter("API key", string(unknown)+kb.Enter)
-	p.awaitText(".problem", "There is no such API key")
+	p.awaitText(".problem", "This API key does not exist")
 	p.audit("signin-wrong-key")
 
 	p.enter("API key", key[:len(key)-1]+kb.Enter)
@@ -479,7 +479,7 @@ func crowded(t *testing.T, b context.Context, s *local.Stack) {
 	p := open(t, b, s.API+"/#/instances/"+id)
 	p.await("the form", `document.activeElement.id === "key"`)
 	p.do(chromedp.KeyEvent(key + kb.Enter))
-	p.awaitText(".banner", "listening for events as it may")
+	p.awaitText(".banner", "has reached its limit of pages")
 	p.status("Not linked")
 	p.press("Fetch the QR code")
 	p.await("a code", `tester.shown(document.querySelector("img.code"))`)

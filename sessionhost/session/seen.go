@@ -14,11 +14,21 @@ func (s *Session) Wake() {
 	}
 }
 
+// WakeMessages makes the session look for messages to send. It never blocks.
+func (s *Session) WakeMessages() {
+	select {
+	case s.mail <- struct{}{}:
+	default:
+	}
+}
+
 // Woken takes a wake-up, if there is one. After Run it is one that came too late
 // for it.
 func (s *Session) Woken() bool {
 	select {
 	case <-s.wake:
+		return true
+	case <-s.mail:
 		return true
 	default:
 		return false

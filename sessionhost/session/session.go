@@ -26,6 +26,7 @@ type Session struct {
 
 	wake     chan struct{} // what is wanted may have changed
 	requests chan request  // what the instance is asked to do
+	mail     chan struct{} // messages may wait to be sent
 	turned   chan struct{} // the outbox has stopped working
 	ended    chan struct{} // closed by End
 
@@ -94,7 +95,7 @@ func New(kit *Kit, t Tenure, ref whatisup.Ref, asked bool) *Session {
 	return &Session{
 		kit: kit, tenure: t, ref: ref, asked: asked,
 		log:  kit.Log.With("instance_id", string(ref.ID), "shard", int(t.Shard())),
-		wake: make(chan struct{}, 1), requests: make(chan request), turned: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), requests: make(chan request), mail: make(chan struct{}, 1), turned: make(chan struct{}, 1),
 		ended: make(chan struct{}), started: make(chan struct{}),
 	}
 }

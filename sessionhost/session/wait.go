@@ -43,6 +43,7 @@ func (s *Session) wait(ctx context.Context, until time.Time, l *connection, slot
 			if differs, err = s.reread(ctx); differs {
 				got = changed{}
 			}
+		case <-s.mail:
 			if s.out != nil {
 				s.out.Wake(ctx)
 			}

@@ -52,7 +52,7 @@ func (s *Shard) take(messages []Message) {
 			s.kit.Log.Error("not a command; it is left for the dead-letter queue", "shard", int(s.tenure.Shard()), "error", m.Problem.Error())
 		case !c.HasWork():
 			s.kit.Metrics.Woken(time.Since(m.SentAt))
-			s.Wake(refOf(c))
+			s.wakeFor(c.Kind, refOf(c))
 			woken = append(woken, m)
 		default:
 			groups[c.Instance] = append(groups[c.Instance], m)

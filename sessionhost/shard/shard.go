@@ -139,7 +139,7 @@ func (s *Shard) look(ctx context.Context) (began []*session.Session, err error) 
 		// Whatever became of the wake-ups: what waits is looked at.
 		for _, ref := range waiting {
 			if one := s.sessions[ref.ID]; one != nil {
-				one.Wake()
+				one.WakeMessages()
 			} else if rested, known := s.rested[ref.ID]; !known || !rested.Gone() {
 				s.startLocked(ref, false)
 			}
@@ -169,11 +169,17 @@ func (s *Shard) look(ctx context.Context) (began []*session.Session, err error) 
 }
 
 // Wake starts the instance's session, or makes it look again.
-func (s *Shard) Wake(ref whatisup.Ref) {
+func (s *Shard) Wake(ref whatisup.Ref) { s.wakeFor(whatisup.Wake, ref) }
+
+func (s *Shard) wakeFor(kind whatisup.CommandKind, ref whatisup.Ref) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if one := s.sessions[ref.ID]; one != nil {
-		one.Wake()
+		if kind == whatisup.WakeMessages {
+			one.WakeMessages()
+		} else {
+			one.Wake()
+		}
 		return
 	}
 	s.startLocked(ref, true)

@@ -12,6 +12,8 @@ const (
 	// Wake says that something wanted of an instance has changed. It carries no
 	// work and no order: losing it costs latency, for the host reconciles.
 	Wake CommandKind = "wake"
+	// WakeMessages says the same of the instance's messages, whose rows are others.
+	WakeMessages CommandKind = "wake.messages"
 	// The sandbox calls: work of their own, for the simulated phone.
 	SandboxScan      CommandKind = "sandbox.scan"
 	SandboxEnterCode CommandKind = "sandbox.enter_code"
@@ -22,7 +24,7 @@ const (
 
 // CommandKinds lists every kind. A test of the shard holds that each reaches
 // somebody who runs it.
-var CommandKinds = []CommandKind{Wake, SandboxScan, SandboxEnterCode, SandboxUnlink, SandboxMessage, SandboxFault}
+var CommandKinds = []CommandKind{Wake, WakeMessages, SandboxScan, SandboxEnterCode, SandboxUnlink, SandboxMessage, SandboxFault}
 
 // Command is one message on a shard's queue.
 type Command struct {
@@ -38,7 +40,7 @@ type Command struct {
 }
 
 // HasWork says whether the command does more than wake.
-func (c *Command) HasWork() bool { return c.Kind != Wake }
+func (c *Command) HasWork() bool { return c.Kind != Wake && c.Kind != WakeMessages }
 
 // Expired says whether the command is too old to be acted on.
 func (c *Command) Expired(now time.Time) bool {

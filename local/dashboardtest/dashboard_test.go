@@ -86,7 +86,7 @@ func signIn(t *testing.T, b context.Context, s *local.Stack) {
 	p.audit("signin-wrong-key")
 
 	p.enter("API key", key[:len(key)-1]+kb.Enter)
-	p.awaitText(".problem", "not a whole API key")
+	p.awaitText(".problem", "This API key is incomplete")
 
 	// The key is in memory only: a reload forgets it.
 	p.enter("API key", key+kb.Enter)

@@ -174,7 +174,9 @@ func (o *Outbox) Connected(ctx context.Context, conn Conn) {
 	o.mu.Lock()
 	o.conn = conn
 	o.mu.Unlock()
-	o.Wake(ctx)
+	if conn != nil {
+		o.Work(ctx)
+	}
 }
 
 // Wake makes the outbox look for messages. It does not block.

@@ -120,6 +120,27 @@ func (p *process) line(t testing.TB, text string) string {
 	}
 }
 
+// linesOf waits for a log line with each of the texts, in whatever order they come.
+func (p *process) linesOf(t testing.TB, texts ...string) []string {
+	t.Helper()
+	found := make([]string, len(texts))
+	late := time.After(patience)
+	for missing := len(texts); missing > 0; {
+		select {
+		case l := <-p.lines:
+			for i, text := range texts {
+				if found[i] == "" && strings.Contains(l, text) {
+					found[i] = l
+					missing--
+				}
+			}
+		case <-late:
+			t.Fatalf("not all of %q", texts)
+		}
+	}
+	return found
+}
+
 // A panic in a goroutine of the library kills the process, and every session
 // with it. The parent starts it again at once, and keeps the instance out that
 // did it three times.
@@ -250,8 +271,9 @@ func TestLiveProcess(t *testing.T) {
 	if l := next.line(t, "client version"); !strings.Contains(l, `"client_version":"2.9999.1"`) {
 		t.Errorf("the kept version is not used: %s", l)
 	}
-	next.line(t, "session host runs")
-	if l := next.line(t, "the newest client version is unknown"); !strings.Contains(l, "2.9999.1") {
+	// It asks beside everything else, so the answer may come before or after.
+	found := next.linesOf(t, "session host runs", "the newest client version is unknown")
+	if l := found[1]; !strings.Contains(l, "2.9999.1") {
 		t.Errorf("another version is in use: %s", l)
 	}
 	for _, redirect := range []string{"WHATSAPP_ENDPOINT=http://" + w.sim.Address, "WHATSAPP_NOISE_ROOT=" + strings.Repeat("00", 32)} {

@@ -86,8 +86,8 @@ func (l *Line) Resolve(ctx context.Context, n whatisup.PhoneNumber) (p whatisup.
 	return p, false, nil
 }
 
-// Forget drops what the client keeps of a chat: the devices of its persons, the
-// members of a group.
+// Forget notes that what the client keeps of a chat (the devices of its persons,
+// the members of a group) is out of date.
 func (l *Line) Forget(to waconv.JID) {
 	// The library asks again when it meets a notification of a change; there is no
 	// call that drops its caches, so they end with the connection.

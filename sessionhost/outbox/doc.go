@@ -25,7 +25,7 @@
 // # What each failure does
 //
 //	WhatsApp refuses it              failed, with WhatsApp's code; 421 and 479 are
-//	                                 tried once more after the caches were dropped
+//	                                 tried once more
 //	463, 475                         failed, never retried, and the account's
 //	                                 restriction is told
 //	an error before the frame        tried again with a growing wait

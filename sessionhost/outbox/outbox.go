@@ -48,7 +48,8 @@ type Conn interface {
 	// connection lasts. Again is its copy if it may have been sent before; else the
 	// copy is kept before the frame leaves.
 	Send(ctx context.Context, to waconv.JID, id whatisup.MessageID, m *waconv.Content, again *Copy) Outcome
-	// Forget drops what the client keeps of a chat's devices and members.
+	// Forget says that WhatsApp finds what the client keeps of a chat's devices or
+	// members out of date, before the message is tried once more.
 	Forget(to waconv.JID)
 	// Typing shows the recipient that somebody writes.
 	Typing(ctx context.Context, to waconv.JID, on bool) error

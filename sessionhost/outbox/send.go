@@ -201,8 +201,8 @@ func (o *Outbox) fail(ctx context.Context, e *entry, why *whatisup.MessageError)
 	}})
 }
 
-// refused acts on WhatsApp's code. The codes are those of notes that other clients
-// have of WhatsApp Web; see the table in doc.go.
+// refused acts on WhatsApp's code. WhatsApp publishes no list: the meanings are
+// those that other open clients give the codes of WhatsApp Web.
 func (o *Outbox) refused(ctx context.Context, conn Conn, e *entry, to waconv.JID, code int) error {
 	if e.unknown > 0 {
 		// An error on a second attempt says nothing about the first.

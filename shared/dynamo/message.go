@@ -248,18 +248,6 @@ func (db *DB) CancelScheduled(ctx context.Context, r whatisup.Ref, id whatisup.M
 	return changedOrGone(translate(err), 0)
 }
 
-// ResolveMessage keeps whom WhatsApp takes the recipient for, and the chat's id
-// with it. That a message waits, and for what, is written the same way.
-func (db *DB) ResolveMessage(ctx context.Context, m *whatisup.Message) error {
-	return db.updateMessage(ctx, m.Ref, m.ID,
-		"SET chat = :chat, pn = :pn, lid = :lid, waiting_for = :for, waiting_until = :until", "#rank < :sent",
-		item{
-			":chat": str(string(m.Chat)), ":pn": str(string(m.Recipient.PhoneNumber)), ":lid": str(m.Recipient.LID),
-			":for": str(string(m.WaitingFor)), ":until": number(millis(m.WaitingUntil)),
-			":sent": number(whatisup.MessageFailed.Rank()),
-		})
-}
-
 // updateMessage changes a row under a condition on its rank: ErrNotFound if there
 // is none, ErrConflict if the condition fails.
 func (db *DB) updateMessage(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, expression, condition string, values item) error {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -565,15 +566,19 @@ func TestPairingRowBelongsToTheNewestAttempt(t *testing.T) {
 func TestResult(t *testing.T) {
 	t.Parallel()
 	db := open(t)
-	want := whatisup.Result{Command: whatisup.NewCommandID(), Error: whatisup.CodeNothingToScan, Message: "no code", MessageID: "m"}
+	want := whatisup.Result{Command: whatisup.NewCommandID(), Error: whatisup.CodeNothingToScan, Message: "no code", MessageID: "m", Answer: []byte(`{"data":[]}`)}
 	if r, err := db.Result(t.Context(), want.Command); r != nil || err != nil {
 		t.Fatal(r, err)
 	}
 	if err := db.PutResult(t.Context(), want); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := db.Result(t.Context(), want.Command); err != nil || *r != want {
+	if r, err := db.Result(t.Context(), want.Command); err != nil || !reflect.DeepEqual(*r, want) {
 		t.Fatal(r, err)
+	}
+	want.Answer = make([]byte, whatisup.MaxAnswer+1)
+	if err := db.PutResult(t.Context(), want); err == nil {
+		t.Error("an answer that no row holds was kept")
 	}
 }
 

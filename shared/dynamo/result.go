@@ -2,6 +2,7 @@ package dynamo
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -16,6 +17,12 @@ func (db *DB) PutResult(ctx context.Context, r whatisup.Result) error {
 	row["error"] = str(string(r.Error))
 	row["message"] = str(r.Message)
 	row["message_id"] = str(r.MessageID)
+	if len(r.Answer) > whatisup.MaxAnswer {
+		return fmt.Errorf("result of %s: an answer of %d bytes", r.Command, len(r.Answer))
+	}
+	if r.Answer != nil {
+		row["answer"] = binary(r.Answer)
+	}
 	expires := db.now().Add(whatisup.ResultKept)
 	row["expires_at"] = number(expires.UnixMilli())
 	row[attrTTL] = number(expires.Unix())
@@ -35,5 +42,6 @@ func (db *DB) Result(ctx context.Context, id whatisup.CommandID) (*whatisup.Resu
 	return &whatisup.Result{
 		Command: id, Error: whatisup.Code(stringOf(out.Item["error"])),
 		Message: stringOf(out.Item["message"]), MessageID: stringOf(out.Item["message_id"]),
+		Answer: bytesOf(out.Item["answer"]),
 	}, nil
 }

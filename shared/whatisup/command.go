@@ -64,7 +64,14 @@ type Result struct {
 	Error     Code   // empty: done
 	Message   string // for the customer, with Error
 	MessageID string // of sandbox.message
+	// Answer is the JSON that the call answers with, for commands that ask
+	// something; at most MaxAnswer bytes.
+	Answer json.RawMessage
 }
+
+// MaxAnswer is how many bytes an answer may have: what fits into one row with
+// room to spare.
+const MaxAnswer = 300 << 10
 
 // ResultKept is how long a result can be read.
 const ResultKept = 5 * time.Minute

@@ -47,6 +47,19 @@ const (
 	CodeNoSessionHost          Code = "no_session_host"
 	CodeUnavailable            Code = "unavailable"
 	CodeAPIKeyLimitReached     Code = "api_key_limit_reached"
+	CodeMediaNotFound          Code = "media_not_found"
+	CodeEndpointNotFound       Code = "webhook_endpoint_not_found"
+	CodeDeliveryNotFound       Code = "webhook_delivery_not_found"
+	CodeGroupNotFound          Code = "group_not_found"
+	CodeContactNotFound        Code = "contact_not_found"
+	CodeMediaInUse             Code = "media_in_use"
+	CodeNotInGroup             Code = "not_in_group"
+	CodeNotAllowedInGroup      Code = "not_allowed_in_group"
+	CodeEndpointLimitReached   Code = "webhook_endpoint_limit_reached"
+	CodeMediaGone              Code = "media_gone"
+	CodeRejected               Code = "rejected"
+	CodeUnsupportedMedia       Code = "unsupported_media"
+	CodeOutcomeUnknown         Code = "outcome_unknown"
 )
 
 // Status is the HTTP status that belongs to the code.
@@ -95,6 +108,19 @@ var codeStatus = map[Code]int{
 	CodeNoSessionHost:          503,
 	CodeUnavailable:            503,
 	CodeAPIKeyLimitReached:     409,
+	CodeMediaNotFound:          404,
+	CodeEndpointNotFound:       404,
+	CodeDeliveryNotFound:       404,
+	CodeGroupNotFound:          404,
+	CodeContactNotFound:        404,
+	CodeMediaInUse:             409,
+	CodeNotInGroup:             409,
+	CodeNotAllowedInGroup:      409,
+	CodeEndpointLimitReached:   409,
+	CodeMediaGone:              410,
+	CodeRejected:               422,
+	CodeUnsupportedMedia:       422,
+	CodeOutcomeUnknown:         503,
 }
 
 // Codes returns every code, for tests that hold documents and code together.

@@ -21,6 +21,7 @@ var rooms = []struct {
 	{"shared/whatisup", nil, "the vocabulary knows no technology"},
 	{"shared/seal", nil, "sealing knows bytes, not the product"},
 	{"shared/qr", nil, "a picture of a text"},
+	{"shared/foreign", nil, "requests to URLs of customers, whoever makes them and why"},
 	{"shared/lambdahttp", nil, "an adapter between two foreign shapes"},
 	{"shared/dashboard", nil, "static files; all it knows is the public API"},
 	{"shared/dynamo", []string{"shared/whatisup"}, "the only room that knows tables"},

@@ -22,12 +22,12 @@ start = GOOS= GOARCH= go build -o .build/local/$(notdir $(1)) $(1) && exec .buil
 ##@ The system on this machine
 
 .PHONY: run
-run: ## The whole system in one process. PORT, AWS_PORT, WHATSAPP_PORT, DATA_DIR, BIND, WHATSAPP=live
-	@$(call start,./local/cmd/run)
+run: ## The whole system on this machine. PORT, AWS_PORT, WHATSAPP_PORT, DATA_DIR, BIND, WHATSAPP=live
+	@$(call start,./cmd/whatisup) run
 
 .PHONY: host
 host: ## One more session host, a process of its own, on a running `make run`
-	@$(call start,./local/cmd/host)
+	@$(call start,./cmd/whatisup) host
 
 .PHONY: aws
 aws: ## The embedded DynamoDB, SQS, KMS and S3 alone. AWS_PORT
@@ -43,12 +43,11 @@ customer: ## Makes a customer and prints its id and keys: NAME=acme. STACK=whati
 
 .PHONY: operator
 operator: ## Lists, suspends, limits customers; makes, rotates, revokes keys: ARGS='list'. STACK=whatisup
-	@GOOS= GOARCH= go build -o .build/local/whatisup-operator ./shared/operator/cmd/whatisup-operator
-	@$(call start,./local/stack/cmd/instack) .build/local/whatisup-operator $(ARGS)
+	@$(call start,./cmd/whatisup) operator $(ARGS)
 
 .PHONY: qr
 qr: ## Draws an instance's code in the terminal: ID=…. API=https://… KEY=… for a deployed stack
-	@$(call start,./local/cmd/qr) '$(ID)'
+	@$(call start,./cmd/whatisup) qr '$(ID)'
 
 .PHONY: invoke
 invoke: ## Runs a Lambda's real binary on an event, against the running stack: FN=qr EVENT=events/qr.json

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"net/url"
-	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,13 +19,19 @@ import (
 
 // Config of a local stack.
 type Config struct {
-	DataDir  string
-	Template string // path of template.yaml
-	Bind     string
+	DataDir string
+	// Bind is where the API listens; AWSBind where the embedded AWS does, which is
+	// open to whoever has the stack's secret key. The simulator and the health
+	// page never leave loopback.
+	Bind, AWSBind string
 	// The ports of the API, of AWS and of the simulator; 0 lets the system choose.
 	Port, AWSPort, WhatsAppPort int
+	// Health is the address of /healthz, /readyz and /metrics; empty: a free port
+	// of this machine.
+	Health string
 
-	// WhatsApp is sandbox or live.
+	// WhatsApp is sandbox, live, or live,sandbox. With both, [Run] serves live and
+	// [RunSandbox], in a process of its own, the sandbox.
 	WhatsApp string
 	// Endpoint is another simulator's URL, to use in place of our own; Root its
 	// public key in hex, asked of it if empty; CAFile its certificate authority.
@@ -36,9 +44,13 @@ type Config struct {
 	// PublicURL is where clients reach the API, if not at Bind and Port: behind a
 	// reverse proxy, say. No slash at its end.
 	PublicURL string
+	// EventQueue makes the queue to which every event goes. Nobody but its reader
+	// empties it.
+	EventQueue bool
 
-	// Host is what the session host reads beside what the stack gives it.
-	Host func(name string) string
+	// Env is the program's environment: what the session host reads beside what
+	// the stack gives it, and where secrets come from that are not in DataDir.
+	Env func(name string) string
 	// Limits are a customer's, where it has none of its own; zero: the API's.
 	Limits whatisup.RateLimit
 
@@ -48,13 +60,22 @@ type Config struct {
 	// count; functions and hosts know only the URL that it returns.
 	Front func(*localaws.Server) (url string, err error)
 
-	Log *slog.Logger
+	// Version of the program, as DataDir and the metrics name it.
+	Version string
+	Log     *slog.Logger
 }
 
-// ConfigFromEnv reads the settings of `make run`, and says everything that is
+// The settings of WHATSAPP.
+const (
+	sandbox = "sandbox"
+	live    = "live"
+)
+
+// ConfigFromEnv reads the settings of `whatisup run`, and says everything that is
 // wrong with them at once.
 func ConfigFromEnv(getenv func(string) string, log *slog.Logger) (Config, error) {
 	var problems []error
+	wrong := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	port := func(name string, otherwise int) int {
 		s := getenv(name)
 		if s == "" {
@@ -62,7 +83,7 @@ func ConfigFromEnv(getenv func(string) string, log *slog.Logger) (Config, error)
 		}
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 0 || n > 65535 {
-			problems = append(problems, fmt.Errorf("%s must be a port, not %q", name, s))
+			wrong("%s must be a port, not %q", name, s)
 		}
 		return n
 	}
@@ -73,42 +94,88 @@ func ConfigFromEnv(getenv func(string) string, log *slog.Logger) (Config, error)
 		}
 		n, err := strconv.ParseFloat(s, 64)
 		if err != nil || n <= 0 || n > 1e6 {
-			problems = append(problems, fmt.Errorf("%s must be a number above 0, not %q", name, s))
+			wrong("%s must be a number above 0, not %q", name, s)
 		}
 		return n
 	}
+	flag := func(name string) bool {
+		switch s := getenv(name); s {
+		case "", "0", "false", "no":
+			return false
+		case "1", "true", "yes":
+			return true
+		default:
+			wrong("%s must be true or false, not %q", name, s)
+			return false
+		}
+	}
 	c := Config{
 		DataDir:      cmp.Or(getenv("DATA_DIR"), ".data"),
-		Template:     "template.yaml",
 		Bind:         cmp.Or(getenv("BIND"), "127.0.0.1"),
+		AWSBind:      cmp.Or(getenv("AWS_BIND"), "127.0.0.1"),
 		Port:         port("PORT", 8080),
 		AWSPort:      port("AWS_PORT", 4566),
 		WhatsAppPort: port("WHATSAPP_PORT", 8090),
-		WhatsApp:     cmp.Or(getenv("WHATSAPP"), "sandbox"),
+		Health:       getenv("HEALTH_ADDR"),
 		Endpoint:     getenv("WHATSAPP_ENDPOINT"),
 		Root:         getenv("WHATSAPP_NOISE_ROOT"),
 		CAFile:       getenv("WHATSAPP_CA_FILE"),
 		PublicURL:    strings.TrimRight(getenv("PUBLIC_URL"), "/"),
-		Host:         getenv,
+		EventQueue:   flag("EVENT_QUEUE"),
+		Env:          getenv,
 		Limits:       whatisup.RateLimit{Burst: int(number("RATE_LIMIT_BURST")), PerSecond: number("RATE_LIMIT_PER_SECOND")},
 		Log:          log,
 	}
 	if u, err := url.Parse(c.PublicURL); c.PublicURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-		problems = append(problems, fmt.Errorf("PUBLIC_URL must be a URL like https://api.example.com, not %q", c.PublicURL))
+		wrong("PUBLIC_URL must be a URL like https://api.example.com, not %q", c.PublicURL)
 	}
-	if _, err := os.Stat(c.Template); err != nil {
-		problems = append(problems, fmt.Errorf("must be started where template.yaml is: %w", err))
+	if c.Health != "" {
+		if host, _, err := net.SplitHostPort(c.Health); err != nil {
+			wrong("HEALTH_ADDR must be an address like 127.0.0.1:9090, not %q", c.Health)
+		} else if !isLoopback(host) {
+			wrong("HEALTH_ADDR must be an address of this machine alone, like 127.0.0.1:9090, not %q: it asks for no key", c.Health)
+		}
 	}
+
+	modes := strings.Split(cmp.Or(strings.ReplaceAll(getenv("WHATSAPP"), " ", ""), sandbox), ",")
+	slices.Sort(modes)
+	c.WhatsApp = strings.Join(modes, ",")
 	switch c.WhatsApp {
-	case "sandbox":
-	case "live":
+	case sandbox, live + "," + sandbox:
+	case live:
 		if c.Endpoint != "" || c.Root != "" || c.CAFile != "" {
-			problems = append(problems, errors.New("WHATSAPP=live speaks to WhatsApp only: WHATSAPP_ENDPOINT, WHATSAPP_NOISE_ROOT and WHATSAPP_CA_FILE are for the sandbox"))
+			wrong("WHATSAPP=live speaks to WhatsApp only: WHATSAPP_ENDPOINT, WHATSAPP_NOISE_ROOT and WHATSAPP_CA_FILE are for the sandbox")
 		}
 	default:
-		problems = append(problems, fmt.Errorf("WHATSAPP must be sandbox or live, not %q", c.WhatsApp))
+		wrong("WHATSAPP must be sandbox, live or live,sandbox, not %q", getenv("WHATSAPP"))
 	}
 	return c, errors.Join(problems...)
 }
 
+// Both says whether live and sandbox run together.
+func (c Config) Both() bool { return c.WhatsApp == live+","+sandbox }
+
+// Serves says whether keys of a mode work.
+func (c Config) Serves(m whatisup.Mode) bool {
+	name := map[whatisup.Mode]string{whatisup.Live: live, whatisup.Test: sandbox}[m]
+	return slices.Contains(strings.Split(c.WhatsApp, ","), name)
+}
+
+// hostMode is the mode of the session host in [Run]'s process.
+func (c Config) hostMode() string {
+	if c.Both() {
+		return live
+	}
+	return c.WhatsApp
+}
+
 func (c Config) path(name string) string { return filepath.Join(c.DataDir, name) }
+
+// isLoopback says whether a host of an address is this machine alone.
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.IsLoopback()
+}

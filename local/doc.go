@@ -1,4 +1,4 @@
-// Package local is the whole system in one process: `make run`.
+// Package local is the whole system on one machine: `whatisup run`.
 //
 // The production code runs unchanged in it: the functions' handlers, wrapped as
 // their mains wrap them, behind a gateway that makes real API Gateway events;
@@ -17,12 +17,15 @@
 //
 //	aws.db               tables, queues, keys
 //	whatsapp/            the simulated WhatsApp's memory
+//	format               the version of the folder's format
 //	pepper               the secret under which API keys are hashed
+//	kms.root             the key that seals the keys of the embedded KMS
+//	aws.secret           what requests to the embedded AWS are signed with
 //	test.key, live.key   the first customer's keys
 //	env.json             what template.yaml would give functions and hosts
 //
-// The last four are readable by their owner only. env.json is written anew by
-// each run; more session hosts (`make host`), the operator's command and
+// All are readable by their owner only. env.json is written anew by
+// each run; more session hosts (`whatisup host`), the operator's command and
 // `make invoke` find the running stack by it.
 //
 // # Starting and stopping

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -21,7 +22,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	repository "whatisup"
 	localaws "whatisup/local/aws"
 	"whatisup/local/gateway"
 	"whatisup/local/gateway/template"
@@ -41,7 +44,9 @@ import (
 
 // Stack is where the parts of a running stack are.
 type Stack struct {
-	API      string // URL of the API and the dashboard
+	API      string // URL of the API and the dashboard on this machine
+	Public   string // the same as clients reach it
+	Health   string // URL of the health page
 	AWS      string
 	WhatsApp string // of the simulator; empty with the real WhatsApp
 	Keys     map[whatisup.Mode]string
@@ -59,7 +64,17 @@ const stopWithin = 90 * time.Second
 
 // Run runs the stack until ctx ends, and calls ready once everything answers.
 func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
-	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+	unlock, err := c.lockFolder(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	secrets, err := c.openFolder()
+	if err != nil {
+		return err
+	}
+	// Whoever finds this file finds a running stack.
+	if err := os.Remove(c.path(envFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	// The parts, in the order in which they came up; they stop in the other.
@@ -75,7 +90,7 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 	start := func(name string, run func(context.Context) error) { parts.start(name, run, fail) }
 
 	s := &Stack{}
-	if err := c.startAWS(s, start); err != nil {
+	if err := c.startAWS(s, secrets, start); err != nil {
 		return err
 	}
 	tables := dynamo.Local()
@@ -83,7 +98,7 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 		return fmt.Errorf("tables: %w", err)
 	}
 	queues := sqs.NewFromConfig(s.AWSConf)
-	urls, err := queue.Local().Create(ctx, queues, whatisup.DefaultShardCount)
+	urls, err := c.makeQueues(ctx, queues)
 	if err != nil {
 		return err
 	}
@@ -91,40 +106,39 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 	if err != nil {
 		return fmt.Errorf("key for auth state: %w", err)
 	}
-	pepper, err := c.pepper()
+	peppers, err := whatisup.ParsePeppers(secrets.pepper)
 	if err != nil {
-		return err
+		return fmt.Errorf("the pepper: %w", err)
 	}
-	peppers, err := whatisup.ParsePeppers(pepper)
-	if err != nil {
-		return fmt.Errorf("%s: %w", c.path("pepper"), err)
-	}
-	db := dynamo.New(dynamo.Config{Client: dynamodb.NewFromConfig(s.AWSConf), Tables: tables, Queues: true})
+	db := dynamo.New(dynamo.Config{Client: dynamodb.NewFromConfig(s.AWSConf), Tables: tables, Queues: c.EventQueue})
 	if err := db.CheckPeppers(ctx, peppers); err != nil {
-		return fmt.Errorf("%s: %w", c.path("pepper"), err)
+		return fmt.Errorf("the pepper: %w", err)
 	}
 	if s.Keys, err = c.firstCustomer(ctx, operator.New(db, peppers)); err != nil {
 		return err
 	}
-	root, err := c.startSimulator(ctx, s, start)
-	if err != nil {
-		return err
+	var root string
+	if !c.Both() { // otherwise the sandbox's own process does
+		if root, err = c.startSimulator(ctx, s, start); err != nil {
+			return err
+		}
 	}
 	api, err := listen(c.Bind, c.Port, "PORT")
 	if err != nil {
 		return err
 	}
 	s.API = "http://" + api.Addr().String()
+	s.Public = cmp.Or(c.PublicURL, s.API)
 
 	s.Env = map[string]string{
 		"AWS_ENDPOINT_URL": s.AWS, "AWS_REGION": region,
-		"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local",
+		"AWS_ACCESS_KEY_ID": accessKey, "AWS_SECRET_ACCESS_KEY": secrets.aws,
 		"ACCESS_TABLE": tables.Access, "INSTANCES_TABLE": tables.Instances, "CALLS_TABLE": tables.Calls,
 		"EVENTS_TABLE": tables.Events, "FLEET_TABLE": tables.Fleet, "DEVICES_TABLE": tables.Devices, "MESSAGES_TABLE": tables.Messages,
 		"COMMAND_QUEUE_PREFIX": urls.CommandPrefix, "EVENT_QUEUE_URLS": urls.Events, "INTEGRATION_QUEUE_URL": urls.Integration,
 		"SHARD_COUNT": strconv.Itoa(whatisup.DefaultShardCount),
-		"AUTH_KEY_ID": authKey, "PEPPER": pepper,
-		"SANDBOX": strconv.FormatBool(c.WhatsApp == "sandbox"), "EVENTS_URL": cmp.Or(c.PublicURL, s.API) + "/v1/events",
+		"AUTH_KEY_ID": authKey, "PEPPER": secrets.pepper,
+		"SANDBOX": strconv.FormatBool(c.Serves(whatisup.Test)), "EVENTS_URL": s.Public + "/v1/events",
 		"WHATSAPP": c.WhatsApp, "WHATSAPP_ENDPOINT": s.WhatsApp, "WHATSAPP_NOISE_ROOT": root, "WHATSAPP_CA_FILE": c.CAFile,
 	}
 	if c.Limits.Burst > 0 {
@@ -150,9 +164,13 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := writeSecret(c.path("env.json"), string(text)); err != nil {
+	if err := c.folderDone(); err != nil {
 		return err
 	}
+	if err := writeSecret(c.path(envFile), string(text)); err != nil {
+		return err
+	}
+	defer os.Remove(c.path(envFile))
 	if ready != nil {
 		ready(s)
 	}
@@ -162,14 +180,21 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 
 const region = "us-east-1"
 
-func (c Config) startAWS(s *Stack, start starter) error {
+// accessKey is the name of the one key that signs requests to the embedded AWS.
+const accessKey = "local"
+
+func (c Config) startAWS(s *Stack, secrets secrets, start starter) error {
+	conf := localaws.Config{Path: c.path(databases), AccessKey: accessKey, SecretKey: secrets.aws, Log: c.Log.With("part", "aws")}
 	var err error
-	if s.Server, err = localaws.Open(localaws.Config{Path: c.path("aws.db"), Log: c.Log.With("part", "aws")}); err != nil {
+	if s.Server, err = localaws.Open(conf); err != nil {
 		return err
 	}
-	l, err := listen(c.Bind, c.AWSPort, "AWS_PORT")
+	l, err := listen(c.AWSBind, c.AWSPort, "AWS_PORT")
 	if err != nil {
 		return errors.Join(err, s.Server.Close())
+	}
+	if host, _, err := net.SplitHostPort(l.Addr().String()); err == nil && !isLoopback(host) {
+		c.Log.Warn("the embedded AWS can be reached from other machines, and answers whoever has the stack's secret key", "address", l.Addr().String(), "key", c.path(secretFile))
 	}
 	start("aws", func(ctx context.Context) error {
 		return errors.Join(s.Server.Serve(ctx, l), s.Server.Close())
@@ -182,7 +207,7 @@ func (c Config) startAWS(s *Stack, start starter) error {
 	}
 	s.AWSConf = aws.Config{
 		Region: region, BaseEndpoint: aws.String(s.AWS),
-		Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
+		Credentials: credentials.NewStaticCredentialsProvider(accessKey, secrets.aws, ""),
 		// One connection a long poll, and some for everything else.
 		HTTPClient: awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 			t.MaxIdleConnsPerHost = 64
@@ -191,11 +216,34 @@ func (c Config) startAWS(s *Stack, start starter) error {
 	return nil
 }
 
+// makeQueues makes the queues. Without a reader the queue of all events would only
+// grow: unless it is asked for it is not there, and one that was there is removed.
+func (c Config) makeQueues(ctx context.Context, client *sqs.Client) (queue.URLs, error) {
+	names := queue.Local()
+	if c.EventQueue {
+		return names.Create(ctx, client, whatisup.DefaultShardCount)
+	}
+	for _, name := range []string{names.Events, names.EventsDead} {
+		found, err := client.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: aws.String(name)})
+		if _, none := errors.AsType[*sqstypes.QueueDoesNotExist](err); none {
+			continue
+		} else if err != nil {
+			return queue.URLs{}, fmt.Errorf("the queue %s: %w", name, err)
+		}
+		if _, err := client.DeleteQueue(ctx, &sqs.DeleteQueueInput{QueueUrl: found.QueueUrl}); err != nil {
+			return queue.URLs{}, fmt.Errorf("remove the queue %s: %w", name, err)
+		}
+		c.Log.Info("a queue was removed, because EVENT_QUEUE is off", "queue", name)
+	}
+	names.Events, names.EventsDead = "", ""
+	return names.Create(ctx, client, whatisup.DefaultShardCount)
+}
+
 // startSimulator starts the simulated WhatsApp, unless the real one or another
 // simulator is to be used, and returns its root key in hex.
 func (c Config) startSimulator(ctx context.Context, s *Stack, start starter) (root string, err error) {
 	switch {
-	case c.WhatsApp == "live":
+	case c.WhatsApp == live:
 		return "", nil
 	case c.Endpoint != "":
 		s.WhatsApp = c.Endpoint
@@ -207,7 +255,8 @@ func (c Config) startSimulator(ctx context.Context, s *Stack, start starter) (ro
 	if s.Simulator, err = whatsapp.New(whatsapp.Config{DataDir: c.path("whatsapp"), Seed: c.Seed, Log: c.Log.With("part", "whatsapp")}); err != nil {
 		return "", err
 	}
-	l, err := listen(c.Bind, c.WhatsAppPort, "WHATSAPP_PORT")
+	// Its control calls ask for no key: it never leaves this machine.
+	l, err := listen("127.0.0.1", c.WhatsAppPort, "WHATSAPP_PORT")
 	if err != nil {
 		return "", err
 	}
@@ -222,11 +271,7 @@ func (c Config) startSimulator(ctx context.Context, s *Stack, start starter) (ro
 }
 
 func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers whatisup.Peppers, start starter) error {
-	text, err := os.ReadFile(c.Template)
-	if err != nil {
-		return err
-	}
-	t, err := template.Parse(text)
+	t, err := template.Parse(repository.Template)
 	if err != nil {
 		return err
 	}
@@ -242,7 +287,7 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 		Events:    queue.NewEvents(queues, queue.SplitURLs(s.Env["EVENT_QUEUE_URLS"])),
 		Peppers:   peppers,
 		Limits:    c.Limits,
-		Sandbox:   c.WhatsApp == "sandbox",
+		Sandbox:   c.Serves(whatisup.Test),
 		EventsURL: s.Env["EVENTS_URL"],
 		Dashboard: dashboard.Handler(s.Env["EVENTS_URL"]),
 		Arrival:   lambdahttp.Arrival,
@@ -268,7 +313,7 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 		for _, trigger := range f.Triggers {
 			feed, ok := fed[f.Name]
 			if !ok {
-				return fmt.Errorf("%s: nothing feeds the function %s", c.Template, f.Name)
+				return fmt.Errorf("template.yaml: nothing feeds the function %s", f.Name)
 			}
 			feed.Queue, feed.Log = queues, log
 			feed.Batch, feed.Timeout = trigger.BatchSize, f.Timeout
@@ -296,7 +341,7 @@ const streamPath = "/v1/events"
 // directory's, which one process at a time has: so a new run takes over at once
 // what the last one owned, however that ended.
 func (c Config) startHost(s *Stack, start starter) error {
-	conf, err := host.FromEnv(HostEnv(s.Env, "run", c.Host))
+	conf, err := host.FromEnv(HostEnv(s.Env, c.hostMode(), hostID, c.getenv))
 	if err != nil {
 		return err
 	}
@@ -312,16 +357,29 @@ func (c Config) startHost(s *Stack, start starter) error {
 	return nil
 }
 
-// HostEnv is what a session host on a running stack reads: the stack's own
-// settings first, then its user's.
-func HostEnv(stack map[string]string, id string, getenv func(string) string) func(string) string {
+// hostID is the name of the session host that a stack runs itself. Each mode has
+// names of its own.
+const hostID = "run"
+
+// HostEnv is what a session host of a mode (live or sandbox) on a running stack
+// reads: the stack's own settings first, then its user's.
+func HostEnv(stack map[string]string, mode, id string, getenv func(string) string) func(string) string {
 	return func(name string) string {
+		switch name {
+		case "WHATSAPP":
+			return mode
+		case "WHATSAPP_ENDPOINT", "WHATSAPP_NOISE_ROOT", "WHATSAPP_CA_FILE":
+			if mode == live {
+				return ""
+			}
+			return stack[name] // the stack has decided
+		case "PEPPER":
+			return "" // a host has no business with keys
+		}
 		if v, ok := stack[name]; ok {
 			return v
 		}
 		switch name {
-		case "WHATSAPP_ENDPOINT", "WHATSAPP_NOISE_ROOT", "WHATSAPP_CA_FILE":
-			return "" // the stack has decided
 		case "HOST_ID":
 			return cmp.Or(getenv(name), id)
 		case "HEALTH_ADDR": // several hosts share this machine

@@ -2,8 +2,6 @@ package local
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,21 +17,6 @@ import (
 	"whatisup/shared/whatisup"
 )
 
-// pepper reads the pepper, or makes one at the first start.
-func (c Config) pepper() (string, error) {
-	b, err := os.ReadFile(c.path("pepper"))
-	if err == nil {
-		return strings.TrimSpace(string(b)), nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	var secret [32]byte
-	rand.Read(secret[:])
-	text := "1:" + base64.StdEncoding.EncodeToString(secret[:])
-	return text, writeSecret(c.path("pepper"), text)
-}
-
 // writeSecret writes a file that only its owner can read, whole or not at all.
 func writeSecret(path, text string) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
@@ -45,7 +28,16 @@ func writeSecret(path, text string) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	return errors.Join(os.Rename(f.Name(), path), syncFolder(filepath.Dir(path)))
+}
+
+// syncFolder brings a folder's names to the disk.
+func syncFolder(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // authKeyAlias names the KMS key under which data keys are wrapped.

@@ -11,10 +11,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"whatisup/local"
 	"whatisup/local/localtest"
+	"whatisup/local/stack"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/operator"
 	"whatisup/shared/qr/qrtest"
@@ -188,7 +192,7 @@ func TestSecretsAreTheOwnersAlone(t *testing.T) {
 	t.Parallel()
 	dir := ""
 	localtest.Start(t, func(c *local.Config) { dir = c.DataDir })
-	for _, name := range []string{"pepper", "env.json", "test.key", "live.key"} {
+	for _, name := range []string{"format", "pepper", "kms.root", "aws.secret", "env.json", "test.key", "live.key", "aws.db"} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
@@ -206,10 +210,9 @@ func TestOneProcessADataDirectory(t *testing.T) {
 	c, err := local.ConfigFromEnv(func(name string) string {
 		return map[string]string{"DATA_DIR": dir, "PORT": "0", "AWS_PORT": "0", "WHATSAPP_PORT": "0"}[name]
 	}, nil)
-	if err == nil {
-		t.Error("accepted without template.yaml in the working directory")
+	if err != nil {
+		t.Fatal(err)
 	}
-	c.Template = filepath.Join(localtest.Root(t), "template.yaml")
 	c.Log = discard
 	if err := local.Run(t.Context(), c, nil); err == nil || !strings.Contains(err.Error(), "DATA_DIR") {
 		t.Errorf("a second process: %v", err)
@@ -224,6 +227,87 @@ func TestConfigSaysEverythingThatIsWrong(t *testing.T) {
 	for _, want := range []string{"PORT", "RATE_LIMIT_BURST", "WHATSAPP=live"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not named in: %v", want, err)
+		}
+	}
+}
+
+// A folder that lacks something is refused by the name of the file, and nothing
+// new is made in it.
+func TestOnlyAnEmptyFolderIsAFirstStart(t *testing.T) {
+	t.Parallel()
+	full := t.TempDir()
+	p := localtest.StartProcess(t, full)
+	if err := p.Stop(t); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"aws.db", "pepper", "kms.root", "whatsapp/whatsapp.db"} {
+		for _, damage := range []func(string) error{os.Remove, func(path string) error { return os.Truncate(path, 0) }} {
+			dir := t.TempDir()
+			if err := os.CopyFS(dir, os.DirFS(full)); err != nil {
+				t.Fatal(err)
+			}
+			if err := damage(filepath.Join(dir, name)); err != nil {
+				t.Fatal(err)
+			}
+			err := local.Run(t.Context(), local.Config{DataDir: dir, Bind: "127.0.0.1", WhatsApp: "sandbox", Log: discard}, nil)
+			if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, name)) {
+				t.Errorf("without %s: %v", name, err)
+			}
+			if info, err := os.Stat(filepath.Join(dir, name)); err == nil && info.Size() > 0 {
+				t.Errorf("%s was made anew", name)
+			}
+		}
+	}
+	newer := t.TempDir()
+	if err := os.WriteFile(filepath.Join(newer, "format"), []byte(`{"format":99,"written_by":"v9.1.0"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := local.Run(t.Context(), local.Config{DataDir: newer, WhatsApp: "sandbox", Version: "v1.0.0", Log: discard}, nil)
+	if err == nil || !strings.Contains(err.Error(), "v9.1.0") {
+		t.Errorf("newer data: %v", err)
+	}
+}
+
+// Live and sandbox run together, each in a process of its own, under one parent.
+func TestBothModes(t *testing.T) {
+	t.Parallel()
+	p := localtest.StartProcess(t, t.TempDir(), "WHATSAPP=live,sandbox")
+	localtest.NewClient(t, p.API, p.Key(t, whatisup.Test)).Pair("of the sandbox")
+	localtest.NewClient(t, p.API, p.Key(t, whatisup.Live)).Create("live")
+}
+
+// The queue of all events is there when it is asked for, and gone when it is not.
+func TestNoQueueWithoutAReader(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, want := range []bool{true, false} {
+		p := localtest.StartProcess(t, dir, fmt.Sprint("EVENT_QUEUE=", want))
+		localtest.NewClient(t, p.API, p.Key(t, whatisup.Test)).Create("x")
+		env, err := stack.Local(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := sqs.NewFromConfig(aws.Config{
+			Region: env["AWS_REGION"], BaseEndpoint: aws.String(env["AWS_ENDPOINT_URL"]),
+			Credentials: credentials.NewStaticCredentialsProvider(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], ""),
+		})
+		out, err := client.ListQueues(t.Context(), &sqs.ListQueuesInput{QueueNamePrefix: aws.String("whatisup-events")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(out.QueueUrls) > 0; got != want || (env["EVENT_QUEUE_URLS"] != "") != want {
+			t.Errorf("EVENT_QUEUE=%t: queues %v, told of %q", want, out.QueueUrls, env["EVENT_QUEUE_URLS"])
+		}
+		// Nobody without the stack's own key gets an answer.
+		stranger := sqs.NewFromConfig(aws.Config{
+			Region: env["AWS_REGION"], BaseEndpoint: aws.String(env["AWS_ENDPOINT_URL"]),
+			Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
+		})
+		if _, err := stranger.ListQueues(t.Context(), &sqs.ListQueuesInput{}); err == nil {
+			t.Error("any key opens the embedded AWS")
+		}
+		if err := p.Stop(t); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

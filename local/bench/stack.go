@@ -119,10 +119,6 @@ func root() (string, error) {
 
 // runStack is the role "stack".
 func runStack(ctx context.Context) error {
-	top, err := root()
-	if err != nil {
-		return err
-	}
 	var api, host meter
 	api.reset(false)
 	host.reset(false)
@@ -151,8 +147,7 @@ func runStack(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- local.Run(ctx, local.Config{
-			DataDir: os.Getenv(dirVariable), Template: filepath.Join(top, "template.yaml"),
-			Bind: "127.0.0.1", WhatsApp: "sandbox", NoHost: true, Front: front,
+			DataDir: os.Getenv(dirVariable), Bind: "127.0.0.1", WhatsApp: "sandbox", EventQueue: true, NoHost: true, Front: front,
 			// The bucket is as busy as in production, and never empty.
 			Limits: whatisup.RateLimit{Burst: 10_000_000, PerSecond: 1},
 			Log:    slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),

@@ -27,8 +27,7 @@ func stack(t *testing.T) *local.Stack {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- local.Run(ctx, local.Config{
-			DataDir: t.TempDir(), Template: "../../template.yaml", Bind: "127.0.0.1", WhatsApp: "sandbox",
-			Host:   func(string) string { return "" },
+			DataDir: t.TempDir(), Bind: "127.0.0.1", WhatsApp: "sandbox",
 			Limits: whatisup.RateLimit{Burst: 2000, PerSecond: 200},
 			Log:    slog.New(slog.NewTextHandler(&testLog{t: t}, &slog.HandlerOptions{Level: slog.LevelError})),
 		}, func(s *local.Stack) { ready <- s })

@@ -7,8 +7,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -57,14 +59,13 @@ func Start(t testing.TB, change func(*local.Config)) *local.Stack {
 	var log bytes.Buffer
 	var mu sync.Mutex
 	c := local.Config{
-		DataDir:  t.TempDir(),
-		Template: filepath.Join(Root(t), "template.yaml"),
-		Bind:     "127.0.0.1",
-		WhatsApp: "sandbox",
-		Seed:     [32]byte{1}, // one for all stacks of a test process
-		Host:     func(string) string { return "" },
-		Limits:   whatisup.RateLimit{Burst: 100000, PerSecond: 100000},
-		Log:      slog.New(slog.NewJSONHandler(&lockedWriter{mu: &mu, w: &log}, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		DataDir:    t.TempDir(),
+		Bind:       "127.0.0.1",
+		WhatsApp:   "sandbox",
+		Seed:       [32]byte{1}, // one for all stacks of a test process
+		EventQueue: true,
+		Limits:     whatisup.RateLimit{Burst: 100000, PerSecond: 100000},
+		Log:        slog.New(slog.NewJSONHandler(&lockedWriter{mu: &mu, w: &log}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	if change != nil {
 		change(&c)
@@ -126,8 +127,8 @@ var program = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "run")
-	out, err := exec.Command("go", "build", "-o", path, "whatisup/local/cmd/run").CombinedOutput()
+	path := filepath.Join(dir, "whatisup")
+	out, err := exec.Command("go", "build", "-o", path, "whatisup/cmd/whatisup").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}
@@ -142,15 +143,17 @@ func StartProcess(t testing.TB, dataDir string, env ...string) *Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Process{DataDir: dataDir, cmd: exec.Command(path), done: make(chan error, 1)}
-	p.cmd.Dir = Root(t)
+	p := &Process{DataDir: dataDir, cmd: exec.Command(path, "run"), done: make(chan error, 1)}
+	p.cmd.Dir = t.TempDir() // it needs no checkout
 	p.cmd.Env = append(os.Environ(), "DATA_DIR="+dataDir, "PORT=0", "AWS_PORT=0", "WHATSAPP_PORT=0",
 		"RATE_LIMIT_BURST=100000", "RATE_LIMIT_PER_SECOND=100000")
 	p.cmd.Env = append(p.cmd.Env, env...)
 	var log bytes.Buffer
 	p.cmd.Stderr = &log
 	// env.json is written last; an old one must not be taken for it.
-	old, _ := os.Stat(filepath.Join(dataDir, "env.json"))
+	if err := os.Remove(filepath.Join(dataDir, "env.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -167,10 +170,6 @@ func StartProcess(t testing.TB, dataDir string, env ...string) *Process {
 			p.done <- err
 			t.Fatalf("the program ended: %v\n%s", err, log.String())
 		default:
-		}
-		now, err := os.Stat(filepath.Join(dataDir, "env.json"))
-		if err != nil || old != nil && os.SameFile(old, now) {
-			return false
 		}
 		env, err := stack.Local(dataDir)
 		if err != nil {

@@ -16,12 +16,12 @@ import (
 	"time"
 )
 
-// Local reads what `make run` writes for other programs: the environment of the
+// Local reads what `whatisup run` writes for other programs: the environment of the
 // functions.
 func Local(dataDir string) (map[string]string, error) {
 	text, err := os.ReadFile(filepath.Join(dataDir, "env.json"))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("%s has no running stack: start one with `make run`", dataDir)
+		return nil, fmt.Errorf("%s has no running stack: start one with `whatisup run` (%w)", dataDir, err)
 	} else if err != nil {
 		return nil, err
 	}

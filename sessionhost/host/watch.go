@@ -34,32 +34,42 @@ const (
 	crashMost  = 30 * time.Second
 )
 
-// Watch runs this program as a child, again and again, until ctx ends; then it
-// passes the end on and waits. A child that ends by itself without having
-// crashed (its settings are wrong) ends the parent too.
-//
-// The child dies with the parent, and gets the same name in the fleet each time,
-// so that it takes over its leases at once.
+// Watch runs this program's session host as a child: see [Child.Watch]. The child
+// gets the same name in the fleet each time, so that it takes over its leases at
+// once.
 func Watch(ctx context.Context, log *slog.Logger) error {
-	program, err := self()
-	if err != nil {
-		return err
-	}
 	id := os.Getenv("HOST_ID")
 	if id == "" {
 		id = uuid.NewString()
+	}
+	return Child{Args: os.Args[1:], Env: []string{ChildVariable + "=1", "HOST_ID=" + id}}.Watch(ctx, log)
+}
+
+// Child is how this program is run by itself.
+type Child struct {
+	Args []string
+	Env  []string // beside this process's own
+}
+
+// Watch runs the child, again and again, until ctx ends; then it passes the end
+// on and waits. A child that ends by itself without having crashed (its settings
+// are wrong) ends Watch too. The child dies with its parent.
+func (c Child) Watch(ctx context.Context, log *slog.Logger) error {
+	program, err := self()
+	if err != nil {
+		return err
 	}
 	// A child is killed when the thread that started it ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var crashes crashLog
 	for {
-		env := append(os.Environ(), ChildVariable+"=1", "HOST_ID="+id)
+		env := append(os.Environ(), c.Env...)
 		env = append(env, runtimeSettings(os.Getenv)...)
 		if blamed := crashes.blamed(time.Now()); len(blamed) > 0 {
 			env = append(env, BlamedVariable+"="+strings.Join(blamed, ","))
 		}
-		crash, err := runChild(ctx, program, env)
+		crash, err := runChild(ctx, program, c.Args, env)
 		if ctx.Err() != nil {
 			return err
 		}
@@ -118,8 +128,8 @@ func godebug(present string) string {
 }
 
 // runChild runs one child to its end. crash is nil if it did not crash.
-func runChild(ctx context.Context, program string, env []string) (*crash, error) {
-	cmd := exec.Command(program, os.Args[1:]...)
+func runChild(ctx context.Context, program string, args, env []string) (*crash, error) {
+	cmd := exec.Command(program, args...)
 	cmd.Env = env
 	cmd.Stdin = os.Stdin // none of its own: that would take a /dev/null
 	cmd.Stdout = os.Stdout

@@ -37,7 +37,7 @@ type Names struct {
 	CommandPrefix string // of every shard's queue; the rest is [CommandSuffix]
 	CommandsDead  string // of live instances
 	SandboxDead   string // of test ones: nobody is woken by them
-	Events        string
+	Events        string // empty: there is none
 	EventsDead    string
 	Integration   string
 	IntegrateDead string
@@ -78,11 +78,14 @@ func (n Names) Definitions(shards int) []Definition {
 	all := []Definition{
 		{Name: n.CommandsDead, FIFO: true, Visibility: 30 * time.Second, Kept: deadKept},
 		{Name: n.SandboxDead, FIFO: true, Visibility: 30 * time.Second, Kept: deadKept},
-		{Name: n.EventsDead, Visibility: 30 * time.Second, Kept: deadKept},
 		{Name: n.IntegrateDead, Visibility: 30 * time.Second, Kept: deadKept},
-		{Name: n.Events, Visibility: 30 * time.Second, Kept: eventsKept, Dead: n.EventsDead},
 		// Six times the timeout of the function that is fed from it.
 		{Name: n.Integration, Visibility: 180 * time.Second, Kept: 4 * 24 * time.Hour, Dead: n.IntegrateDead},
+	}
+	if n.Events != "" {
+		all = append(all,
+			Definition{Name: n.EventsDead, Visibility: 30 * time.Second, Kept: deadKept},
+			Definition{Name: n.Events, Visibility: 30 * time.Second, Kept: eventsKept, Dead: n.EventsDead})
 	}
 	dead := map[whatisup.Mode]string{whatisup.Live: n.CommandsDead, whatisup.Test: n.SandboxDead}
 	for _, m := range []whatisup.Mode{whatisup.Live, whatisup.Test} {

@@ -38,7 +38,7 @@ func TestDrawnUntilConnected(t *testing.T) {
 			c.Must(204, "POST", "/v1/sandbox/instances/"+id+"/scan", "", nil)
 		}
 	}}
-	if err := run(t.Context(), []string{id}, getenv, out); err != nil {
+	if err := runQR(t.Context(), program{[]string{id}, getenv, out, out}); err != nil {
 		t.Fatal(err)
 	}
 	if shown := out.text.String(); !strings.Contains(shown, "█▀") || !strings.Contains(shown, "Connected as +") {
@@ -46,10 +46,10 @@ func TestDrawnUntilConnected(t *testing.T) {
 	}
 
 	settings["KEY"] = "wiu_test_wrong"
-	if err := run(t.Context(), []string{id}, getenv, out); err == nil || !strings.Contains(err.Error(), "auth_malformed") {
+	if err := runQR(t.Context(), program{[]string{id}, getenv, out, out}); err == nil || !strings.Contains(err.Error(), "auth_malformed") {
 		t.Errorf("a wrong key: %v", err)
 	}
-	if err := run(t.Context(), nil, getenv, out); err == nil {
+	if err := runQR(t.Context(), program{nil, getenv, out, out}); err == nil {
 		t.Error("it runs without an instance")
 	}
 }

@@ -1,6 +1,3 @@
-// Command qr draws an instance's QR code in the terminal, from the API of a
-// running `make run` or, with API and KEY set, of any deployment, and draws the next one when it has run out, until the
-// instance is connected.
 package main
 
 import (
@@ -13,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"time"
@@ -22,39 +18,44 @@ import (
 	"whatisup/shared/qr"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout); err != nil && ctx.Err() == nil {
-		fmt.Fprintln(os.Stderr, "qr:", err)
-		os.Exit(1)
-	}
-}
-
 // longest bounds the whole: an attempt's codes run out after about 160 s.
 const longest = 3 * time.Minute
 
-func run(ctx context.Context, args []string, getenv func(string) string, out io.Writer) error {
-	if len(args) != 1 || args[0] == "" {
-		return errors.New("say which instance, as in ID=0197…")
+// runQR draws an instance's QR code in the terminal, from the API of the running
+// stack or, with API and KEY or KEY_FILE set, of any deployment, and draws the
+// next one when it has run out, until the instance is connected.
+func runQR(ctx context.Context, p program) error {
+	if len(p.args) != 1 || p.args[0] == "" {
+		return errors.New("say which instance, as in: whatisup qr 0197…")
 	}
-	instance := "/instances/" + url.PathEscape(args[0])
+	getenv, out := p.getenv, p.out
+	instance := "/instances/" + url.PathEscape(p.args[0])
 	a := api{base: strings.TrimRight(getenv("API"), "/") + "/v1" + instance, key: getenv("KEY")}
+	if path := getenv("KEY_FILE"); path != "" { // stands in no list of processes
+		key, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("KEY_FILE: %w", err)
+		}
+		a.key = strings.TrimSpace(string(key))
+	}
 	if getenv("API") == "" {
 		dir := cmp.Or(getenv("DATA_DIR"), ".data")
 		env, err := stack.Local(dir)
 		if err != nil {
 			return err
 		}
-		file := "test.key"
-		if env["WHATSAPP"] == "live" {
-			file = "live.key"
+		if a.key == "" {
+			file := "test.key"
+			if strings.HasPrefix(env["WHATSAPP"], "live") {
+				file = "live.key"
+			}
+			key, err := os.ReadFile(filepath.Join(dir, file))
+			if err != nil {
+				return err
+			}
+			a.key = strings.TrimSpace(string(key))
 		}
-		key, err := os.ReadFile(filepath.Join(dir, file))
-		if err != nil {
-			return err
-		}
-		a = api{base: strings.TrimSuffix(env["EVENTS_URL"], "/events") + instance, key: strings.TrimSpace(string(key))}
+		a.base = strings.TrimSuffix(env["EVENTS_URL"], "/events") + instance
 	}
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/google/uuid"
+
+	"whatisup/local"
+	"whatisup/local/stack"
+	"whatisup/sessionhost/host"
+	"whatisup/sessionhost/line"
+)
+
+// runHost is one more session host on a running stack, under a parent of its own.
+func runHost(ctx context.Context, p program) error {
+	log, err := p.logger()
+	if err != nil {
+		return err
+	}
+	if p.getenv(childVariable) == "" {
+		id := cmp.Or(p.getenv("HOST_ID"), uuid.NewString())
+		return host.Child{Args: []string{"host"}, Env: []string{childVariable + "=" + childHost, "HOST_ID=" + id}}.Watch(ctx, log)
+	}
+	headroom := host.Headroom()
+	defer runtime.KeepAlive(headroom)
+	env, err := enter(p)
+	if err != nil {
+		return err
+	}
+	mode := env["WHATSAPP"]
+	if mode != "live" && mode != "sandbox" {
+		mode = "live" // the sandbox of a stack that serves both has a host of its own
+	}
+	conf, err := host.FromEnv(local.HostEnv(env, mode, "", p.getenv))
+	if err != nil {
+		return err
+	}
+	aws, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		return fmt.Errorf("AWS settings: %w", err)
+	}
+	line.LogLibsignal(log)
+	h, err := host.New(conf, aws, log)
+	if err != nil {
+		return err
+	}
+	return h.Run(ctx)
+}
+
+// enter makes the surroundings of the running stack this process's own, for the
+// AWS SDK.
+func enter(p program) (map[string]string, error) {
+	env, err := stack.Local(cmp.Or(p.getenv("DATA_DIR"), ".data"))
+	if err != nil {
+		return nil, err
+	}
+	return env, set(env)
+}
+
+func set(env map[string]string) error {
+	for name, value := range env {
+		if name == "PEPPER" {
+			continue // no secret of customers in the environment
+		}
+		if err := os.Setenv(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -11,7 +11,7 @@ import (
 func TestLocal(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if _, err := Local(dir); err == nil || !strings.Contains(err.Error(), "make run") {
+	if _, err := Local(dir); err == nil || !strings.Contains(err.Error(), "whatisup run") {
 		t.Errorf("without a stack: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "env.json"), []byte(`{"PEPPER":"1:x"}`), 0o600); err != nil {

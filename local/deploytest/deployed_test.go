@@ -85,6 +85,8 @@ func trySamples(t *testing.T, s *system) {
 	expect("list-instances", 200)
 	expect("get-instance", 200)
 	expect("update-instance", 200)
+	expect("get-settings", 200)
+	expect("update-settings", 200)
 	expect("instance-status", 200)
 	expect("create-api-key", 201)
 	expect("list-api-keys", 200)

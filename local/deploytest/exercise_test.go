@@ -44,6 +44,8 @@ func exercise(t *testing.T, s *system) {
 	s.must(200, "PATCH", "/v1/instances/"+id, `{"metadata":{}}`)
 	s.must(200, "PATCH", "/v1/instances/"+id, large)
 	s.must(200, "GET", "/v1/instances?limit=1", "")
+	s.must(200, "PATCH", "/v1/instances/"+id+"/settings", `{"receive":{"channels":true}}`, "If-Match", `"0"`)
+	s.must(200, "PATCH", "/v1/instances/"+id+"/settings", `{"receive":null}`)
 	bound := s.must(201, "POST", "/v1/api-keys", `{"name":"bound","instance_id":"`+id+`"}`, "Idempotency-Key", "exercise-3").body["id"].(string)
 	s.must(201, "POST", "/v1/api-keys", `{"name":"bound","instance_id":"`+id+`"}`, "Idempotency-Key", "exercise-3")
 	s.must(400, "POST", "/v1/api-keys", `{"name":""}`, "Idempotency-Key", "exercise-4")

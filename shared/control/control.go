@@ -26,6 +26,7 @@ type Configs interface {
 	// CreateInstance also answers ErrTooMany, ErrSuspended and ErrClaimLost.
 	CreateInstance(context.Context, whatisup.Config, whatisup.Created) error
 	UpdateConfig(ctx context.Context, read *whatisup.Instance, cfg whatisup.Config, e whatisup.Event) error
+	UpdateSettings(ctx context.Context, read *whatisup.Instance, s whatisup.Settings) error
 	// DeleteInstance also revokes keys, and answers ErrClaimLost.
 	DeleteInstance(ctx context.Context, read *whatisup.Instance, e whatisup.Event, also *whatisup.Deleted) error
 }

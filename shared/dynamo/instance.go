@@ -199,6 +199,17 @@ func (db *DB) UpdateConfig(ctx context.Context, read *whatisup.Instance, cfg wha
 	return changedOrGone(err, 0)
 }
 
+// UpdateSettings replaces the settings of the instance as it was read. It answers
+// ErrConflict if they changed since the read, and ErrNotFound if the instance is
+// gone.
+func (db *DB) UpdateSettings(ctx context.Context, read *whatisup.Instance, s whatisup.Settings) error {
+	c := &read.Config
+	return changedOrGone(db.updateOne(ctx, update(db.tables.Instances, configKey(c.Customer, c.Mode, c.ID),
+		"SET settings = :settings, settings_version = :next",
+		"attribute_exists(pk) AND (settings_version = :was OR attribute_not_exists(settings_version))",
+		item{":settings": str(jsonOf(&s)), ":was": number(read.SettingsVersion), ":next": number(read.SettingsVersion + 1)}, nil).Update), 0)
+}
+
 // addUnsent marks the event in an update of the config row. What is marked already
 // stays marked: the mark is where the log is to be read from.
 func (db *DB) addUnsent(expression string, values item, e whatisup.Event) string {

@@ -35,6 +35,9 @@ type configRow struct {
 	Suspended     bool         `dynamodbav:"suspended,omitempty"`
 	BoundKeys     uint64       `dynamodbav:"bound_keys"`
 
+	Settings        string `dynamodbav:"settings,omitempty"` // whatisup.Settings as JSON; missing: the defaults
+	SettingsVersion uint64 `dynamodbav:"settings_version,omitempty"`
+
 	UnsentFrom string `dynamodbav:"unsent_from,omitempty"` // whatisup.Unsent of the API
 	UnsentLast string `dynamodbav:"unsent_last,omitempty"`
 	UnsentAt   int64  `dynamodbav:"unsent_at,omitempty"`
@@ -143,7 +146,9 @@ func attemptRows(attempts []whatisup.Attempt) []attemptRow {
 // metadataInline is the most bytes of metadata that stand in the config row.
 const metadataInline = 1024
 
-func (r *configRow) into(i *whatisup.Instance) {
+func (r *configRow) into(i *whatisup.Instance) (err error) {
+	i.Settings, err = whatisup.SettingsOf(r.Settings)
+	i.SettingsVersion = r.SettingsVersion
 	i.Shard = whatisup.Shard(r.Shard)
 	i.DeletedAt = fromMillis(r.DeletedAt)
 	i.BoundKeys = r.BoundKeys
@@ -170,6 +175,7 @@ func (r *configRow) into(i *whatisup.Instance) {
 	i.Unsent = whatisup.Unsent{
 		From: whatisup.Position(r.UnsentFrom), Last: whatisup.Position(r.UnsentLast), At: fromMillis(r.UnsentAt),
 	}
+	return err
 }
 
 func hostRowOf(o *whatisup.Observed) hostRow {
@@ -275,7 +281,7 @@ func assemble(c whatisup.CustomerID, m whatisup.Mode, id whatisup.InstanceID, ro
 			ok = true
 			var r configRow
 			if err = attributevalue.UnmarshalMap(row, &r); err == nil {
-				r.into(i)
+				err = r.into(i)
 			}
 			if r.DeletedAt != 0 && err == nil {
 				err = observedInto(i, row)

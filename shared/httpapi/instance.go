@@ -65,13 +65,14 @@ func etag(i *whatisup.Instance) string {
 	return `"` + strconv.FormatUint(i.Config.Version, 10) + `"`
 }
 
-// matches says whether an If-Match header lets a change of i through.
-func matches(values []string, i *whatisup.Instance) bool {
+// matches says whether an If-Match header lets a change of what has this ETag
+// through.
+func matches(values []string, present string) bool {
 	if len(values) == 0 {
 		return true
 	}
 	for tag := range strings.SplitSeq(strings.Join(values, ","), ",") {
-		if tag = strings.TrimSpace(tag); tag == "*" || tag == etag(i) {
+		if tag = strings.TrimSpace(tag); tag == "*" || tag == present {
 			return true
 		}
 	}
@@ -95,7 +96,7 @@ func updateInstance(c *call) (*answer, error) {
 		return nil, err
 	}
 	updated, err := c.control.Update(c.ctx, c.who(), c.instance, name, metadata, func(i *whatisup.Instance) bool {
-		return matches(c.r.Header.Values("If-Match"), i)
+		return matches(c.r.Header.Values("If-Match"), etag(i))
 	})
 	if err != nil {
 		return nil, err

@@ -136,7 +136,7 @@ func TestBoundKey(t *testing.T) {
 	_, other := f.create(f.a.TestKey, "other")
 	bound := into[struct{ Secret string }](t, f.want(201, "", f.a.TestKey, "POST", "/v1/api-keys", fmt.Sprintf(`{"name":"n","instance_id":%q}`, id))).Secret
 	may := map[string]bool{
-		"getInstance": true, "updateInstance": true, "getInstanceStatus": true, "connectInstance": true,
+		"getInstance": true, "updateInstance": true, "getSettings": true, "updateSettings": true, "getInstanceStatus": true, "connectInstance": true,
 		"disconnectInstance": true, "logoutInstance": true, "getInstanceQR": true, "getInstanceQRPicture": true, "createPairCode": true,
 		"sandboxScan": true, "sandboxEnterCode": true, "sandboxUnlink": true, "sandboxMessage": true, "sandboxFault": true,
 		"sendMessage": true, "listMessages": true, "getMessage": true, "cancelMessage": true,

@@ -82,6 +82,8 @@ var Routes = []Route{
 	{Method: "GET", Path: "/v1/instances/{id}", Function: FunctionInstances, Operation: "getInstance", access: boundToo, subject: instance, do: getInstance},
 	{Method: "PATCH", Path: "/v1/instances/{id}", Function: FunctionInstances, Operation: "updateInstance", access: boundToo, subject: instance, do: updateInstance},
 	{Method: "DELETE", Path: "/v1/instances/{id}", Function: FunctionInstances, Operation: "deleteInstance", access: unbound, subject: instance, do: deleteInstance},
+	{Method: "GET", Path: "/v1/instances/{id}/settings", Function: FunctionInstances, Operation: "getSettings", access: boundToo, subject: instance, do: getSettings},
+	{Method: "PATCH", Path: "/v1/instances/{id}/settings", Function: FunctionInstances, Operation: "updateSettings", access: boundToo, subject: instance, do: updateSettings},
 	{Method: "GET", Path: "/v1/instances/{id}/status", Function: FunctionInstances, Operation: "getInstanceStatus", access: boundToo, subject: instance, do: getStatus},
 	{Method: "POST", Path: "/v1/instances/{id}/connect", Function: FunctionInstances, Operation: "connectInstance", access: boundToo, subject: instance, do: connect},
 	{Method: "POST", Path: "/v1/instances/{id}/disconnect", Function: FunctionInstances, Operation: "disconnectInstance", access: boundToo, subject: instance, do: disconnect},

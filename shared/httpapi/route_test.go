@@ -16,6 +16,7 @@ import (
 var bodies = map[string]string{
 	"createInstance":     `{"name":"x"}`,
 	"updateInstance":     `{"name":"y"}`,
+	"updateSettings":     `{"online":true}`,
 	"connectInstance":    `{}`,
 	"disconnectInstance": `{}`,
 	"logoutInstance":     `{}`,

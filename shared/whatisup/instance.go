@@ -124,6 +124,10 @@ type Instance struct {
 	Shard    Shard
 	// Unsent marks events of the API's making that the queues may not have yet.
 	Unsent Unsent
+	// Settings is how the instance behaves. SettingsVersion counts its changes; it
+	// is the ETag of the settings.
+	Settings        Settings
+	SettingsVersion uint64
 	// BoundKeys counts the API keys that were ever bound to the instance.
 	BoundKeys uint64
 	// Rev counts the writes to Observed, as the store keeps it.

@@ -137,28 +137,63 @@ func (h *Handle) SenderKeyHas(ctx context.Context, group wa.JID, devices []wa.JI
 	if err != nil {
 		return nil, err
 	}
-	sk := l.holdersRow(group)
-	rows, err := l.getMany(ctx, []string{sk, renewedRow})
-	if err != nil {
-		return nil, err
-	}
-	holders, err := l.marks(rows[sk])
-	if err != nil {
-		return nil, err
-	}
-	renewed, err := l.marks(rows[renewedRow])
+	holders, renewed, err := l.holders(ctx, group)
 	if err != nil {
 		return nil, err
 	}
 	var has []wa.JID
 	for _, device := range devices {
-		given, ok := holders.find(l.deviceTag(device))
-		changed, _ := renewed.find(l.userTag(device.SignalAddressUser()))
-		if ok && given > max(changed, renewed.floor) {
+		if l.holds(holders, renewed, device.SignalAddress().String()) {
 			has = append(has, device)
 		}
 	}
 	return has, nil
+}
+
+// keyHolders returns those of the Signal addresses whose devices have our key of the
+// group that ctx sends a message to; none if it sends none, or not to a group.
+func (l *link) keyHolders(ctx context.Context, addresses ...string) (map[string]bool, error) {
+	s := l.sendingOf(ctx)
+	if s == nil {
+		return nil, nil
+	}
+	group, ok := s.group()
+	if !ok {
+		return nil, nil
+	}
+	holders, renewed, err := l.holders(ctx, group)
+	if err != nil {
+		return nil, err
+	}
+	has := make(map[string]bool)
+	for _, address := range addresses {
+		if l.holds(holders, renewed, address) {
+			has[address] = true
+		}
+	}
+	return has, nil
+}
+
+// holders are the marks of a group, and those of the users with a new identity.
+func (l *link) holders(ctx context.Context, group wa.JID) (holders, renewed *numbered, err error) {
+	sk := l.holdersRow(group)
+	rows, err := l.getMany(ctx, []string{sk, renewedRow})
+	if err != nil {
+		return nil, nil, err
+	}
+	if holders, err = l.marks(rows[sk]); err != nil {
+		return nil, nil, err
+	}
+	renewed, err = l.marks(rows[renewedRow])
+	return holders, renewed, err
+}
+
+// holds says whether the device of a Signal address has the key.
+func (l *link) holds(holders, renewed *numbered, address string) bool {
+	given, ok := holders.find(l.tag(kindHolders, address))
+	user, _, _ := strings.Cut(address, ":")
+	changed, _ := renewed.find(l.userTag(user))
+	return ok && given > max(changed, renewed.floor)
 }
 
 // SenderKeyGiven notes that the devices have our sender key of the group. It is

@@ -119,6 +119,31 @@ func (s *Sending) Devices() []string {
 	return slices.Clone(s.devices)
 }
 
+// Acked is to be called after the server's ack: the devices that were given the key
+// of a group have it. Of a message whose outcome is unknown nothing is noted, so they
+// are given the key again. Of a direct message there is nothing to note.
+func (s *Sending) Acked(ctx context.Context) error {
+	s.mu.Lock()
+	group, given := s.chat, slices.Clone(s.devices)
+	s.mu.Unlock()
+	if group.Server != wa.GroupServer || len(given) == 0 {
+		return nil
+	}
+	return s.l.h.remark(ctx, group, func(l *link, holders *numbered) bool {
+		for _, address := range given {
+			holders.add(l.tag(kindHolders, address), l.next())
+		}
+		return true
+	})
+}
+
+// group is where the attempt sends to, if that is a group.
+func (s *Sending) group() (wa.JID, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.chat, s.chat.Server == wa.GroupServer
+}
+
 // Chat is where whatsmeow sends the message, as soon as it has decided that.
 func (s *Sending) Chat() wa.JID {
 	s.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.mau.fi/libsignal/state/record"
@@ -20,16 +21,30 @@ func (l *link) GetSession(ctx context.Context, address string) ([]byte, error) {
 }
 
 func (l *link) HasSession(ctx context.Context, address string) (bool, error) {
+	if has, err := l.keyHolders(ctx, address); err != nil || has[address] {
+		return false, err
+	}
 	session, err := l.GetSession(ctx, address)
 	return session != nil, err
 }
 
+// GetManySessions leaves out the devices that have the key of the group that is sent
+// to. The library gives the key to every device that it can encrypt for, with every
+// message; one that it has no session with it skips. It asks for the bundles of those
+// that are answered without a session, and not of those that are left out.
 func (l *link) GetManySessions(ctx context.Context, addresses []string) (map[string][]byte, error) {
 	if len(addresses) == 0 {
 		return nil, nil
 	}
 	if err := l.usable(); err != nil {
 		return nil, err
+	}
+	has, err := l.keyHolders(ctx, addresses...)
+	if err != nil {
+		return nil, err
+	}
+	if len(has) > 0 {
+		addresses = slices.DeleteFunc(slices.Clone(addresses), func(a string) bool { return has[a] })
 	}
 	sks := make([]string, len(addresses))
 	for i, address := range addresses {

@@ -101,6 +101,18 @@ func (a auth) Sending(ctx context.Context, id whatisup.MessageID, again *outbox.
 	return attempt, nil
 }
 
+func (a auth) Acked(ctx context.Context, attempt context.Context) error {
+	return translateDevice(attempt.(*devicestore.Sending).Acked(ctx))
+}
+
+func (a auth) RenewKey(ctx context.Context, group, own waconv.JID) error {
+	return translateDevice(a.Handle.SenderKeyRenew(ctx, group, own))
+}
+
+func (a auth) ForgetKey(ctx context.Context, group, device waconv.JID) error {
+	return translateDevice(a.Handle.SenderKeyForget(ctx, group, device))
+}
+
 func (a auth) Inbound(part string) (session.Inbound, bool) {
 	m, ok := a.Handle.Handling()
 	if !ok {

@@ -12,6 +12,7 @@ import (
 
 	"go.mau.fi/whatsmeow"
 	waBinary "go.mau.fi/whatsmeow/binary"
+	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
@@ -60,6 +61,14 @@ type Handler interface {
 	// Receipt stores how far messages of ours have come. An error ends the line
 	// before the receipt is acknowledged.
 	Receipt(ctx context.Context, r Receipt) error
+	// MembersLeft says that people have left a group, and that the next message must
+	// not be readable by them. Own is this device. An error ends the line, so that it is told again.
+	MembersLeft(ctx context.Context, group, own waconv.JID) error
+	// AskedAgain says that a device can't read a message of ours in a group. The
+	// library sends it again, with our key.
+	AskedAgain(ctx context.Context, group, device waconv.JID)
+	// Restricted stores what WhatsApp keeps the account from.
+	Restricted(ctx context.Context, d whatisup.RestrictedData) error
 }
 
 // Message is a message that somebody sent to the number.
@@ -96,6 +105,7 @@ type Line struct {
 	conn    *conn
 	shut    bool
 	scanned bool // a scan was let through
+	groups  map[waconv.JID]*waconv.Group
 
 	handlers sync.WaitGroup
 }
@@ -143,6 +153,12 @@ func (l *Line) configure() {
 	cli.BackgroundEventCtx = l.ctx
 	cli.UseRetryMessageStore = true
 	cli.SetMaxParallelRetryReceiptHandling(4)
+	cli.PreRetryCallback = func(r *events.Receipt, _ types.MessageID, _ int, _ *waE2E.Message) bool {
+		if r.IsGroup {
+			l.handler.AskedAgain(l.ctx, r.Chat, r.Sender)
+		}
+		return true
+	}
 	cli.PrePairCallback = func(types.JID, string, string) bool { return l.mayLink() }
 	cli.AddEventHandlerWithSuccessStatus(l.handle)
 }
@@ -348,6 +364,10 @@ func (l *Line) handle(evt any) (ok bool) {
 		return l.message(evt)
 	case *events.Receipt:
 		return l.receipt(evt)
+	case *events.GroupInfo:
+		return l.groupChanged(evt)
+	case *events.NotifyAccountReachoutTimelock:
+		return l.restricted(evt)
 
 	default:
 		if !ignored(evt) {
@@ -386,6 +406,35 @@ func (l *Line) receipt(r *events.Receipt) bool {
 	return err == nil
 }
 
+// groupChanged forgets what is known of a group, and says whether the notice may be
+// acknowledged.
+func (l *Line) groupChanged(g *events.GroupInfo) bool {
+	l.forgetGroup(g.JID)
+	if len(g.Leave) == 0 {
+		return true
+	}
+	err := l.handler.MembersLeft(l.ctx, g.JID, l.device.GetLID())
+	if err != nil {
+		l.log.Warn("the key of a group was not renewed; WhatsApp tells of the change again", "error", err.Error())
+		l.end(Ended{Cause: HandlerFailed, Err: err})
+	}
+	return err == nil
+}
+
+// restricted hands the notice of a restriction to the session.
+func (l *Line) restricted(n *events.NotifyAccountReachoutTimelock) bool {
+	d := whatisup.RestrictedData{Kind: whatisup.RestrictReachout, Active: n.IsActive}
+	if ends := n.TimeEnforcementEnds.Time; n.IsActive && !ends.IsZero() {
+		d.Until = whatisup.At(ends)
+	}
+	err := l.handler.Restricted(l.ctx, d)
+	if err != nil {
+		l.log.Warn("a restriction was not stored; WhatsApp tells it again", "error", err.Error())
+		l.end(Ended{Cause: HandlerFailed, Err: err})
+	}
+	return err == nil
+}
+
 // ignored lists the library's events that nothing is done about, with the reason.
 func ignored(evt any) bool {
 	switch evt.(type) {
@@ -417,14 +466,13 @@ func ignored(evt any) bool {
 	// the state of the app on the phone,
 	case *events.AppState, *events.AppStateSyncComplete, *events.AppStateSyncError:
 	// groups, newsletters, media that is asked for again, calls,
-	case *events.JoinedGroup, *events.GroupInfo,
+	case *events.JoinedGroup,
 		*events.NewsletterJoin, *events.NewsletterLeave, *events.NewsletterMuteChange, *events.NewsletterLiveUpdate,
 		*events.MediaRetry, *events.CallOffer, *events.CallAccept, *events.CallPreAccept, *events.CallTransport,
 		*events.CallOfferNotice, *events.CallRelayLatency, *events.CallTerminate, *events.CallReject,
 		*events.UnknownCallEvent:
 	// settings, limits of the account, and what concerns another app.
-	case *events.PrivacySettings, *events.Blocklist, *events.NotifyAccountReachoutTimelock, *events.FBMessage,
-		*events.CATRefreshError:
+	case *events.PrivacySettings, *events.Blocklist, *events.FBMessage, *events.CATRefreshError:
 	default:
 		return false
 	}

@@ -13,15 +13,19 @@ import (
 	"go.mau.fi/whatsmeow"
 	"go.mau.fi/whatsmeow/types"
 
+	"whatisup/sessionhost/waconv"
 	"whatisup/shared/whatisup"
 )
 
 type nobody struct{}
 
-func (nobody) MayLink(context.Context) bool            { return false }
-func (nobody) Linking()                                {}
-func (nobody) Received(context.Context, Message) error { return nil }
-func (nobody) Receipt(context.Context, Receipt) error  { return nil }
+func (nobody) MayLink(context.Context) bool                              { return false }
+func (nobody) Linking()                                                  {}
+func (nobody) Received(context.Context, Message) error                   { return nil }
+func (nobody) Receipt(context.Context, Receipt) error                    { return nil }
+func (nobody) MembersLeft(context.Context, waconv.JID, waconv.JID) error { return nil }
+func (nobody) AskedAgain(context.Context, waconv.JID, waconv.JID)        {}
+func (nobody) Restricted(context.Context, whatisup.RestrictedData) error { return nil }
 
 // In the sandbox, every connection of every client goes to the simulator,
 // whatever host is named.

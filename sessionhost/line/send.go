@@ -86,14 +86,6 @@ func (l *Line) Resolve(ctx context.Context, n whatisup.PhoneNumber) (p whatisup.
 	return p, false, nil
 }
 
-// Forget notes that what the client keeps of a chat (the devices of its persons,
-// the members of a group) is out of date.
-func (l *Line) Forget(to waconv.JID) {
-	// The library asks again when it meets a notification of a change; there is no
-	// call that drops its caches, so they end with the connection.
-	l.log.Info("WhatsApp finds the devices or members of a chat out of date")
-}
-
 // Typing shows the recipient that somebody writes, or has stopped.
 func (l *Line) Typing(ctx context.Context, to waconv.JID, on bool) error {
 	state := types.ChatPresencePaused
@@ -104,7 +96,12 @@ func (l *Line) Typing(ctx context.Context, to waconv.JID, on bool) error {
 }
 
 // Self is the number's own address.
-func (l *Line) Self() waconv.JID { return l.device.GetLID() }
+func (l *Line) Self(byLID bool) waconv.JID {
+	if byLID {
+		return l.device.GetLID().ToNonAD()
+	}
+	return l.device.GetJID().ToNonAD()
+}
 
 // Receipt tells how far messages of ours have come.
 type Receipt struct {

@@ -13,8 +13,11 @@
 //
 // # A send
 //
-//	row (accepted) → find the number → encode → copy and sessions committed
-//	→ frame → ack → event → row (sent)
+//	row (accepted) → prepare: number or group, target, content
+//	→ copy and sessions committed → frame → ack → event → row (sent)
+//
+// Preparing happens beside the sends: of up to eight messages at once, each the
+// first of its chat.
 //
 // A message whose process or connection ends anywhere on this way is found
 // waiting again. Without a copy it is sent as if for the first time. With one the
@@ -38,8 +41,16 @@
 // # Order
 //
 // One message at a time goes out: the library sends so. Within a chat messages go
-// in the order in which they became due; a message that waits (for its number, its
-// typing, the pace) holds up its own chat only.
+// in the order in which they became due; a message that is prepared, types or waits
+// holds up its own chat only. A message that refers to one of ours waits until that
+// was sent, and lets it pass if it is due later; it fails if that never was.
+//
+// # Groups
+//
+// The library gives our key of a group to all devices with each message. The device
+// store makes it skip those that have the key: who has it is noted after the ack,
+// and forgotten when a device asks for a message again, has a new identity, or when
+// somebody leaves, which makes a new key.
 //
 // # Waiting for the ack
 //

@@ -157,30 +157,119 @@ func (o *Outbox) tell(ctx context.Context, m *whatisup.Message, s whatisup.Step)
 	return o.c.Teller.Status(ctx, &told, previous)
 }
 
-// pick returns the message whose turn it is, or when one will be ready. The first
-// message of a chat holds up the others of that chat, and no other chat.
-func (o *Outbox) pick() (e *entry, next time.Time) {
+// plan is what can be done with the line at this moment.
+type plan struct {
+	send    *entry   // is ready, and its turn has come
+	prepare []*entry // may be prepared: the first of their chats
+	settle  []*entry // have been prepared
+	waits   []*entry // hold up others, or are held up: what they wait for may have to be written
+	next    time.Time
+}
+
+// look makes the plan. The first message of a chat holds up the others of that
+// chat, and no other chat.
+func (o *Outbox) look(conn Conn) plan {
+	var p plan
 	now := o.c.Now()
-	blocked := make(map[whatisup.Address]bool)
 	soonest := func(t time.Time) {
-		if next.IsZero() || t.Before(next) {
-			next = t
+		if p.next.IsZero() || t.Before(p.next) {
+			p.next = t
 		}
 	}
-	for _, e := range o.sorted() {
+	line := o.sorted()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	heads := make(map[whatisup.Address]*entry) // by every address of a chat
+	room := prepareMost - o.preparing
+	for _, e := range line {
 		soonest(e.ExpiresAt)
-		if blocked[e.Chat] {
+		if e.DueAt.After(now) {
+			soonest(e.DueAt) // what is scheduled holds up nobody before its time
 			continue
 		}
-		switch {
-		case e.DueAt.After(now):
-			soonest(e.DueAt) // what is scheduled holds up nobody before its time
-		case e.before.After(now):
+		chat := e.addresses()
+		var head *entry
+		for _, a := range chat {
+			if head == nil {
+				head = heads[a]
+			}
+		}
+		if head != nil && head.target != e.ID {
+			if head.hold != "" {
+				e.waitFor(whatisup.ForChatOrder, time.Time{})
+				p.waits = append(p.waits, e)
+			}
+			continue
+		}
+		for _, a := range chat {
+			heads[a] = e
+		}
+		if e.before.After(now) {
 			soonest(e.before)
-			blocked[e.Chat] = true
-		default:
-			return e, time.Time{}
+			e.waitFor(e.hold, e.before)
+			p.waits = append(p.waits, e)
+			continue
+		}
+		if e.hold == "" {
+			e.waitFor("", time.Time{})
+		}
+		p.waits = append(p.waits, e)
+		switch {
+		case e.preparing:
+		case e.ready == nil || e.ready.conn != conn:
+			if conn != nil && room > 0 {
+				p.prepare = append(p.prepare, e)
+				room--
+			}
+		case e.ready.content == nil:
+			p.settle = append(p.settle, e)
+		case p.send == nil:
+			p.send = e
 		}
 	}
-	return nil, next
+	return p
+}
+
+// addresses are all names of the message's chat that are known: a person has a
+// number and a LID, and one message knows of one what the next doesn't.
+func (e *entry) addresses() []whatisup.Address {
+	chat := []whatisup.Address{e.To, e.Chat}
+	if e.Recipient.PhoneNumber != "" {
+		chat = append(chat, whatisup.NumberAddress(e.Recipient.PhoneNumber))
+	}
+	if e.Recipient.LID != "" {
+		chat = append(chat, whatisup.LIDAddress(e.Recipient.LID))
+	}
+	return chat
+}
+
+// waitFor notes what a message waits for. Until is of interest only where
+// something else than its turn is waited for.
+func (e *entry) waitFor(why whatisup.WaitingFor, until time.Time) {
+	if why == "" || why == whatisup.ForChatOrder {
+		until = time.Time{}
+	}
+	e.waits, e.waitsUntil = why, until
+}
+
+// waitsMost is how many messages are written to be waiting in one pass.
+const waitsMost = 50
+
+// tellWaits writes for what messages wait, where the row says something else.
+func (o *Outbox) tellWaits(ctx context.Context, waits []*entry) error {
+	written := 0
+	for _, e := range waits {
+		if e.WaitingFor == e.waits && e.WaitingUntil.Equal(e.waitsUntil) {
+			continue
+		}
+		if written++; written > waitsMost {
+			return nil
+		}
+		err := o.c.Ledger.WaitMessage(ctx, o.c.Ref, e.ID, e.waits, e.waitsUntil)
+		if err != nil && !errors.Is(err, whatisup.ErrConflict) && !errors.Is(err, whatisup.ErrNotFound) {
+			return err
+		}
+		e.WaitingFor, e.WaitingUntil = e.waits, e.waitsUntil
+	}
+	return nil
 }

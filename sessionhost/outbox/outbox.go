@@ -23,6 +23,10 @@ type Ledger interface {
 	// EndMessages writes what only the owner may: ErrFenced, ErrConflict.
 	EndMessages(ctx context.Context, r whatisup.Ref, epoch whatisup.Epoch, steps map[whatisup.MessageID]whatisup.Step) error
 	TryMessage(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, attempts int) error
+	// WaitMessage writes what a message waits for: ErrConflict if it waits no more.
+	WaitMessage(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, why whatisup.WaitingFor, until time.Time) error
+	// Received reads a received message by chat, sender and id: ErrNotFound.
+	Received(ctx context.Context, r whatisup.Ref, chat, from whatisup.Address, id whatisup.MessageID) (*whatisup.Message, error)
 }
 
 // Copies are the device store's records of what may have left.
@@ -53,8 +57,13 @@ type Conn interface {
 	Forget(to waconv.JID)
 	// Typing shows the recipient that somebody writes.
 	Typing(ctx context.Context, to waconv.JID, on bool) error
-	// Self is the number's own address.
-	Self() waconv.JID
+	// Self is the number's own address: its LID, or its number.
+	Self(byLID bool) waconv.JID
+	// Address is how a chat addresses a person, as far as that is known.
+	Address(ctx context.Context, a whatisup.Address, byLID bool) waconv.JID
+	// Group is what has to be known of a group. The error of one that the number is no
+	// member of has the code not_in_group.
+	Group(ctx context.Context, group waconv.JID) (*waconv.Group, error)
 }
 
 // Outcome is what came of a send. Without an error WhatsApp's server has the
@@ -123,6 +132,9 @@ type Outbox struct {
 	stale   bool          // something may wait that was not read yet
 	waiting map[whatisup.MessageID]*entry
 	next    time.Time // when to work again; zero: when woken
+	again   bool      // something was prepared since the last look
+
+	preparing int // messages that are being prepared
 
 	// The worker's own.
 	readAt  time.Time // of the newest read
@@ -139,7 +151,15 @@ type entry struct {
 	retried  bool      // sent again after 421 or 479
 	before   time.Time // not to be tried before
 	tries    int       // failures before the frame
+	typed    bool      // the recipient was shown that somebody writes
 	canceled bool
+
+	preparing  bool                // belongs, as ready, to whoever holds the mutex
+	ready      *prepared           // the worker's, once preparing is false
+	hold       whatisup.WaitingFor // until before
+	target     whatisup.MessageID  // that the hold is for: it goes first
+	waits      whatisup.WaitingFor // what the row should say
+	waitsUntil time.Time
 }
 
 // New returns an outbox that has nothing and does nothing until it is woken.
@@ -235,7 +255,7 @@ func (o *Outbox) work(ctx context.Context) {
 			o.fails++
 			o.c.Log.Warn("messages are not sent for now", "error", err.Error())
 			next = o.c.Now().Add(backoff(o.fails))
-		case err == nil && next.IsZero() && o.stale:
+		case err == nil && (o.stale || o.again):
 			o.mu.Unlock()
 			continue // woken at its last moment
 		case err == nil && !next.IsZero() && !next.After(o.c.Now()):
@@ -276,15 +296,37 @@ func (o *Outbox) step(ctx context.Context) (next time.Time, err error) {
 
 	o.mu.Lock()
 	conn := o.conn
+	o.again = false
 	o.mu.Unlock()
-	e, next := o.pick()
-	if e == nil || conn == nil {
-		return next, nil
-	}
-	if err := o.send(ctx, conn, e); err != nil {
+	p := o.look(conn)
+	if err := o.tellWaits(ctx, p.waits); err != nil {
 		return time.Time{}, err
 	}
-	return o.c.Now(), nil
+	for _, e := range p.prepare {
+		if ok, err := o.due(ctx, e); err != nil {
+			return time.Time{}, err
+		} else if ok {
+			o.prepare(ctx, conn, e)
+		}
+	}
+	for _, e := range p.settle {
+		if _, err := o.settle(ctx, e); err != nil {
+			return time.Time{}, err
+		}
+	}
+	switch {
+	case p.send != nil && conn != nil:
+		if _, err := o.settle(ctx, p.send); err != nil {
+			return time.Time{}, err
+		}
+		if err := o.send(ctx, conn, p.send); err != nil {
+			return time.Time{}, err
+		}
+		return o.c.Now(), nil
+	case len(p.settle) > 0:
+		return o.c.Now(), nil
+	}
+	return p.next, nil
 }
 
 // read takes up what waits and is not known yet.

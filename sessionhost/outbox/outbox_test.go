@@ -109,6 +109,25 @@ func (w *world) TryMessage(_ context.Context, _ whatisup.Ref, id whatisup.Messag
 	return w.down
 }
 
+func (w *world) WaitMessage(_ context.Context, _ whatisup.Ref, id whatisup.MessageID, why whatisup.WaitingFor, until time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rows[id].WaitingFor, w.rows[id].WaitingUntil = why, until
+	return w.down
+}
+
+func (w *world) Received(context.Context, whatisup.Ref, whatisup.Address, whatisup.Address, whatisup.MessageID) (*whatisup.Message, error) {
+	return nil, whatisup.ErrNotFound
+}
+
+func (w *world) Group(context.Context, waconv.JID) (*waconv.Group, error) {
+	return &waconv.Group{ByLID: true, Members: []whatisup.Person{{LID: "2"}, {LID: "3"}}}, nil
+}
+
+func (w *world) Address(_ context.Context, a whatisup.Address, _ bool) waconv.JID {
+	return waconv.JIDOf(a)
+}
+
 func (w *world) Copy(_ context.Context, id whatisup.MessageID) (*Copy, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -155,7 +174,7 @@ func (w *world) Send(_ context.Context, to waconv.JID, id whatisup.MessageID, _ 
 
 func (w *world) Forget(waconv.JID)                                         { w.note("forget") }
 func (w *world) Typing(context.Context, waconv.JID, bool) error            { return nil }
-func (w *world) Self() waconv.JID                                          { return waconv.JIDOf(whatisup.LIDAddress("1")) }
+func (w *world) Self(bool) waconv.JID                                      { return waconv.JIDOf(whatisup.LIDAddress("1")) }
 func (w *world) MessageEnded(whatisup.MessageStatus, whatisup.MessageCode) {}
 func (w *world) MessageAcked(time.Duration)                                {}
 
@@ -189,8 +208,9 @@ func (w *world) accept(id whatisup.MessageID, to string, more ...func(*whatisup.
 		f(m)
 	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.rows[id] = m
+	w.mu.Unlock()
+	time.Sleep(time.Millisecond) // no two are due at one moment
 }
 
 func (w *world) status(id whatisup.MessageID) whatisup.MessageStatus {
@@ -390,6 +410,57 @@ func TestCancelAndExpiry(t *testing.T) {
 		}
 		if w.sends["asked"]+w.sends["old"] != 0 {
 			t.Error("one of them was sent")
+		}
+	})
+}
+
+// What refers to a message waits for it, and is never sent if that never was.
+func TestATargetIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		soon := time.Now().Add(20 * time.Second)
+		react := func(target string) func(*whatisup.Message) {
+			return func(m *whatisup.Message) {
+				m.Raw = json.RawMessage(`{"type":"reaction","target":"` + target + `","emoji":"👍"}`)
+			}
+		}
+		w.accept("later", "4915111111111", func(m *whatisup.Message) {
+			m.Status, m.DueAt = whatisup.MessageScheduled, soon
+		})
+		w.accept("gone", "4915122222222", func(m *whatisup.Message) { m.Link = 7 })
+		w.accept("to-later", "4915111111111", react("later"))
+		w.accept("to-gone", "4915122222222", react("gone"))
+		w.accept("behind", "4915111111111")
+		w.run(t, 10*time.Second)
+		if m := w.rows["to-gone"]; m.Status != whatisup.MessageFailed || m.Error.Code != whatisup.TargetNotSent {
+			t.Errorf("to-gone: %s %+v", m.Status, m.Error)
+		}
+		for _, id := range []whatisup.MessageID{"to-later", "behind"} {
+			if m := w.rows[id]; m.Status != whatisup.MessageQueued || m.WaitingFor != whatisup.ForChatOrder {
+				t.Errorf("%s: %s, waits for %q", id, m.Status, m.WaitingFor)
+			}
+		}
+		w.run(t, 30*time.Second)
+		if !slices.Equal(w.order, []whatisup.MessageID{"later", "to-later", "behind"}) {
+			t.Errorf("sent in the order %v", w.order)
+		}
+	})
+}
+
+// Typing to one person holds up no other one.
+func TestTypingHoldsUpItsChatOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.accept("slow", "4915111111111", func(m *whatisup.Message) { m.Typing = 8 * time.Second })
+		w.accept("behind", "4915111111111")
+		w.accept("other", "4915122222222")
+		w.run(t, time.Second)
+		if w.status("other") != whatisup.MessageSent || w.status("slow") != whatisup.MessageQueued || w.status("behind") != whatisup.MessageQueued {
+			t.Errorf("other %s, slow %s, behind %s", w.status("other"), w.status("slow"), w.status("behind"))
+		}
+		w.run(t, 20*time.Second)
+		if !slices.Equal(w.order, []whatisup.MessageID{"other", "slow", "behind"}) {
+			t.Errorf("sent in the order %v", w.order)
 		}
 	})
 }

@@ -5,40 +5,17 @@ import (
 	"errors"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"whatisup/sessionhost/waconv"
 	"whatisup/shared/whatisup"
 )
 
-// send sends one message and writes what came of it. An error is one of the
-// tables'; what WhatsApp or the connection did is the message's own.
+// send sends one message that is ready and writes what came of it. An error is one
+// of the tables'; what WhatsApp or the connection did is the message's own.
 func (o *Outbox) send(ctx context.Context, conn Conn, e *entry) error {
-	if e.Status == whatisup.MessageScheduled {
-		// From here on only the owner can cancel it.
-		step := whatisup.Step{Status: whatisup.MessageQueued, At: o.c.Now()}
-		err := o.c.Ledger.EndMessages(ctx, o.c.Ref, o.c.Epoch, map[whatisup.MessageID]whatisup.Step{e.ID: step})
-		if errors.Is(err, whatisup.ErrConflict) {
-			o.remove(e.ID) // cancelled a moment ago
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		e.Take(step)
-	}
-
-	to, m, again, ready, err := o.prepare(ctx, conn, e)
-	if err != nil || !ready {
-		return err
-	}
-	if e.Typing > 0 && !e.copied {
-		if !o.typing(ctx, conn, to, e.Typing) {
-			return nil // the connection or the session has ended
-		}
-		if _, ends := o.ending(e, o.c.Now()); ends {
-			return nil // expired or cancelled meanwhile
-		}
+	p := e.ready
+	e.ready = nil
+	if p.again == nil {
+		e.copied, e.unknown = false, 0 // it never left
 	}
 	if e.copied || e.unknown > 0 {
 		e.Attempts++
@@ -48,7 +25,7 @@ func (o *Outbox) send(ctx context.Context, conn Conn, e *entry) error {
 	}
 
 	began := o.c.Now()
-	outcome := conn.Send(ctx, to, e.ID, m, again)
+	outcome := conn.Send(ctx, p.to, e.ID, p.content, p.again)
 	switch {
 	case outcome.NoDevice:
 		return o.fail(ctx, e, whatisup.NewMessageError(whatisup.NoRecipientDevice))
@@ -56,124 +33,49 @@ func (o *Outbox) send(ctx context.Context, conn Conn, e *entry) error {
 		o.c.Metrics.MessageAcked(o.c.Now().Sub(began))
 		return o.sent(ctx, e, outcome)
 	case outcome.Refused != 0:
-		return o.refused(ctx, conn, e, to, outcome.Refused)
+		return o.refused(ctx, conn, e, p.to, outcome.Refused)
 	}
 	return o.unanswered(ctx, e, outcome.Err)
 }
 
-// prepare finds where the message goes and what it says. A second attempt sends
-// the bytes of the first to the chat of the first.
-func (o *Outbox) prepare(ctx context.Context, conn Conn, e *entry) (to waconv.JID, m *waconv.Content, again *Copy, ready bool, err error) {
-	if e.copied || e.unknown > 0 {
-		if again, err = o.c.Copies.Copy(ctx, e.ID); err != nil {
-			return to, nil, nil, false, err
-		}
-		if again != nil {
-			e.copied = true
-			return again.Chat, again.Message, again, true, nil
-		}
-		e.copied, e.unknown = false, 0 // it never left
-	}
-
-	if ready, err := o.resolve(ctx, conn, e); !ready || err != nil {
-		return to, nil, nil, false, err
-	}
-	to = waconv.JIDOf(e.Chat)
-	m, code, err := o.encode(ctx, conn, e, to)
-	if err != nil {
-		return to, nil, nil, false, err
-	}
-	if code != "" {
-		return to, nil, nil, false, o.fail(ctx, e, whatisup.NewMessageError(code))
-	}
-	return to, m, nil, true, nil
-}
-
-// resolve asks WhatsApp whom the recipient's number belongs to.
-func (o *Outbox) resolve(ctx context.Context, conn Conn, e *entry) (ready bool, err error) {
-	n, isNumber := e.To.Number()
-	if !isNumber || e.Recipient.LID != "" {
+// due writes that a message's time has come. From here on only the owner can
+// cancel it. It is false if it was cancelled a moment ago.
+func (o *Outbox) due(ctx context.Context, e *entry) (bool, error) {
+	if e.Status != whatisup.MessageScheduled {
 		return true, nil
 	}
-	p, found, err := conn.Resolve(ctx, n)
-	if err != nil {
-		o.later(e, err)
+	step := whatisup.Step{Status: whatisup.MessageQueued, At: o.c.Now()}
+	err := o.c.Ledger.EndMessages(ctx, o.c.Ref, o.c.Epoch, map[whatisup.MessageID]whatisup.Step{e.ID: step})
+	if errors.Is(err, whatisup.ErrConflict) {
+		o.remove(e.ID)
 		return false, nil
 	}
-	if !found {
-		return false, o.fail(ctx, e, whatisup.NewMessageError(whatisup.NotOnWhatsApp))
+	if err != nil {
+		return false, err
 	}
-	e.Recipient, e.Chat = p, p.Chat()
+	e.Take(step)
 	return true, nil
 }
 
-// encode makes the message's protocol buffer; a code says why it can't be sent.
-func (o *Outbox) encode(ctx context.Context, conn Conn, e *entry, to waconv.JID) (*waconv.Content, whatisup.MessageCode, error) {
-	body, problems := whatisup.ParseBody(e.Raw)
-	if len(problems) > 0 {
-		o.c.Log.Error("a message's body can't be read any more", "message_id", string(e.ID), "field", problems[0].Field)
-		return nil, whatisup.MessageInternal, nil
-	}
-	out := &waconv.Outgoing{Body: body, Chat: to, Now: o.c.Now()}
-	for _, mention := range body.Mentions {
-		a, _ := whatisup.ParseAddress(mention)
-		out.Mentions = append(out.Mentions, waconv.JIDOf(a))
-	}
-	if body.Target != nil {
-		r, code, err := o.reference(ctx, conn, e, body.Target)
-		if code != "" || err != nil {
-			return nil, code, err
-		}
-		out.Target = r
-	}
-	if e.ReplyTo != nil {
-		r, code, err := o.reference(ctx, conn, e, e.ReplyTo)
-		if code != "" || err != nil {
-			return nil, code, err
-		}
-		out.Quote = &waconv.Quote{Reference: *r, Content: &waconv.Content{Conversation: proto.String("")}}
-	}
-	m, err := waconv.Encode(out)
-	if err != nil {
-		o.c.Log.Error("a message can't be encoded", "message_id", string(e.ID), "error", err.Error())
-		return nil, whatisup.MessageInternal, nil
-	}
-	return m, "", nil
-}
-
-// reference finds the message that e is about. One that was never sent fails it.
-func (o *Outbox) reference(ctx context.Context, conn Conn, e *entry, t *whatisup.Target) (*waconv.Reference, whatisup.MessageCode, error) {
-	id := whatisup.MessageID(t.MessageID)
-	if t.From != "" {
-		a, _ := whatisup.ParseAddress(t.From)
-		return &waconv.Reference{ID: id, Author: waconv.JIDOf(a)}, "", nil
-	}
-	m, err := o.c.Ledger.Message(ctx, o.c.Ref, id)
+// settle acts on what came of preparing a message: it is ready, or has ended, or
+// waits.
+func (o *Outbox) settle(ctx context.Context, e *entry) (ready bool, err error) {
+	p := e.ready
 	switch {
-	case errors.Is(err, whatisup.ErrNotFound):
-		// Not one of ours: of a direct chat it is the other's.
-		return &waconv.Reference{ID: id, Author: waconv.JIDOf(e.Chat)}, "", nil
-	case err != nil:
-		return nil, "", err
-	case m.Status.Rank() < whatisup.MessageSent.Rank() && !m.Status.Waiting() && !m.MayHaveBeenSent, m.Status == whatisup.MessageCanceled:
-		return nil, whatisup.TargetNotSent, nil
+	case p.err != nil:
+		e.ready = nil
+		o.later(e, p.err)
+	case p.fail != nil:
+		e.ready = nil
+		return false, o.fail(ctx, e, p.fail)
+	case p.hold != "":
+		e.ready = nil
+		e.hold, e.before, e.target = p.hold, p.till, p.wait
+	default:
+		e.hold, e.target, e.Recipient, e.Chat = "", "", p.recipient, p.chat
+		return true, nil
 	}
-	return &waconv.Reference{ID: id, FromMe: true, Author: conn.Self()}, "", nil
-}
-
-// typing shows for a while that somebody writes.
-func (o *Outbox) typing(ctx context.Context, conn Conn, to waconv.JID, d time.Duration) bool {
-	if err := conn.Typing(ctx, to, true); err != nil {
-		return ctx.Err() == nil // it is courtesy: what can't be shown holds up nothing
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-	}
-	return true
+	return false, nil
 }
 
 // sent writes that WhatsApp's server has the message.

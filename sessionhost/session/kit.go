@@ -98,6 +98,13 @@ type Auth interface {
 	// [Line.Send]: the copy is kept before the frame leaves. Again is the copy of an
 	// earlier attempt.
 	Sending(ctx context.Context, id whatisup.MessageID, again *outbox.Copy) (context.Context, error)
+	// Acked notes, of an attempt that WhatsApp's server has acknowledged, which devices
+	// have the group's key now.
+	Acked(ctx context.Context, attempt context.Context) error
+	// RenewKey makes the next message to a group have a new key. ForgetKey gives the
+	// present one to a device again.
+	RenewKey(ctx context.Context, group, own waconv.JID) error
+	ForgetKey(ctx context.Context, group, device waconv.JID) error
 	Err() error
 	Close(ctx context.Context) error
 }
@@ -148,11 +155,13 @@ type Line interface {
 	// Send sends a message and waits for WhatsApp's answer. Its context is that of
 	// [Auth.Sending].
 	Send(ctx context.Context, to waconv.JID, id whatisup.MessageID, m *waconv.Content) line.Sent
-	// Resolve, Forget, Typing and Self are those of [outbox.Conn].
+	// Resolve, Forget, Typing, Self, Address and Group are those of [outbox.Conn].
 	Resolve(ctx context.Context, n whatisup.PhoneNumber) (p whatisup.Person, found bool, err error)
 	Forget(to waconv.JID)
 	Typing(ctx context.Context, to waconv.JID, on bool) error
-	Self() waconv.JID
+	Self(byLID bool) waconv.JID
+	Address(ctx context.Context, a whatisup.Address, byLID bool) waconv.JID
+	Group(ctx context.Context, group waconv.JID) (*waconv.Group, error)
 	// MayHaveLinked says whether a scan was let through: there may be a link that
 	// no event has told of.
 	MayHaveLinked() bool

@@ -217,7 +217,7 @@ func (s *Session) connect(ctx context.Context, k kind) (*line.Ended, error) {
 				return nil, err
 			}
 			s.loggedInAt = time.Now()
-			s.out.Connected(ctx, sender{l, s.auth})
+			s.out.Connected(ctx, sender{l, s.auth, s.log})
 		case line.Ended:
 			return s.connectEnded(k, began, got), nil
 		case line.Codes, line.PairCode, line.Linked, line.ScanFailed, line.PasskeyAsked:

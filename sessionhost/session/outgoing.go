@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"whatisup/sessionhost/courier"
@@ -17,6 +18,7 @@ import (
 type sender struct {
 	Line
 	auth Auth
+	log  *slog.Logger
 }
 
 func (c sender) Send(ctx context.Context, to waconv.JID, id whatisup.MessageID, m *waconv.Content, again *outbox.Copy) outbox.Outcome {
@@ -25,6 +27,12 @@ func (c sender) Send(ctx context.Context, to waconv.JID, id whatisup.MessageID, 
 		return outbox.Outcome{Err: err}
 	}
 	sent := c.Line.Send(attempt, to, id, m)
+	if sent.Err == nil && sent.Refused == 0 {
+		if err := c.auth.Acked(ctx, attempt); err != nil {
+			// The devices of the group are given its key once more, which harms nothing.
+			c.log.Warn("it is not noted who has a group's key", "error", err.Error())
+		}
+	}
 	return outbox.Outcome{At: sent.At, Refused: sent.Refused, NoDevice: errors.Is(sent.Err, ErrNoRecipientDevice), Err: sent.Err}
 }
 
@@ -96,6 +104,29 @@ func (h handler) Receipt(ctx context.Context, r line.Receipt) error {
 		}
 	}
 	return nil
+}
+
+// MembersLeft makes a new key of a group, so that who has left can't read on.
+func (h handler) MembersLeft(ctx context.Context, group, own waconv.JID) error {
+	ctx, cancel := context.WithTimeout(ctx, handleWithin)
+	defer cancel()
+	return h.auth.RenewKey(ctx, group, own)
+}
+
+// AskedAgain: the device gets the key with the next message, too.
+func (h handler) AskedAgain(ctx context.Context, group, device waconv.JID) {
+	ctx, cancel := context.WithTimeout(ctx, handleWithin)
+	defer cancel()
+	if err := h.auth.ForgetKey(ctx, group, device); err != nil {
+		h.log.Warn("a device that asked for a message again is not given the group's key anew", "error", err.Error())
+	}
+}
+
+// Restricted tells of a restriction and lets the outbox know.
+func (h handler) Restricted(ctx context.Context, d whatisup.RestrictedData) error {
+	ctx, cancel := context.WithTimeout(ctx, handleWithin)
+	defer cancel()
+	return teller{h.kit, h.ref, h.account}.Restricted(ctx, d)
 }
 
 // outChanged makes wait look at the outbox's time again.

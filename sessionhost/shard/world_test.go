@@ -488,6 +488,10 @@ func (h *handle) Sending(ctx context.Context, _ whatisup.MessageID, _ *outbox.Co
 	return ctx, nil
 }
 
+func (h *handle) Acked(context.Context, context.Context) error            { return nil }
+func (h *handle) RenewKey(context.Context, waconv.JID, waconv.JID) error  { return nil }
+func (h *handle) ForgetKey(context.Context, waconv.JID, waconv.JID) error { return nil }
+
 func (h *handle) Inbound(string) (session.Inbound, bool) { return session.Inbound{}, false }
 
 func (h *handle) Err() error {
@@ -569,7 +573,13 @@ func (l *fakeLine) Resolve(_ context.Context, n whatisup.PhoneNumber) (whatisup.
 }
 func (l *fakeLine) Forget(waconv.JID)                              {}
 func (l *fakeLine) Typing(context.Context, waconv.JID, bool) error { return nil }
-func (l *fakeLine) Self() waconv.JID                               { return waconv.JID{} }
+func (l *fakeLine) Self(bool) waconv.JID                           { return waconv.JID{} }
+func (l *fakeLine) Address(context.Context, whatisup.Address, bool) waconv.JID {
+	return waconv.JID{}
+}
+func (l *fakeLine) Group(context.Context, waconv.JID) (*waconv.Group, error) {
+	return nil, whatisup.ErrNotFound
+}
 
 // noMessages is a ledger without messages.
 type noMessages struct{}
@@ -588,6 +598,12 @@ func (noMessages) EndMessages(context.Context, whatisup.Ref, whatisup.Epoch, map
 }
 func (noMessages) TryMessage(context.Context, whatisup.Ref, whatisup.MessageID, int) error {
 	return nil
+}
+func (noMessages) WaitMessage(context.Context, whatisup.Ref, whatisup.MessageID, whatisup.WaitingFor, time.Time) error {
+	return nil
+}
+func (noMessages) Received(context.Context, whatisup.Ref, whatisup.Address, whatisup.Address, whatisup.MessageID) (*whatisup.Message, error) {
+	return nil, whatisup.ErrNotFound
 }
 func (noMessages) PutEvent(context.Context, whatisup.Event) error { return nil }
 

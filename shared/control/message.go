@@ -152,45 +152,91 @@ func mayWait(i *whatisup.Instance, shown whatisup.Shown, failAtOnce bool) error 
 	return e
 }
 
-// checkTarget refuses what the rows already show to be impossible.
+// checkTarget refuses what the rows already show to be impossible, and completes
+// the message with the senders of what it refers to.
 func (c *Control) checkTarget(ctx context.Context, m *whatisup.Message, s *whatisup.Send) error {
-	type reference struct {
-		field  string
-		target *whatisup.Target
-		own    bool // only a message of ours will do
-	}
-	refs := []reference{{"reply_to", s.ReplyTo, false}}
-	if t := s.Body.Target; t != nil {
-		own := s.Body.Type == whatisup.BodyEdit || s.Body.Type == whatisup.BodyRevoke && m.ChatType != whatisup.ChatGroup
-		refs = append(refs, reference{"body.target", t, own})
-	}
-	for _, r := range refs {
-		if r.target == nil || r.target.From != "" && !r.own {
-			continue
-		}
-		id := whatisup.MessageID(r.target.MessageID)
-		if !id.IsOwn() {
-			if r.own {
-				return problem(r.field, "must be a message of this instance")
-			}
-			continue
-		}
-		target, err := c.Store.Message(ctx, m.Ref, id)
-		switch {
-		case errors.Is(err, whatisup.ErrNotFound), err == nil && !sameChat(target, m):
-			return problem(r.field, "must be a message of this chat")
-		case err != nil:
+	if s.ReplyTo != nil {
+		t, _, err := c.target(ctx, m, "reply_to", s.ReplyTo, false)
+		if err != nil {
 			return err
-		case s.Body.Type == whatisup.BodyEdit && !target.Times.Sent.IsZero() && c.Now().Sub(target.Times.Sent) > whatisup.EditWindow:
-			return ErrEditWindow
 		}
+		m.ReplyTo = t
+	}
+	if s.Body.Target == nil {
+		return nil
+	}
+	mustBeOwn := s.Body.Type == whatisup.BodyEdit || s.Body.Type == whatisup.BodyRevoke && m.ChatType != whatisup.ChatGroup
+	t, own, err := c.target(ctx, m, "body.target", s.Body.Target, mustBeOwn)
+	if err != nil {
+		return err
+	}
+	m.Target = t
+	if s.Body.Type == whatisup.BodyEdit && own != nil && !own.Times.Sent.IsZero() && c.Now().Sub(own.Times.Sent) > whatisup.EditWindow {
+		return ErrEditWindow
 	}
 	return nil
 }
 
+// target finds the message that m refers to among the rows of its chat: the own
+// one of that id, or the only received one. Of another's message the target names
+// the sender then.
+func (c *Control) target(ctx context.Context, m *whatisup.Message, field string, t *whatisup.Target, mustBeOwn bool) (*whatisup.Target, *whatisup.Message, error) {
+	if id := whatisup.MessageID(t.MessageID); t.From == "" && id.IsOwn() {
+		own, err := c.Store.Message(ctx, m.Ref, id)
+		if err != nil && !errors.Is(err, whatisup.ErrNotFound) {
+			return nil, nil, err
+		}
+		if err == nil && sameChat(own, m) {
+			return t, own, nil
+		}
+	}
+	if mustBeOwn {
+		return nil, nil, problem(field, "must be a message that this instance has sent to this chat")
+	}
+
+	from, _ := whatisup.ParseAddress(t.From)
+	var found *whatisup.Message
+	read := 0
+	for l, err := range c.Store.Messages(ctx, m.Ref, whatisup.Listing{Direction: whatisup.Incoming}, targetsRead) {
+		if err != nil {
+			return nil, nil, err
+		}
+		if read++; read > targetsRead {
+			break
+		}
+		if string(l.ID) != t.MessageID || !sameChat(l.Message, m) || from != "" && !isPerson(from, l.From) {
+			continue
+		}
+		if found != nil && found.From != l.From {
+			return nil, nil, problem(field, "is the id of several messages of this chat: name the sender with from")
+		}
+		found = l.Message
+	}
+	if found == nil {
+		return nil, nil, problem(field, "must be a message of this chat")
+	}
+	return &whatisup.Target{MessageID: t.MessageID, From: string(found.From.Chat())}, nil, nil
+}
+
+// targetsRead is how many received messages, of all chats and from the newest on,
+// are looked through for a target.
+const targetsRead = 2_000
+
+func isPerson(a whatisup.Address, p whatisup.Person) bool {
+	if n, ok := a.Number(); ok {
+		return n == p.PhoneNumber
+	}
+	lid, ok := a.LID()
+	return ok && lid == p.LID
+}
+
 // sameChat compares by everything that is known of both.
 func sameChat(a, b *whatisup.Message) bool {
-	return a.To == b.To || a.Chat == b.Chat || a.Chat == b.To || a.To == b.Chat ||
+	if a.ChatType == whatisup.ChatDirect && b.ChatType == whatisup.ChatDirect && a.Direction == whatisup.Incoming &&
+		isPerson(b.To, a.From) {
+		return true
+	}
+	return a.To != "" && a.To == b.To || a.Chat == b.Chat || a.Chat == b.To || a.To == b.Chat ||
 		a.Recipient.PhoneNumber != "" && a.Recipient.PhoneNumber == b.Recipient.PhoneNumber ||
 		a.Recipient.LID != "" && a.Recipient.LID == b.Recipient.LID
 }

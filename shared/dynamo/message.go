@@ -71,6 +71,27 @@ func (db *DB) Message(ctx context.Context, r whatisup.Ref, id whatisup.MessageID
 	return message(out.Item)
 }
 
+// Received reads a message that the instance has received, by its chat, sender and
+// id, or ErrNotFound. The addresses are those of the row: by LID where it was known.
+func (db *DB) Received(ctx context.Context, r whatisup.Ref, chat, from whatisup.Address, id whatisup.MessageID) (*whatisup.Message, error) {
+	m := &whatisup.Message{Ref: r, ID: id, Chat: chat}
+	if n, ok := from.Number(); ok {
+		m.From.PhoneNumber = n
+	} else {
+		m.From.LID, _ = from.LID()
+	}
+	out, err := db.client.GetItem(ctx, &dynamodb.GetItemInput{
+		TableName: aws.String(db.tables.Messages), Key: receivedKey(m), ConsistentRead: aws.Bool(true),
+	})
+	if err != nil {
+		return nil, translate(err)
+	}
+	if out.Item == nil || db.past(out.Item) {
+		return nil, whatisup.ErrNotFound
+	}
+	return message(out.Item)
+}
+
 // past says whether a row is past its time and only not removed yet.
 func (db *DB) past(row item) bool {
 	ttl := intOf(row[attrTTL])
@@ -218,6 +239,17 @@ func (db *DB) EndMessages(ctx context.Context, r whatisup.Ref, epoch whatisup.Ep
 func (db *DB) TryMessage(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, attempts int) error {
 	return db.updateMessage(ctx, r, id, "SET attempts = :attempts", "#rank < :sent",
 		item{":attempts": number(attempts), ":sent": number(whatisup.MessageFailed.Rank())})
+}
+
+// WaitMessage writes what a message that waits is waiting for, and until when;
+// empty and zero: its turn.
+func (db *DB) WaitMessage(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, why whatisup.WaitingFor, until time.Time) error {
+	expression, values := "REMOVE waiting_for, waiting_until", item{":sent": number(whatisup.MessageFailed.Rank())}
+	if why != "" {
+		expression = "SET waiting_for = :why, waiting_until = :until"
+		values[":why"], values[":until"] = str(string(why)), number(millis(until))
+	}
+	return db.updateMessage(ctx, r, id, expression, "#rank < :sent", values)
 }
 
 // AskCancel writes that the message is to be cancelled, if it still waits, and

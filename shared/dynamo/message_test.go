@@ -39,6 +39,7 @@ func TestMessageRowKeepsEverything(t *testing.T) {
 	at := now()
 	m := text(newRef(), at, func(m *whatisup.Message) {
 		m.ReplyTo = &whatisup.Target{MessageID: "X", From: "49151"}
+		m.Target = &whatisup.Target{MessageID: "Y", From: "49152"}
 		m.ClientRef, m.Typing, m.BodyHash = "order-17", time.Second, []byte{1, 2}
 		m.RequestID, m.CommandID = "req_1", "c1"
 		m.Recipient = whatisup.Person{PhoneNumber: "5511912345678", LID: "1"}

@@ -23,6 +23,7 @@ type messageRow struct {
 	To        string `dynamodbav:"to,omitempty"`
 	Body      string `dynamodbav:"body"`
 	ReplyTo   string `dynamodbav:"reply_to,omitempty"`
+	Target    string `dynamodbav:"target,omitempty"`
 	ClientRef string `dynamodbav:"client_ref,omitempty"`
 	Typing    int64  `dynamodbav:"typing_ms,omitempty"`
 	Hash      []byte `dynamodbav:"hash,omitempty"`
@@ -138,7 +139,7 @@ func (db *DB) messageRowOf(m *whatisup.Message) item {
 		Failed: millis(t.Failed), Expired: millis(t.Expired), Canceled: millis(t.Canceled),
 		WaitingFor: string(m.WaitingFor), WaitingUntil: millis(m.WaitingUntil), Attempts: m.Attempts,
 		MaySent: m.MayHaveBeenSent, CancelAsked: m.CancelAsked,
-		Error: jsonOf(m.Error), Counts: jsonOf(m.Recipients), ReplyTo: jsonOf(m.ReplyTo), EventID: string(m.EventID),
+		Error: jsonOf(m.Error), Counts: jsonOf(m.Recipients), ReplyTo: jsonOf(m.ReplyTo), Target: jsonOf(m.Target), EventID: string(m.EventID),
 	}
 	k := messageKey(m.Ref, m.ID)
 	if m.Direction == whatisup.Incoming {
@@ -189,7 +190,7 @@ func message(row item) (*whatisup.Message, error) {
 	if id, own := strings.CutPrefix(stringOf(row[attrSK]), ownMessage); own {
 		m.ID, m.Direction = whatisup.MessageID(id), whatisup.Outgoing
 	}
-	return m, errors.Join(intoJSON(r.Error, &m.Error), intoJSON(r.Counts, &m.Recipients), intoJSON(r.ReplyTo, &m.ReplyTo))
+	return m, errors.Join(intoJSON(r.Error, &m.Error), intoJSON(r.Counts, &m.Recipients), intoJSON(r.ReplyTo, &m.ReplyTo), intoJSON(r.Target, &m.Target))
 }
 
 // intoJSON reads what jsonOf has written.

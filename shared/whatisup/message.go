@@ -187,7 +187,8 @@ type Message struct {
 	// What was asked for.
 	To        Address         // as asked; of a received message the chat
 	Raw       json.RawMessage // the body as it was given, without space between tokens
-	ReplyTo   *Target
+	ReplyTo   *Target         // with its sender, if it is another's
+	Target    *Target         // of the body, with its sender, if it is another's
 	ClientRef string
 	Typing    time.Duration
 	BodyHash  []byte // of the whole request, where the row is an idempotency record

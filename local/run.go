@@ -184,8 +184,13 @@ const region = "us-east-1"
 const accessKey = "local"
 
 func (c Config) startAWS(s *Stack, secrets secrets, start starter) error {
-	conf := localaws.Config{Path: c.path(databases), AccessKey: accessKey, SecretKey: secrets.aws, Log: c.Log.With("part", "aws")}
-	var err error
+	roots, err := localaws.ParseRoots(secrets.root)
+	if err != nil {
+		return fmt.Errorf("KMS_ROOT: %w", err)
+	}
+	conf := localaws.Config{
+		Path: c.path(databases), AccessKey: accessKey, SecretKey: secrets.aws, Roots: roots, Log: c.Log.With("part", "aws"),
+	}
 	if s.Server, err = localaws.Open(conf); err != nil {
 		return err
 	}

@@ -25,6 +25,17 @@ import (
 // ErrInUse is what Open returns for a file that another process has open.
 var ErrInUse = store.ErrInUse
 
+// Root is a key that seals the keys of KMS in the file.
+type Root = kms.Root
+
+// ParseRoots reads root keys as "2:<base64 of 32 bytes>,1:<base64 of 32 bytes>".
+// The first one seals; the others open what they sealed before, and Open seals it
+// anew.
+func ParseRoots(text string) ([]Root, error) { return kms.ParseRoots(text) }
+
+// ErrDamaged says that the file can't be read as it is.
+var ErrDamaged = store.ErrDamaged
+
 // Config is how the services are set up.
 type Config struct {
 	// Path is the file that everything is kept in; it is made if need be.
@@ -46,6 +57,9 @@ type Config struct {
 	// requests over loopback are served; S3's, which can be lent, must then be
 	// signed with "local".
 	AccessKey, SecretKey string
+	// Roots seal the keys of KMS in the file: see ParseRoots. Without any they
+	// stand in it as they are.
+	Roots []Root
 	// SearchWindow is among how many messages at the front of a FIFO queue a
 	// receive looks for free groups; SQS's own number by default.
 	SearchWindow int
@@ -127,9 +141,15 @@ func (s *Server) open() (err error) {
 	if err != nil {
 		return err
 	}
-	s.kms, err = kms.Open(kms.Config{Store: s.store, Clock: s.Now})
+	var bare bool
+	s.kms, bare, err = kms.Open(kms.Config{Store: s.store, Clock: s.Now, Roots: s.config.Roots})
 	if err != nil {
 		return err
+	}
+	if bare {
+		if err := s.store.Compact(); err != nil {
+			return fmt.Errorf("remove unsealed keys from %s: %w", s.config.Path, err)
+		}
 	}
 	s.s3, err = s3.Open(s3.Config{
 		Store: s.store, Dir: s.config.Objects, Clock: s.Now, Signer: s.config.Clock,

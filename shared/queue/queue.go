@@ -99,6 +99,17 @@ func (n Names) Definitions(shards int) []Definition {
 	return all
 }
 
+// change gives a queue that is there the attributes that it should have.
+func change(ctx context.Context, client *sqs.Client, name string, attrs map[string]string) (*sqs.CreateQueueOutput, error) {
+	found, err := client.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: aws.String(name)})
+	if err != nil {
+		return nil, err
+	}
+	delete(attrs, string(types.QueueAttributeNameFifoQueue)) // for good
+	_, err = client.SetQueueAttributes(ctx, &sqs.SetQueueAttributesInput{QueueUrl: found.QueueUrl, Attributes: attrs})
+	return &sqs.CreateQueueOutput{QueueUrl: found.QueueUrl}, err
+}
+
 // URLs are where the queues of a deployment are.
 type URLs struct {
 	CommandPrefix string
@@ -134,6 +145,9 @@ func (n Names) Create(ctx context.Context, client *sqs.Client, shards int) (URLs
 			attrs[string(types.QueueAttributeNameRedrivePolicy)] = string(policy)
 		}
 		out, err := client.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String(d.Name), Attributes: attrs})
+		if _, other := errors.AsType[*types.QueueNameExists](err); other { // an earlier version made it
+			out, err = change(ctx, client, d.Name, attrs)
+		}
 		if err != nil {
 			return URLs{}, fmt.Errorf("create queue %s: %w", d.Name, err)
 		}

@@ -21,27 +21,32 @@ type key struct {
 	Created     int64 // unix milliseconds
 	Disabled    bool
 	MultiRegion bool
-	Material    []byte
+	Material    []byte // in the file only where there is no root key
+	Sealed      []byte `json:",omitempty"` // the material under a root key
+	Root        int    `json:",omitempty"` // the version of that root key; 0: none
 }
 
-func (k *key) save(tx *bbolt.Tx) {
-	b, err := json.Marshal(k)
+func (s *Service) save(tx *bbolt.Tx, k *key) {
+	stored := *k
+	s.hide(&stored)
+	b, err := json.Marshal(stored)
 	store.Must(err)
 	store.Must(tx.Bucket(keysBucket).Put([]byte(k.ID), b))
 }
 
-func loadKey(tx *bbolt.Tx, id string) *key {
+func (s *Service) loadKey(tx *bbolt.Tx, id string) *key {
 	b := tx.Bucket(keysBucket).Get([]byte(id))
 	if b == nil {
 		return nil
 	}
 	k := &key{}
 	store.Must(json.Unmarshal(b, k))
+	store.Must(s.show(k)) // Open has seen that it opens
 	return k
 }
 
 // find takes an id, an alias or the ARN of either.
-func find(tx *bbolt.Tx, name, region string) (*key, error) {
+func (s *Service) find(tx *bbolt.Tx, name, region string) (*key, error) {
 	id := name
 	if strings.HasPrefix(name, "arn:") {
 		parts := strings.SplitN(name, ":", 6)
@@ -57,7 +62,7 @@ func find(tx *bbolt.Tx, name, region string) (*key, error) {
 		}
 		id = string(target)
 	}
-	k := loadKey(tx, id)
+	k := s.loadKey(tx, id)
 	if k == nil {
 		return nil, failure("NotFoundException", "Key 'arn:aws:kms:%s:%s:key/%s' does not exist", region, account, id)
 	}
@@ -67,7 +72,7 @@ func find(tx *bbolt.Tx, name, region string) (*key, error) {
 // usable finds a key that is enabled.
 func (s *Service) usable(name, region string) (k *key, err error) {
 	err = s.Store.View(func(tx *bbolt.Tx) error {
-		if k, err = find(tx, name, region); err == nil && k.Disabled {
+		if k, err = s.find(tx, name, region); err == nil && k.Disabled {
 			err = failure("DisabledException", "%s is disabled.", k.ARN)
 		}
 		return err
@@ -96,14 +101,14 @@ func (s *Service) createKey(r *Request) (any, error) {
 	}
 	k.ARN = fmt.Sprintf("arn:aws:kms:%s:%s:key/%s", r.Region, account, k.ID)
 	rand.Read(k.Material)
-	err := s.Store.Update(func(tx *bbolt.Tx) error { k.save(tx); return nil })
+	err := s.Store.Update(func(tx *bbolt.Tx) error { s.save(tx, k); return nil })
 	return map[string]any{"KeyMetadata": k.describe()}, err
 }
 
 func (s *Service) describeKey(r *Request) (any, error) {
 	var k *key
 	err := s.Store.View(func(tx *bbolt.Tx) (err error) {
-		k, err = find(tx, r.Input.Str("KeyId"), r.Region)
+		k, err = s.find(tx, r.Input.Str("KeyId"), r.Region)
 		return err
 	})
 	if err != nil {
@@ -129,7 +134,7 @@ func (s *Service) createAlias(r *Request) (any, error) {
 		return nil, failure("ValidationException", "Aliases must refer to keys. Not aliases")
 	}
 	return nil, s.Store.Update(func(tx *bbolt.Tx) error {
-		k, err := find(tx, target, r.Region)
+		k, err := s.find(tx, target, r.Region)
 		if err != nil {
 			return err
 		}
@@ -146,12 +151,12 @@ func (s *Service) disableKey(r *Request) (any, error) { return s.switchKey(r, tr
 
 func (s *Service) switchKey(r *Request, disabled bool) (any, error) {
 	return nil, s.Store.Update(func(tx *bbolt.Tx) error {
-		k, err := find(tx, r.Input.Str("KeyId"), r.Region)
+		k, err := s.find(tx, r.Input.Str("KeyId"), r.Region)
 		if err != nil {
 			return err
 		}
 		k.Disabled = disabled
-		k.save(tx)
+		s.save(tx, k)
 		return nil
 	})
 }

@@ -58,7 +58,7 @@ func (s *Service) open(sealed []byte, context *wire.Node) (k *key, plain []byte,
 		return nil, nil, errCiphertext
 	}
 	id, rest := string(sealed[2:2+sealed[1]]), sealed[2+sealed[1]:]
-	err = s.Store.View(func(tx *bbolt.Tx) error { k = loadKey(tx, id); return nil })
+	err = s.Store.View(func(tx *bbolt.Tx) error { k = s.loadKey(tx, id); return nil })
 	if err != nil {
 		return nil, nil, err
 	}

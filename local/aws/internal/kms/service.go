@@ -23,14 +23,20 @@ const account = "000000000000"
 type Config struct {
 	Store *store.Store
 	Clock func() time.Time
+	// Roots seal the keys in the file, the first one new ones; none: they stand in
+	// it as they are.
+	Roots []Root
 }
 
 // Service is KMS.
 type Service struct{ Config }
 
-// Open makes the file ready.
-func Open(c Config) (*Service, error) {
-	return &Service{c}, c.Store.Update(func(tx *bbolt.Tx) error {
+// Open makes the file ready, and seals anew what is not under the first root key.
+// bare says that key material stood in the file as it is: it is then still in
+// pages that are free, until the file is compacted.
+func Open(c Config) (s *Service, bare bool, err error) {
+	s = &Service{c}
+	err = c.Store.Update(func(tx *bbolt.Tx) error {
 		for _, b := range [][]byte{keysBucket, aliasesBucket} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
@@ -38,6 +44,11 @@ func Open(c Config) (*Service, error) {
 		}
 		return nil
 	})
+	if err != nil {
+		return nil, false, err
+	}
+	_, bare, err = s.rotate()
+	return s, bare, err
 }
 
 // Request is one call.

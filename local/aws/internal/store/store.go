@@ -3,8 +3,13 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"time"
 
@@ -18,9 +23,13 @@ var ErrInUse = errors.New("in use by another process")
 // ErrClosed answers calls that come after Close.
 var ErrClosed = errors.New("the store is closed")
 
+// ErrDamaged says that the file can't be read as it is.
+var ErrDamaged = errors.New("the file is damaged: restore the last backup with `whatisup restore`; what was received since is asked for again at WhatsApp where that is possible. Keep the damaged file until then")
+
 // Store is an open file. It is safe for concurrent use.
 type Store struct {
 	db    *bbolt.DB
+	path  string
 	log   *slog.Logger
 	ahead *ahead // the leader's
 
@@ -41,26 +50,191 @@ type write struct {
 	done chan struct{}
 }
 
+// Format is that of the file as a whole. 1 had no number, and keys of KMS in it
+// as they are.
+const Format = 2
+
+var (
+	metaBucket = []byte("file")
+	formatKey  = []byte("format")
+)
+
 // Open opens the file, making it if need be. A file that another process holds
-// is refused at once with ErrInUse.
+// is refused at once with ErrInUse, one that can't be read with ErrDamaged, and
+// one of a newer format by that format's name. A large file that is mostly empty
+// is compacted.
 func Open(path string, log *slog.Logger) (*Store, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
+	if err := walk(path); err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	db, err := bbolt.Open(path, 0o600, options())
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, opening(err))
+	}
+	s := &Store{db: db, path: path, log: log, lead: make(chan struct{}, 1), full: make(chan struct{}, 1)}
+	if err := s.prepare(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
+	}
+	if s.ahead, err = newAhead(path); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.db.Close())
+	}
+	return s, nil
+}
+
+// opening tells what bbolt's error at opening means.
+func opening(err error) error {
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return ErrInUse
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+		return fmt.Errorf("%w (%w)", ErrDamaged, err)
+	}
+	return err
+}
+
+// walk reads every key of the file, if there is one, without changing anything.
+// To open it for writing, bbolt reads all pages in a goroutine of its own, where
+// a page that is none ends the whole process.
+func walk(path string) (err error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w (%v)", ErrDamaged, p)
+		}
+	}()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a page behind the file's end
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: options().Timeout})
+	if err != nil {
+		return opening(err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return db.View(func(tx *bbolt.Tx) error {
+		if tx.Size() > info.Size() {
+			return fmt.Errorf("%w (its end is missing: %d of %d bytes are there)", ErrDamaged, info.Size(), tx.Size())
+		}
+		return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error { return walkBucket(b) })
+	})
+}
+
+func walkBucket(b *bbolt.Bucket) error {
+	return b.ForEach(func(k, v []byte) error {
+		if v == nil {
+			return walkBucket(b.Bucket(k))
+		}
+		return nil
+	})
+}
+
+func options() *bbolt.Options {
+	return &bbolt.Options{
 		Timeout: 100 * time.Millisecond,
 		// The free list is rebuilt at opening: a commit writes only what it changed.
 		NoFreelistSync: true,
 		FreelistType:   bbolt.FreelistMapType,
+	}
+}
+
+// prepare looks at the file's format, and compacts it if that is worth it.
+func (s *Store) prepare() error {
+	info, err := os.Stat(s.path)
+	if err != nil {
+		return err
+	}
+	if err := s.db.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists(metaBucket)
+		if err != nil {
+			return err
+		}
+		found := Format
+		if v := b.Get(formatKey); v != nil {
+			if found, err = strconv.Atoi(string(v)); err != nil {
+				return fmt.Errorf("%w (its format is %q)", ErrDamaged, v)
+			}
+		}
+		if found > Format {
+			return fmt.Errorf("it has format %d, and this version knows formats up to %d: run the version that wrote it, or a newer one", found, Format)
+		}
+		return b.Put(formatKey, []byte(strconv.Itoa(Format)))
+	}); err != nil {
+		return err
+	}
+	free := int64(s.db.Stats().FreePageN) * int64(s.db.Info().PageSize)
+	if info.Size() < worthCompacting || free < info.Size()/2 {
+		return nil
+	}
+	if err := s.compact(); err != nil {
+		s.log.Warn("could not compact", "path", s.path, "error", err) // larger, and no less right
+		return nil
+	}
+	after, err := os.Stat(s.path)
+	if err == nil {
+		s.log.Info("compacted", "path", s.path, "from_bytes", info.Size(), "to_bytes", after.Size())
+	}
+	return err
+}
+
+// worthCompacting is the size below which nobody minds free pages.
+const worthCompacting = 32 << 20
+
+// Compact rewrites the file without what was deleted from it. Nobody else may use
+// the store meanwhile.
+func (s *Store) Compact() error {
+	if err := s.compact(); err != nil {
+		return err
+	}
+	ahead, err := newAhead(s.path)
+	if err != nil {
+		return err
+	}
+	old := s.ahead
+	s.ahead = ahead
+	return old.file.Close()
+}
+
+func (s *Store) compact() error {
+	path := s.path + ".compact"
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	to, err := bbolt.Open(path, 0o600, options())
+	if err != nil {
+		return err
+	}
+	err = bbolt.Compact(to, s.db, 1<<20)
+	if err == nil {
+		err = to.Sync()
+	}
+	if err == nil {
+		err = os.Rename(path, s.path)
+	}
+	if err != nil {
+		return errors.Join(err, to.Close(), os.Remove(path))
+	}
+	// The new file's lock is held since it was made: nobody came in between.
+	from := s.db
+	s.db = to
+	folder, err := os.Open(filepath.Dir(s.path))
+	if err != nil {
+		return errors.Join(err, from.Close())
+	}
+	return errors.Join(folder.Sync(), folder.Close(), from.Close())
+}
+
+// Snapshot writes the file as it is at one moment. Writes go on meanwhile. size is
+// called first, with how much there will be.
+func (s *Store) Snapshot(size func(int64) error, to io.Writer) error {
+	return s.View(func(tx *bbolt.Tx) error {
+		if err := size(tx.Size()); err != nil {
+			return err
+		}
+		_, err := tx.WriteTo(to)
+		return err
 	})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("open %s: %w", path, ErrInUse)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
-	ahead, err := newAhead(path)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
-	}
-	return &Store{db: db, log: log, ahead: ahead, lead: make(chan struct{}, 1), full: make(chan struct{}, 1)}, nil
 }
 
 // View runs fn on a consistent picture of everything committed so far.

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -274,8 +275,19 @@ func (s *Server) controlRead(r *http.Request) (any, error) {
 }
 
 func (s *Server) controlPhones(r *http.Request) (any, error) {
+	limit, err := number(r, "limit")
+	if err != nil {
+		return nil, err
+	}
 	list, err := s.Phones(r.URL.Query().Get("world"))
-	return map[string]any{"data": list}, err
+	if after := r.URL.Query().Get("after"); after != "" {
+		list = slices.DeleteFunc(list, func(p Phone) bool { return p.PhoneNumber <= after })
+	}
+	out := map[string]any{"data": list, "next": nil}
+	if n := int(limit); n > 0 && len(list) > n {
+		out["data"], out["next"] = list[:n], list[n-1].PhoneNumber
+	}
+	return out, err
 }
 
 func (s *Server) controlPhone(r *http.Request) (any, error) {
@@ -300,6 +312,10 @@ func (s *Server) controlScreen(r *http.Request) (any, error) {
 	}
 	q := r.URL.Query()
 	f := ShownFilter{Chat: q.Get("chat"), From: q.Get("from"), ID: q.Get("message_id"), After: after, Limit: limit}
+	most, err := number(r, "bytes")
+	if err != nil {
+		return nil, err
+	}
 	if wait > 0 {
 		ctx, cancel := context.WithTimeout(r.Context(), wait)
 		defer cancel()
@@ -308,11 +324,47 @@ func (s *Server) controlScreen(r *http.Request) (any, error) {
 		}
 	}
 	list, next, err := s.PhoneMessages(q.Get("world"), r.PathValue("number"), f)
+	if n := within(list, int(most)); n < len(list) {
+		list, next = list[:n], list[n-1].Position
+	}
 	out := map[string]any{"data": list, "next": nil}
 	if next > 0 {
 		out["next"] = next
 	}
 	return out, err
+}
+
+// within is how many messages of a page make at most so many bytes, 0 for any
+// number, and one at least: a message that is larger alone loses its body, and
+// its text from a point on.
+func within(list []Shown, most int) int {
+	size := 0
+	for i := range list {
+		m := &list[i]
+		b, err := json.Marshal(m)
+		if err != nil || most == 0 {
+			continue
+		}
+		if len(b) > most {
+			m.Body, m.Text = nil, shorten(m.Text, most/8) // an escaped byte has six
+			b, _ = json.Marshal(m)
+		}
+		if size += len(b); size > most && i > 0 {
+			return i
+		}
+	}
+	return len(list)
+}
+
+// shorten cuts a text to at most so many bytes, between two characters.
+func shorten(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most--
+	}
+	return s[:most]
 }
 
 func (s *Server) controlGroups(r *http.Request) (any, error) {

@@ -172,14 +172,16 @@
 //	GET    /control/messages    ?world=&from=&to=&message_id=&after=&limit=&wait= → messages; wait: seconds to
 //	                            wait for the first one, at most 60; after: the position of the last one seen
 //	POST   /control/read        {phone_number, from, message_id, world?}
-//	GET    /control/phones      ?world= → {data: [Phone]}: those that somebody has set, linked or written to
+//	GET    /control/phones      ?world=&after=&limit= → {data: [Phone], next}: those that somebody has set, linked
+//	                            or written to, by number; next: the number to go on after, or null
 //	GET    /control/phones/N    ?world= → Phone {world, phone_number, lid, on_whatsapp, reads, replies, offline,
 //	                            restricts}
 //	PUT    /control/phones/N    ?world= {on_whatsapp?, reads?, replies?, offline?, restricts?, world?} → Phone;
 //	                            replaces all, what is left out gets its default
 //	GET    /control/phones/N/messages
-//	                            ?world=&chat=&from=&message_id=&after=&limit=&wait= → {data: [Shown], next: position to
-//	                            go on after, or null}; Shown {position, message_id, from, chat, type, text, body,
+//	                            ?world=&chat=&from=&message_id=&after=&limit=&bytes=&wait= → {data: [Shown], next: position
+//	                            to go on after, or null}; bytes: at most so many in all, a message that is
+//	                            larger alone is cut; Shown {position, message_id, from, chat, type, text, body,
 //	                            at, read_at?, played_at?, edited_at?, revoked_at?}
 //	POST   /control/phones/N/actions
 //	                            an Action → Done {message_id?, call_id?, group?, phone?}. 404 no_such_message,

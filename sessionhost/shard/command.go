@@ -1,9 +1,11 @@
 package shard
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"strings"
 	"time"
 
@@ -30,6 +32,7 @@ var carriers = map[whatisup.CommandKind]carrier{
 	whatisup.SandboxUnlink:    (*Shard).unlinkOnPhone,
 	whatisup.SandboxMessage:   (*Shard).writeFromPhone,
 	whatisup.SandboxFault:     (*Shard).setFault,
+	whatisup.SandboxPhone:     (*Shard).askPhone,
 }
 
 // carrierOf is who runs commands of a kind.
@@ -43,7 +46,7 @@ func carrierOf(k whatisup.CommandKind) carrier {
 // take acts on messages: wake-ups at once, commands with work one after the
 // other for each instance.
 func (s *Shard) take(messages []Message) {
-	groups := make(map[whatisup.InstanceID][]Message)
+	groups := make(map[string][]Message)
 	var woken []Message
 	for _, m := range messages {
 		c := &m.Command
@@ -55,7 +58,7 @@ func (s *Shard) take(messages []Message) {
 			s.wakeFor(c.Kind, refOf(c))
 			woken = append(woken, m)
 		default:
-			groups[c.Instance] = append(groups[c.Instance], m)
+			groups[c.Group()] = append(groups[c.Group()], m)
 		}
 	}
 
@@ -196,6 +199,7 @@ func (s *Shard) askSession(ctx context.Context, c *whatisup.Command) (whatisup.R
 // far as a person at a phone could tell.
 
 var (
+	errUnreadable    = whatisup.NewError(whatisup.CodeInvalidRequest, "the command's arguments can't be read")
 	errNoSandbox     = whatisup.NewError(whatisup.CodeNoSessionHost, "this deployment runs no sandbox")
 	errNothingToScan = whatisup.NewError(whatisup.CodeNothingToScan, "no code is shown that could be scanned")
 	errNoPhone       = whatisup.NewError(whatisup.CodeNotConnected, "no phone is linked to this instance")
@@ -210,63 +214,85 @@ type target struct {
 
 func targetOf(c *whatisup.Command) target { return target{World: c.Customer, Instance: c.Instance} }
 
-// phone makes one call to the simulated phones, with the command's arguments.
-func (s *Shard) phone(ctx context.Context, c *whatisup.Command, call string, in func(whatisup.SandboxArgs) any) error {
+// sandboxArgs reads a sandbox command's arguments. Nothing of one reaches a phone
+// but for a test key, on a host that has a sandbox.
+func (s *Shard) sandboxArgs(c *whatisup.Command) (args whatisup.SandboxArgs, err error) {
 	if s.kit.Phones == nil || c.Mode != whatisup.Test {
-		return errNoSandbox
+		return args, errNoSandbox
 	}
-	var args whatisup.SandboxArgs
 	if len(c.Args) > 0 {
 		if err := json.Unmarshal(c.Args, &args); err != nil {
-			return whatisup.NewError(whatisup.CodeInvalidRequest, "the command's arguments can't be read").Because(err)
+			return args, errUnreadable.Because(err)
 		}
 	}
-	return s.kit.Phones.Do(ctx, call, in(args), nil)
+	return args, nil
 }
 
-func (s *Shard) scan(ctx context.Context, c *whatisup.Command) (whatisup.Result, error) {
-	code := s.code(c.Instance)
-	if code == "" && s.kit.Phones != nil {
-		return whatisup.Result{}, errNothingToScan
+// post makes one control call with a body.
+func (s *Shard) post(ctx context.Context, call string, in any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
 	}
-	return whatisup.Result{}, s.phone(ctx, c, "scan", func(args whatisup.SandboxArgs) any {
-		return struct {
-			target
-			QR          string `json:"qr"`
-			PhoneNumber string `json:"phone_number"`
-		}{targetOf(c), code, args.PhoneNumber}
-	})
+	return s.kit.Phones.Do(ctx, whatisup.PhoneCall{Method: http.MethodPost, Path: call, Body: body}, nil)
 }
 
-func (s *Shard) enterCode(ctx context.Context, c *whatisup.Command) (whatisup.Result, error) {
-	return whatisup.Result{}, s.phone(ctx, c, "enter-code", func(args whatisup.SandboxArgs) any {
-		return struct {
-			World       whatisup.CustomerID `json:"world"`
-			Code        string              `json:"code"`
-			PhoneNumber string              `json:"phone_number"`
-		}{c.Customer, args.Code, args.PhoneNumber}
-	})
+func (s *Shard) scan(ctx context.Context, c *whatisup.Command) (none whatisup.Result, err error) {
+	args, err := s.sandboxArgs(c)
+	if err != nil {
+		return none, err
+	}
+	code := s.code(c.Instance)
+	if code == "" {
+		return none, errNothingToScan
+	}
+	return none, s.post(ctx, "scan", struct {
+		target
+		QR          string `json:"qr"`
+		PhoneNumber string `json:"phone_number"`
+	}{targetOf(c), code, args.PhoneNumber})
 }
 
-func (s *Shard) unlinkOnPhone(ctx context.Context, c *whatisup.Command) (whatisup.Result, error) {
-	return whatisup.Result{}, s.phone(ctx, c, "unlink", func(whatisup.SandboxArgs) any { return targetOf(c) })
+func (s *Shard) enterCode(ctx context.Context, c *whatisup.Command) (none whatisup.Result, err error) {
+	args, err := s.sandboxArgs(c)
+	if err != nil {
+		return none, err
+	}
+	return none, s.post(ctx, "enter-code", struct {
+		World       whatisup.CustomerID `json:"world"`
+		Code        string              `json:"code"`
+		PhoneNumber string              `json:"phone_number"`
+	}{c.Customer, args.Code, args.PhoneNumber})
 }
 
-func (s *Shard) setFault(ctx context.Context, c *whatisup.Command) (whatisup.Result, error) {
-	return whatisup.Result{}, s.phone(ctx, c, "faults", func(args whatisup.SandboxArgs) any {
-		return struct {
-			target
-			Kind    string `json:"kind"`
-			Seconds int    `json:"seconds,omitempty"`
-		}{targetOf(c), args.Fault, args.Seconds}
-	})
+func (s *Shard) unlinkOnPhone(ctx context.Context, c *whatisup.Command) (none whatisup.Result, err error) {
+	if _, err = s.sandboxArgs(c); err != nil {
+		return none, err
+	}
+	return none, s.post(ctx, "unlink", targetOf(c))
 }
 
-// writeFromPhone lets somebody write to the instance's number. The message's id
-// is the command's, so that it is written once.
+func (s *Shard) setFault(ctx context.Context, c *whatisup.Command) (none whatisup.Result, err error) {
+	args, err := s.sandboxArgs(c)
+	if err != nil {
+		return none, err
+	}
+	if args.Fault == nil {
+		return none, errUnreadable
+	}
+	return none, s.post(ctx, "faults", struct {
+		target
+		*whatisup.SandboxFaultOf
+	}{targetOf(c), args.Fault})
+}
+
+// writeFromPhone lets somebody write: to the instance's number, unless the
+// writing names a group or another person. The message's id is the command's, so
+// that it is written once.
 func (s *Shard) writeFromPhone(ctx context.Context, c *whatisup.Command) (whatisup.Result, error) {
-	if s.kit.Phones == nil {
-		return whatisup.Result{}, errNoSandbox
+	args, err := s.sandboxArgs(c)
+	if err != nil {
+		return whatisup.Result{}, err
 	}
 	i, err := s.kit.Rows.Owned(ctx, refOf(c))
 	if errors.Is(err, whatisup.ErrNotFound) || err == nil && !i.DeletedAt.IsZero() {
@@ -278,14 +304,54 @@ func (s *Shard) writeFromPhone(ctx context.Context, c *whatisup.Command) (whatis
 	if !i.HasLink() || i.Observed.PhoneNumber == "" {
 		return whatisup.Result{}, errNoPhone
 	}
+	var writing map[string]any
+	if err := decodeExact(args.Writing, &writing); err != nil || writing == nil {
+		return whatisup.Result{}, errUnreadable.Because(err)
+	}
 	id := "AC" + strings.ToUpper(strings.ReplaceAll(string(c.ID), "-", ""))
-	return whatisup.Result{MessageID: id}, s.phone(ctx, c, "messages", func(args whatisup.SandboxArgs) any {
-		return struct {
-			World     whatisup.CustomerID `json:"world"`
-			From      string              `json:"from"`
-			To        string              `json:"to"`
-			Text      string              `json:"text"`
-			MessageID string              `json:"message_id"`
-		}{c.Customer, args.From, string(i.Observed.PhoneNumber), args.Text, id}
-	})
+	writing["world"], writing["message_id"] = c.Customer, id
+	if writing["to"] == nil && writing["group"] == nil {
+		writing["to"] = string(i.Observed.PhoneNumber)
+	}
+	return whatisup.Result{MessageID: id}, s.post(ctx, "messages", writing)
+}
+
+// askPhone makes the call of a command about the phones of a customer's world.
+func (s *Shard) askPhone(ctx context.Context, c *whatisup.Command) (whatisup.Result, error) {
+	args, err := s.sandboxArgs(c)
+	if err != nil {
+		return whatisup.Result{}, err
+	}
+	if args.Call == nil {
+		return whatisup.Result{}, errUnreadable
+	}
+	call := *args.Call
+	if call.Method == http.MethodGet {
+		query := map[string]string{"world": string(c.Customer)}
+		for name, value := range call.Query {
+			if name != "world" {
+				query[name] = value
+			}
+		}
+		call.Query = query
+	} else {
+		var body map[string]any
+		if err := decodeExact(call.Body, &body); err != nil || body == nil {
+			return whatisup.Result{}, errUnreadable.Because(err)
+		}
+		body["world"] = c.Customer
+		if call.Body, err = json.Marshal(body); err != nil {
+			return whatisup.Result{}, err
+		}
+	}
+	var r whatisup.Result
+	err = s.kit.Phones.Do(ctx, call, &r.Answer)
+	return r, err
+}
+
+// decodeExact decodes JSON with every number digit for digit.
+func decodeExact(raw json.RawMessage, into any) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	return d.Decode(into)
 }

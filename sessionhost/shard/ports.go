@@ -47,5 +47,5 @@ type Message struct {
 type Phones interface {
 	// Do makes one control call and decodes its answer into out, if that is not
 	// nil.
-	Do(ctx context.Context, call string, in, out any) error
+	Do(ctx context.Context, c whatisup.PhoneCall, out any) error
 }

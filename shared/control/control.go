@@ -72,6 +72,9 @@ type Outcomes interface {
 // for never.
 type Owners interface {
 	OwnersAlive(context.Context, whatisup.Mode) ([]time.Time, error)
+	// WorldShard is the shard whose owner makes the calls about the simulated
+	// phones of a customer's world.
+	WorldShard(whatisup.CustomerID) whatisup.Shard
 }
 
 // Log is the event log.

@@ -19,37 +19,52 @@ func (c *Control) Phone(ctx context.Context, who Caller, i *whatisup.Instance, k
 	if err != nil {
 		return nil, err
 	}
-	result, err := c.commandAndWait(ctx, who, i, kind, id, encoded)
-	if err != nil {
-		return nil, err
-	}
-	if result.Error != "" {
-		return nil, whatisup.NewError(result.Error, result.Message)
-	}
-	return result, nil
+	return c.commandAndWait(ctx, who, i.Shard, whatisup.Command{ID: id, Kind: kind, Instance: i.Config.ID, Args: encoded})
 }
 
-// commandAndWait sends a command that carries work. The command expires when
-// nobody waits for it any more: what was answered as failed must not happen
-// later.
-func (c *Control) commandAndWait(ctx context.Context, who Caller, i *whatisup.Instance, kind whatisup.CommandKind, id whatisup.CommandID, args json.RawMessage) (*whatisup.Result, error) {
+// AskPhones makes a call about the phones of the customer's world, of which the
+// sandbox's host keeps one simulator for everybody, and decodes its answer. id
+// names the command, as for Phone.
+func (c *Control) AskPhones(ctx context.Context, who Caller, id whatisup.CommandID, call whatisup.PhoneCall, answer any) error {
+	if !c.Sandbox {
+		return ErrNoHost.With("reason", "no_sandbox")
+	}
+	encoded, err := json.Marshal(whatisup.SandboxArgs{Call: &call})
+	if err != nil {
+		return err
+	}
+	result, err := c.commandAndWait(ctx, who, c.Store.WorldShard(who.Customer.ID),
+		whatisup.Command{ID: id, Kind: whatisup.SandboxPhone, Args: encoded})
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(result.Answer, answer)
+}
+
+// commandAndWait sends a command that carries work, and waits for its result; one
+// that was refused is an error. The command expires when nobody waits for it any
+// more: what was answered as failed must not happen later.
+func (c *Control) commandAndWait(ctx context.Context, who Caller, shard whatisup.Shard, cmd whatisup.Command) (*whatisup.Result, error) {
 	until := c.waitUntil(ctx, who)
+	cmd.Customer, cmd.Mode, cmd.RequestID = who.Customer.ID, who.Mode, who.Request
+	cmd.SentAt, cmd.ExpiresAt = whatisup.At(c.Now()), whatisup.At(until)
 	sending, cancel := context.WithTimeout(ctx, until.Sub(c.Now()))
 	defer cancel()
-	err := c.Commands.Send(sending, i.Shard, whatisup.Command{
-		ID: id, Kind: kind, Customer: i.Config.Customer, Mode: i.Config.Mode, Instance: i.Config.ID,
-		RequestID: who.Request, SentAt: whatisup.At(c.Now()), ExpiresAt: whatisup.At(until), Args: args,
-	})
-	if err != nil {
+	if err := c.Commands.Send(sending, shard, cmd); err != nil {
 		return nil, err
 	}
 	var result *whatisup.Result
-	err = c.Wait(ctx, who, until, true, func(ctx context.Context) (done bool, err error) {
-		result, err = c.Store.Result(ctx, id)
+	err := c.Wait(ctx, who, until, true, func(ctx context.Context) (done bool, err error) {
+		result, err = c.Store.Result(ctx, cmd.ID)
 		return result != nil, err
 	})
-	if errors.Is(err, ErrOver) {
+	switch {
+	case errors.Is(err, ErrOver):
 		return nil, ErrNoHost.With("reason", whatisup.NoSessionHost)
+	case err != nil:
+		return nil, err
+	case result.Error != "":
+		return nil, whatisup.NewError(result.Error, result.Message)
 	}
-	return result, err
+	return result, nil
 }

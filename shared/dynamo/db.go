@@ -51,6 +51,12 @@ func New(c Config) *DB {
 // ShardOf is the shard of an instance in this deployment.
 func (db *DB) ShardOf(id whatisup.InstanceID) whatisup.Shard { return whatisup.ShardOf(id, db.shards) }
 
+// WorldShard is the shard that the sandbox's calls about a customer's phones go
+// to.
+func (db *DB) WorldShard(c whatisup.CustomerID) whatisup.Shard {
+	return db.ShardOf(whatisup.InstanceID(c))
+}
+
 // A transaction that meets another on an item is tried again: at most this
 // often, after a jittered wait that doubles from the first to the last. All of
 // it ends well within whatisup.PositionLag.

@@ -105,6 +105,11 @@ var Routes = []Route{
 	{Method: "POST", Path: "/v1/sandbox/instances/{id}/unlink", Function: FunctionSandbox, Operation: "sandboxUnlink", access: boundToo, subject: instance, do: sandboxUnlink},
 	{Method: "POST", Path: "/v1/sandbox/instances/{id}/messages", Function: FunctionSandbox, Operation: "sandboxMessage", access: boundToo, subject: instance, do: sandboxMessage},
 	{Method: "POST", Path: "/v1/sandbox/instances/{id}/faults", Function: FunctionSandbox, Operation: "sandboxFault", access: boundToo, subject: instance, do: sandboxFault},
+	{Method: "GET", Path: "/v1/sandbox/phones", Function: FunctionSandbox, Operation: "sandboxPhones", access: unbound, do: sandboxPhones},
+	{Method: "GET", Path: "/v1/sandbox/phones/{phone_number}", Function: FunctionSandbox, Operation: "sandboxPhone", access: unbound, do: sandboxPhone},
+	{Method: "PUT", Path: "/v1/sandbox/phones/{phone_number}", Function: FunctionSandbox, Operation: "sandboxSetPhone", access: unbound, do: sandboxSetPhone},
+	{Method: "GET", Path: "/v1/sandbox/phones/{phone_number}/messages", Function: FunctionSandbox, Operation: "sandboxPhoneMessages", access: unbound, do: sandboxPhoneMessages},
+	{Method: "POST", Path: "/v1/sandbox/phones/{phone_number}/actions", Function: FunctionSandbox, Operation: "sandboxAct", access: unbound, do: sandboxAct},
 
 	{Method: "POST", Path: "/v1/instances/{id}/messages", Function: FunctionMessages, Operation: "sendMessage", access: boundToo, subject: instance, sends: true, do: sendMessage},
 	{Method: "GET", Path: "/v1/instances/{id}/messages", Function: FunctionMessages, Operation: "listMessages", access: boundToo, subject: instance, do: listMessages},

@@ -28,6 +28,8 @@ var bodies = map[string]string{
 	"sandboxUnlink":      `{}`,
 	"sandboxMessage":     `{"from":"4915112345678","text":"x"}`,
 	"sandboxFault":       `{"kind":"drop"}`,
+	"sandboxSetPhone":    `{"reads":"manual"}`,
+	"sandboxAct":         `{"kind":"offline"}`,
 }
 
 // open are the routes that need no key.

@@ -1,12 +1,13 @@
 package httpapi
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"net/http"
 	"slices"
-	"unicode/utf8"
+	"time"
 
 	"whatisup/shared/control"
 	"whatisup/shared/input"
@@ -14,11 +15,14 @@ import (
 )
 
 // Faults are the kinds of fault that can be asked for.
-var Faults = []string{"drop", "replaced", "banned", "outdated", "unreachable", "silent", "passkey"}
+var Faults = []string{
+	"drop", "replaced", "banned", "session_invalidated", "outdated", "unreachable", "silent", "passkey",
+	"ack_lost", "ack_late", "ack_error", "retry_receipt", "media_gone",
+}
 
 const (
-	maxText         = 4096 // characters
 	maxFaultSeconds = 3600
+	maxFaultCount   = 100
 )
 
 func sandboxScan(c *call) (*answer, error) {
@@ -41,39 +45,66 @@ func sandboxUnlink(c *call) (*answer, error) {
 	return c.sandbox(whatisup.SandboxUnlink, func(*input.Object, *whatisup.SandboxArgs) {})
 }
 
-func sandboxMessage(c *call) (*answer, error) {
-	return c.sandbox(whatisup.SandboxMessage, func(b *input.Object, args *whatisup.SandboxArgs) {
-		from, _ := b.Phone("from", true)
-		args.From = string(from)
-		text, ok := b.Text("text", true)
-		switch args.Text = text; {
-		case !ok:
-		case text == "":
-			b.Problem("text", "must not be empty")
-		case utf8.RuneCountInString(text) > maxText:
-			b.Problem("text", fmt.Sprintf("must have at most %d characters", maxText))
-		}
+func sandboxFault(c *call) (*answer, error) {
+	return c.sandbox(whatisup.SandboxFault, func(b *input.Object, args *whatisup.SandboxArgs) {
+		args.Fault = readFault(b, c.now())
 	})
 }
 
-func sandboxFault(c *call) (*answer, error) {
-	return c.sandbox(whatisup.SandboxFault, func(b *input.Object, args *whatisup.SandboxArgs) {
-		kind, ok := b.Text("kind", true)
-		if ok && !slices.Contains(Faults, kind) {
-			b.Problem("kind", "must be one of "+join(Faults))
+// readFault reads a fault and says it in the simulator's words.
+func readFault(b *input.Object, now time.Time) *whatisup.SandboxFaultOf {
+	kind, ok := b.Text("kind", true)
+	if ok && !slices.Contains(Faults, kind) {
+		b.Problem("kind", "must be one of "+join(Faults))
+		return nil
+	}
+	f := &whatisup.SandboxFaultOf{
+		Kind:    cmp.Or(simulatorFaults[kind], kind),
+		Seconds: whole(b, "seconds", 1, maxFaultSeconds),
+	}
+	only := func(field string, kinds ...string) bool {
+		if b.Has(field) && !slices.Contains(kinds, kind) {
+			b.Problem(field, "belongs to "+join(kinds)+" only")
 		}
-		args.Fault = kind
-		v, ok := b.Take("seconds")
-		if !ok {
-			return
+		return b.Has(field)
+	}
+	if only("count", "ack_lost", "ack_late", "ack_error", "retry_receipt", "media_gone") {
+		f.Count = whole(b, "count", 1, maxFaultCount)
+	}
+	if only("code", "ack_error") {
+		f.Code = whole(b, "code", 400, 599)
+	} else if kind == "ack_error" {
+		b.Problem("code", "is required")
+	}
+	if only("until", "banned") {
+		if until, ok := b.Later("until", now); ok {
+			f.Seconds = min(int(until.Sub(now)/time.Second)+1, maxFaultSeconds)
+			if b.Has("seconds") {
+				b.Problem("until", "excludes seconds")
+			}
 		}
-		var n *int
-		if err := json.Unmarshal(v, &n); err != nil || n == nil || *n < 1 || *n > maxFaultSeconds {
-			b.Problem("seconds", fmt.Sprintf("must be a whole number from 1 to %d", maxFaultSeconds))
-			return
-		}
-		args.Seconds = *n
-	})
+	}
+	if kind == "ack_late" {
+		f.Millis, f.Seconds = 1000*cmp.Or(f.Seconds, 5), 0
+	}
+	return f
+}
+
+// simulatorFaults has the kinds that the simulator calls otherwise.
+var simulatorFaults = map[string]string{"session_invalidated": "forbidden"}
+
+// whole reads a whole number that may be missing, which is 0.
+func whole(b *input.Object, name string, least, most int) int {
+	v, ok := b.Take(name)
+	if !ok {
+		return 0
+	}
+	var n *int
+	if err := json.Unmarshal(v, &n); err != nil || n == nil || *n < least || *n > most {
+		b.Problem(name, fmt.Sprintf("must be a whole number from %d to %d", least, most))
+		return 0
+	}
+	return *n
 }
 
 // phoneOr reads the number of the simulated phone; without one it is the one

@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"context"
 	"encoding/json"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -62,11 +63,11 @@ func TestSandboxCalls(t *testing.T) {
 		{"/scan", `{"phone_number":"+4915112345678"}`, 204, whatisup.SandboxScan, whatisup.SandboxArgs{PhoneNumber: "4915112345678"}},
 		{"/enter-code", `{"code":"ABCD-2345"}`, 204, whatisup.SandboxEnterCode, whatisup.SandboxArgs{Code: "ABCD-2345", PhoneNumber: httpapi.SandboxNumber(id)}},
 		{"/unlink", ``, 204, whatisup.SandboxUnlink, whatisup.SandboxArgs{}},
-		{"/messages", `{"from":"4915112345678","text":"hällo"}`, 202, whatisup.SandboxMessage, whatisup.SandboxArgs{From: "4915112345678", Text: "hällo"}},
-		{"/faults", `{"kind":"banned","seconds":60}`, 204, whatisup.SandboxFault, whatisup.SandboxArgs{Fault: "banned", Seconds: 60}},
+		{"/messages", `{"from":"4915112345678","text":"hällo"}`, 202, whatisup.SandboxMessage, whatisup.SandboxArgs{Writing: json.RawMessage(`{"from":"4915112345678","text":"hällo"}`)}},
+		{"/faults", `{"kind":"banned","seconds":60}`, 204, whatisup.SandboxFault, whatisup.SandboxArgs{Fault: &whatisup.SandboxFaultOf{Kind: "banned", Seconds: 60}}},
 	} {
 		r := f.want(c.status, "", f.a.TestKey, "POST", sandbox+c.call, c.body)
-		if got := <-commands; got != (sent{c.kind, c.args}) {
+		if got := <-commands; !reflect.DeepEqual(got, sent{c.kind, c.args}) {
 			t.Errorf("%s %s: sent %+v", c.call, c.body, got)
 		}
 		if c.status == 202 && into[struct {

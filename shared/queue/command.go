@@ -30,7 +30,7 @@ func (c *Commands) url(m whatisup.Mode, s whatisup.Shard) *string {
 	return aws.String(c.prefix + CommandSuffix(m, s))
 }
 
-// Send puts a command on the queue of its instance's shard.
+// Send puts a command on the queue of a shard.
 func (c *Commands) Send(ctx context.Context, s whatisup.Shard, cmd whatisup.Command) error {
 	body, err := bodyOf(cmd)
 	if err != nil {
@@ -38,7 +38,7 @@ func (c *Commands) Send(ctx context.Context, s whatisup.Shard, cmd whatisup.Comm
 	}
 	group, dedup := uuid.NewString(), uuid.NewString()
 	if cmd.HasWork() {
-		group, dedup = string(cmd.Instance), string(cmd.ID)
+		group, dedup = cmd.Group(), string(cmd.ID)
 	}
 	_, err = c.client.SendMessage(ctx, &sqs.SendMessageInput{
 		QueueUrl:               c.url(cmd.Mode, s),
@@ -89,7 +89,7 @@ func (c *Commands) Poll(ctx context.Context, m whatisup.Mode, s whatisup.Shard, 
 		msg.Receives, _ = strconv.Atoi(in.Attributes[string(types.MessageSystemAttributeNameApproximateReceiveCount)])
 		if err := json.Unmarshal([]byte(aws.ToString(in.Body)), &msg.Command); err != nil {
 			msg.Problem = fmt.Errorf("not a command: %w", err)
-		} else if msg.Command.Instance == "" || msg.Command.Customer == "" || msg.Command.Mode != m {
+		} else if !msg.Command.Valid() || msg.Command.Mode != m {
 			msg.Problem = fmt.Errorf("not a command of this queue")
 		}
 		messages[i] = msg

@@ -20,11 +20,14 @@ const (
 	SandboxUnlink    CommandKind = "sandbox.unlink"
 	SandboxMessage   CommandKind = "sandbox.message"
 	SandboxFault     CommandKind = "sandbox.fault"
+	// SandboxPhone is a call about the phones of the customer's world; it names no
+	// instance.
+	SandboxPhone CommandKind = "sandbox.phone"
 )
 
 // CommandKinds lists every kind. A test of the shard holds that each reaches
 // somebody who runs it.
-var CommandKinds = []CommandKind{Wake, WakeMessages, SandboxScan, SandboxEnterCode, SandboxUnlink, SandboxMessage, SandboxFault}
+var CommandKinds = []CommandKind{Wake, WakeMessages, SandboxScan, SandboxEnterCode, SandboxUnlink, SandboxMessage, SandboxFault, SandboxPhone}
 
 // Command is one message on a shard's queue.
 type Command struct {
@@ -39,6 +42,20 @@ type Command struct {
 	Args      json.RawMessage `json:"args,omitempty"`
 }
 
+// Group is what the command keeps its order with: others of its instance, or of
+// its customer if it names none.
+func (c *Command) Group() string {
+	if c.Instance == "" {
+		return string(c.Customer)
+	}
+	return string(c.Instance)
+}
+
+// Valid says whether the command names all that its kind needs.
+func (c *Command) Valid() bool {
+	return c.Customer != "" && (c.Instance != "" || c.Kind == SandboxPhone)
+}
+
 // HasWork says whether the command does more than wake.
 func (c *Command) HasWork() bool { return c.Kind != Wake && c.Kind != WakeMessages }
 
@@ -49,12 +66,29 @@ func (c *Command) Expired(now time.Time) bool {
 
 // SandboxArgs are the arguments of the sandbox commands; each uses its own.
 type SandboxArgs struct {
-	PhoneNumber string `json:"phone_number,omitempty"`
-	Code        string `json:"code,omitempty"`
-	From        string `json:"from,omitempty"`
-	Text        string `json:"text,omitempty"`
-	Fault       string `json:"fault,omitempty"`
-	Seconds     int    `json:"seconds,omitempty"`
+	PhoneNumber string          `json:"phone_number,omitempty"`
+	Code        string          `json:"code,omitempty"`
+	Writing     json.RawMessage `json:"writing,omitempty"` // as the simulator takes it, without world, to and id
+	Fault       *SandboxFaultOf `json:"fault,omitempty"`
+	Call        *PhoneCall      `json:"call,omitempty"`
+}
+
+// SandboxFaultOf is a fault as the simulator takes it, without its target.
+type SandboxFaultOf struct {
+	Kind    string `json:"kind"`
+	Seconds int    `json:"seconds,omitempty"`
+	Millis  int    `json:"millis,omitempty"`
+	Count   int    `json:"count,omitempty"`
+	Code    int    `json:"code,omitempty"`
+}
+
+// PhoneCall is one call of the simulator's control interface, whose world the
+// host adds: GET with a query, or another method with a body.
+type PhoneCall struct {
+	Method string            `json:"method"`
+	Path   string            `json:"path"` // below /control/
+	Query  map[string]string `json:"query,omitempty"`
+	Body   json.RawMessage   `json:"body,omitempty"` // an object
 }
 
 // Result is the outcome of a command with work, which the calling function

@@ -3,7 +3,7 @@ import { act, alert, button, field, h, set, uniqueId } from "/dashboard/dom.js";
 import { hasNoLink } from "/dashboard/pairing.js";
 import { explain, t } from "/dashboard/strings.js";
 
-export const faults = ["drop", "replaced", "banned", "outdated", "unreachable", "silent", "passkey"];
+export const faults = ["drop", "replaced", "banned", "session_invalidated", "outdated", "unreachable", "silent", "passkey", "ack_lost", "ack_late", "retry_receipt", "media_gone"];
 
 export class Phone {
   #api;

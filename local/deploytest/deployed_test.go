@@ -99,6 +99,11 @@ func trySamples(t *testing.T, s *system) {
 	expect("sandbox-scan", 204)
 	s.reach(id, "connected")
 	expect("sandbox-message", 202)
+	expect("sandbox-phones", 200)
+	expect("sandbox-phone", 200)
+	expect("sandbox-set-phone", 200)
+	expect("sandbox-phone-messages", 200)
+	expect("sandbox-act", 200)
 	expect("send-message", 202)
 	expect("list-messages", 200)
 	expect("get-message", 404) // of no message: its id is WhatsApp's, and not known beforehand

@@ -163,7 +163,7 @@ var badFields = map[string][]badCase{
 		{name: "nothing", body: `{}`, field: "from"},
 		{name: "no text", body: `{"from":"4915112345678"}`, field: "text"},
 		{name: "empty text", body: `{"from":"4915112345678","text":""}`, field: "text"},
-		{name: "too much text", body: `{"from":"4915112345678","text":"` + strings.Repeat("x", 4097) + `"}`, field: "text"},
+		{name: "too much text", body: `{"from":"4915112345678","text":"` + strings.Repeat("x", 65537) + `"}`, field: "text"},
 		{name: "a bad sender", body: `{"from":"me","text":"x"}`, field: "from"},
 		{name: "text of a number", body: `{"from":"4915112345678","text":1}`, field: "text"},
 	},
@@ -243,7 +243,7 @@ func TestBadInput(t *testing.T) {
 	t.Parallel()
 	f := start(t, short(300*time.Millisecond), func(c *httpapi.Config) { c.StreamFor = 1 })
 	_, id := f.create(f.a.TestKey, "x")
-	at := func(path string) string { return strings.Replace(path, "{id}", string(id), 1) }
+	at := func(path string) string { return fill(path, string(id)) }
 	n := 0
 	check := func(what string, c badCase) {
 		t.Helper()
@@ -372,6 +372,10 @@ func TestHeadAndOptions(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	path, _ := f.create(f.a.TestKey, "x")
+	f.phone(func(whatisup.Command, whatisup.SandboxArgs) whatisup.Result {
+		return whatisup.Result{Answer: []byte(
+			`{"data":[],"next":null,"phone_number":"5511987654321","lid":"1","reads":"auto","replies":"none"}`)}
+	})
 	for _, route := range httpapi.Routes {
 		if !route.HeadAllowed() {
 			continue
@@ -379,7 +383,7 @@ func TestHeadAndOptions(t *testing.T) {
 		if strings.Contains(route.Path, "{message_id}") {
 			continue // there is none here; its GET and HEAD are the function's
 		}
-		at := strings.Replace(route.Path, "/v1/instances/{id}", path, 1)
+		at := fill(strings.Replace(route.Path, "/v1/instances/{id}", path, 1), "")
 		get, head := f.call(f.a.TestKey, "GET", at, ""), f.call(f.a.TestKey, "HEAD", at, "")
 		if head.status != 200 || len(head.body) != 0 || head.header.Get("Content-Type") != get.header.Get("Content-Type") ||
 			head.header.Get("ETag") != get.header.Get("ETag") {

@@ -204,5 +204,6 @@ func TestListsAreApart(t *testing.T) {
 // fill puts an instance's id into a route's path, and an id of a message that is
 // not there.
 func fill(path, id string) string {
-	return strings.NewReplacer("{id}", id, "{message_id}", "3EB0000000000000000001").Replace(path)
+	return strings.NewReplacer("{id}", id, "{message_id}", "3EB0000000000000000001",
+		"{phone_number}", "5511987654321").Replace(path)
 }

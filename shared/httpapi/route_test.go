@@ -86,7 +86,8 @@ func TestRoutesRefuse(t *testing.T) {
 		if takes := route.Method == "POST" || route.Method == "PATCH" || route.Method == "PUT"; takes != ok {
 			t.Errorf("%s: give the route a valid body in the table", route.Operation)
 		}
-		named := strings.Contains(route.Path, "{")
+		// Every customer has a phone of each number, in its own world.
+		named := strings.Contains(route.Path, "{") && !strings.Contains(route.Path, "{phone_number}")
 		for _, c := range callers {
 			if !named && !c.everybody {
 				continue

@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"strings"
 	"sync"
@@ -111,6 +112,30 @@ func TestSandboxMessageHappensOnce(t *testing.T) {
 	done.Range(func(any, any) bool { n++; return true })
 	if n != 1 {
 		t.Errorf("%d messages", n)
+	}
+}
+
+// The phones are those of the customer's world: no live key and no key of one
+// instance reaches them.
+func TestWhoReachesThePhones(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	_, id := f.create(f.a.TestKey, "x")
+	var worlds []whatisup.CustomerID
+	f.phone(func(cmd whatisup.Command, args whatisup.SandboxArgs) whatisup.Result {
+		if cmd.Instance != "" || args.Call == nil || args.Call.Query["world"] != "" {
+			t.Errorf("the command is %+v %+v", cmd, args)
+		}
+		worlds = append(worlds, cmd.Customer)
+		return whatisup.Result{Answer: []byte(`{"data":[],"next":null}`)}
+	})
+	bound := into[struct{ Secret string }](t, f.want(201, "", f.a.TestKey, "POST", "/v1/api-keys", fmt.Sprintf(`{"name":"x","instance_id":%q}`, id)))
+	f.want(404, "route_not_found", f.a.LiveKey, "GET", "/v1/sandbox/phones", "")
+	f.want(403, "instance_scoped_key", bound.Secret, "GET", "/v1/sandbox/phones", "")
+	f.want(200, "", f.a.TestKey, "GET", "/v1/sandbox/phones?world=another", "")
+	f.want(200, "", f.b.TestKey, "GET", "/v1/sandbox/phones/5511987654321/messages", "")
+	if len(worlds) != 2 || worlds[0] != f.a.Customer || worlds[1] != f.b.Customer {
+		t.Errorf("asked in the worlds %v", worlds)
 	}
 }
 

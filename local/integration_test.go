@@ -3,6 +3,7 @@ package local_test
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -110,6 +111,36 @@ func TestIntegrationOverQueues(t *testing.T) {
 		message.From.PhoneNumber == nil || *message.From.PhoneNumber != "4915198765432" {
 		t.Errorf("received %s (%v)", received.Data, err)
 	}
+
+	// A message over the queue, twice the same command: it is sent once.
+	body := fmt.Sprintf(`{"command_id":"order-17","command":"send","customer_id":%q,"mode":"test","instance_id":%q,"to":"4915111111111",`+
+		`"client_ref":"17","body":{"type":"text","text":"from a queue"}}`, customer.Customer, created.Instance)
+	send(body)
+	send(body)
+	var told struct {
+		ID        string `json:"message_id"`
+		ClientRef string `json:"client_ref"`
+		Status    string `json:"status"`
+	}
+	status := func(want string) func(envelope) bool {
+		return func(e envelope) bool {
+			return e.Event == "message.status" && e.Command == "order-17" && json.Unmarshal(e.Data, &told) == nil && told.Status == want
+		}
+	}
+	first := events.await("the message waits", status("queued"))
+	if told.ClientRef != "17" || !whatisup.MessageID(told.ID).IsOwn() {
+		t.Errorf("told %s", first.Data)
+	}
+	events.await("the message is read", status("read"))
+	if shown := shownBy(t, s.Simulator, customer.Customer, "4915111111111"); len(shown) != 1 || shown[0].ID != told.ID {
+		t.Errorf("the phone shows %+v", shown)
+	}
+	send(strings.Replace(strings.Replace(body, "order-17", "order-18", 1), `"client_ref"`, `"expires_at":"2026-01-01T00:00:00.000Z","client_ref"`, 1))
+	events.await("the refusal of what has expired", func(e envelope) bool { return e.Event == "command.refused" && e.Command == "order-18" })
+	send(strings.Replace(body, `"from a queue"`, `"another"`, 1))
+	events.await("the refusal of another message under the name", func(e envelope) bool {
+		return e.Event == "command.refused" && e.Command == "order-17" && strings.Contains(string(e.Data), "idempotency_conflict")
+	})
 
 	// What can't be done is answered, not retried.
 	refused := command("connect", fmt.Sprintf(`,"instance_id":%q`, whatisup.NewInstanceID()))

@@ -305,7 +305,7 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 	}
 	// What a trigger of the template feeds, with the trigger's own settings.
 	in := &integration.Integration{Store: db, Log: log, Control: control.New(control.Config{
-		Store: db, Commands: conf.Commands, Events: conf.Events,
+		Store: db, Commands: conf.Commands, Events: conf.Events, Peppers: conf.Peppers,
 	})}
 	fed := map[string]gateway.Trigger{"integration": {
 		QueueURL: s.Env["INTEGRATION_QUEUE_URL"], Handler: lambdahttp.Queue(in.Carry),

@@ -82,10 +82,8 @@ var unset = map[string]map[string]string{
 		"SHARD_COUNT":          "sends no commands",
 	},
 	"integration": {
-		"MESSAGES_TABLE":        "has no business with messages",
 		"DEVICES_TABLE":         "only session hosts have business with auth state",
 		"EVENTS_URL":            "only the API's root tells it",
-		"PEPPER":                "commands from the queue have no API key",
 		"RATE_LIMIT_BURST":      "the operator's own programs are not limited",
 		"RATE_LIMIT_PER_SECOND": "the operator's own programs are not limited",
 	},

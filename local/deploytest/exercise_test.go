@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -101,6 +102,11 @@ func exercise(t *testing.T, s *system) {
 	second := s.create()
 	s.connect(second)
 	s.mayNotDestroy()
+	s.command("send", second)
+	s.eventually("the message of the queue", func() bool {
+		return strings.Contains(s.must(200, "GET", "/v1/instances/"+second+"/messages", "").text, "queued_at")
+	})
+	s.commandWith("send", second, map[string]any{"reply_to": map[string]string{"message_id": "X", "from": "15550100007"}})
 	s.command("disconnect", second)
 	s.reach(second, "disconnected")
 	s.command("connect", second)
@@ -174,6 +180,12 @@ func (s *system) stream() (stop func()) {
 // command sends a command over the integration queue and returns its id.
 func (s *system) command(name, instance string) string {
 	s.t.Helper()
+	return s.commandWith(name, instance, nil)
+}
+
+// commandWith is command with further fields.
+func (s *system) commandWith(name, instance string, more map[string]any) string {
+	s.t.Helper()
 	id := uuid.Must(uuid.NewV7()).String()
 	body := map[string]any{"command_id": id, "command": name, "customer_id": s.made.Customer, "mode": "test"}
 	if instance != "" {
@@ -181,6 +193,10 @@ func (s *system) command(name, instance string) string {
 	} else {
 		body["name"] = "queued"
 	}
+	if name == "send" {
+		body["to"], body["body"] = "15550100007", map[string]string{"type": "text", "text": "from a queue"}
+	}
+	maps.Copy(body, more)
 	text, err := json.Marshal(body)
 	if err != nil {
 		s.t.Fatal(err)

@@ -87,6 +87,20 @@ func (c *Control) Send(ctx context.Context, who Caller, i *whatisup.Instance, s 
 	return Sent{Message: m, Connected: connected}, nil
 }
 
+// Accepted is the message that a request of this name was accepted as: ErrNotFound if
+// it never was.
+func (c *Control) Accepted(ctx context.Context, i *whatisup.Instance, once Once) (Sent, error) {
+	shown, err := c.Show(ctx, i)
+	if err != nil {
+		return Sent{}, err
+	}
+	old, err := c.Store.Message(ctx, refOf(i), c.messageID(refOf(i), once.Name))
+	if err != nil {
+		return Sent{}, err
+	}
+	return replay(old, once, shown.Shown.Status == whatisup.Connected)
+}
+
 // replay answers a repetition of a request.
 func replay(old *whatisup.Message, once Once, connected bool) (Sent, error) {
 	if !hmac.Equal(old.BodyHash, once.Print) {

@@ -153,7 +153,7 @@ func start(t testing.TB, change ...func(*httpapi.Config)) *fixture {
 	}
 	f.api = httpapi.New(c)
 	f.integration = &integration.Integration{Store: f.db, Log: c.Log, Control: control.New(control.Config{
-		Store: f.db, Commands: c.Commands, Events: c.Events, Now: c.Now,
+		Store: f.db, Commands: c.Commands, Events: c.Events, Peppers: peppers, Now: c.Now,
 	})}
 	server := httptest.NewServer(f.api)
 	t.Cleanup(func() {

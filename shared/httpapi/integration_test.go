@@ -16,7 +16,7 @@ func (f *fixture) command(id, name, more string) string {
 }
 
 func (f *fixture) carry(message string) error {
-	return f.integration.Carry(f.t.Context(), []byte(message))
+	return f.integration.Carry(f.t.Context(), []byte(message), f.clock.now())
 }
 
 func (f *fixture) events() []whatisup.Event {
@@ -192,5 +192,25 @@ func TestIntegrationCommandInOtherForms(t *testing.T) {
 	events := f.events()
 	if last := events[len(events)-1]; last.Name != whatisup.CommandRefused || !strings.Contains(string(last.Data), `"command":"explode"`) {
 		t.Errorf("%s: %s", last.Name, last.Data)
+	}
+}
+
+// A send that waited in the queue for too long surprises nobody.
+func TestASendThatIsLateIsRefused(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	_, id := f.create(f.a.TestKey, "late")
+	message := f.command("late", "send", `,"instance_id":"`+string(id)+`","to":"4915111111111","body":{"type":"text","text":"Hi"}`)
+	if err := f.integration.Carry(t.Context(), []byte(message), f.clock.now().Add(-time.Hour-time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	events := f.events()
+	if e := events[len(events)-1]; e.Name != whatisup.CommandRefused || !strings.Contains(string(e.Data), "more than an hour") {
+		t.Errorf("told %s %s", e.Name, e.Data)
+	}
+	f.carry(message) // in time, and the instance has no link
+	events = f.events()
+	if e := events[len(events)-1]; e.Name != whatisup.CommandRefused || !strings.Contains(string(e.Data), "not_connected") {
+		t.Errorf("told %s %s", e.Name, e.Data)
 	}
 }

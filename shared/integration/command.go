@@ -5,13 +5,14 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 
 	"whatisup/shared/input"
 	"whatisup/shared/whatisup"
 )
 
 // Commands are the commands that the queue takes.
-var Commands = []string{"create", "connect", "disconnect", "logout", "delete"}
+var Commands = []string{"create", "connect", "disconnect", "logout", "delete", "send"}
 
 // unwrap takes off what senders put around a command without meaning to: a byte
 // order mark, and the envelope of an SNS topic.
@@ -44,6 +45,8 @@ type command struct {
 	instance string
 	title    string
 	metadata json.RawMessage
+	send     *whatisup.Send
+	asked    []byte // of a send: what was asked for, in one spelling
 }
 
 // same is what two deliveries of one command have in common, however the command
@@ -59,7 +62,7 @@ func (c *command) same() []byte {
 
 // parse reads a message. What could be read is returned also with an error, so
 // that the refusal finds its customer.
-func parse(message []byte) (command, error) {
+func parse(message []byte, now time.Time) (command, error) {
 	var cmd command
 	if len(message) > input.MaxBody {
 		return cmd, whatisup.NewError(whatisup.CodePayloadTooLarge, "A command must have at most 262144 bytes.")
@@ -100,9 +103,40 @@ func parse(message []byte) (command, error) {
 		cmd.metadata, _ = b.Metadata()
 	case "":
 		b.Ignore("instance_id", "name", "metadata")
+		b.Ignore(whatisup.SendFields...)
+	case "send":
+		cmd.instance, _ = b.Text("instance_id", true)
+		cmd.instance = strings.ToLower(cmd.instance)
+		if err := cmd.readSend(b, now); err != nil {
+			return cmd, err
+		}
 	default:
 		cmd.instance, _ = b.Text("instance_id", true)
 		cmd.instance = strings.ToLower(cmd.instance)
 	}
 	return cmd, b.Done()
+}
+
+// readSend reads the fields of the call that sends a message.
+func (c *command) readSend(b *input.Object, now time.Time) error {
+	b.Ignore(whatisup.SendFields...)
+	fields := make(map[string]json.RawMessage)
+	for _, name := range whatisup.SendFields {
+		if raw, ok := b.Fields[name]; ok {
+			fields[name] = raw
+		}
+	}
+	text, err := json.Marshal(fields)
+	if err != nil {
+		return err
+	}
+	if c.asked, err = input.Canonical(text); err != nil {
+		return err
+	}
+	var problems []whatisup.Problem
+	c.send, problems = whatisup.ParseSend(fields, now)
+	for _, p := range problems {
+		b.Problem(p.Field, p.Problem)
+	}
+	return nil
 }

@@ -8,5 +8,9 @@
 // failure is told by the event command.refused and not delivered again. A
 // message that names no customer of ours goes to the dead-letter queue.
 //
+// A send is its own record: the message's id follows from the command_id, and its
+// row is put where nothing stands. The queue keeps no order; that of acceptance
+// counts. One that has been in the queue for an hour is refused.
+//
 // A message may come in the envelope of an SNS topic.
 package integration

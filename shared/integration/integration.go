@@ -48,6 +48,7 @@ type delivery struct {
 	*Integration
 	ctx     context.Context
 	message []byte
+	sent    time.Time
 	command command
 	who     control.Caller
 	log     *slog.Logger
@@ -58,12 +59,13 @@ type delivery struct {
 // it.
 var errNobody = errors.New("the command names no customer of ours")
 
-// Carry runs the command of one message. An error means that the message should
+// Carry runs the command of one message, which was sent to the queue at a time (zero:
+// not known). An error means that the message should
 // be delivered again, or kept in the dead-letter queue.
-func (in *Integration) Carry(ctx context.Context, message []byte) error {
+func (in *Integration) Carry(ctx context.Context, message []byte, sent time.Time) error {
 	message = unwrap(message)
-	cmd, problem := parse(message)
-	d := &delivery{Integration: in, ctx: ctx, message: message, command: cmd}
+	cmd, problem := parse(message, in.Control.Now())
+	d := &delivery{Integration: in, ctx: ctx, message: message, sent: sent, command: cmd}
 	d.log = in.Log.With("command", cmd.name)
 	if cmd.customer == "" || !cmd.mode.Valid() {
 		d.log.Error("integration command names no customer", "error", problem)
@@ -83,8 +85,8 @@ func (in *Integration) Carry(ctx context.Context, message []byte) error {
 		Request: whatisup.RequestOf(cmd.id), Began: in.Control.Now(), Log: d.log,
 	}
 
-	if problem == nil {
-		problem, err = d.once()
+	if problem == nil || cmd.name == "send" {
+		problem, err = d.perform(problem)
 		if err != nil {
 			d.log.Error("integration command failed, to be delivered again", "error", err)
 			return err
@@ -98,12 +100,20 @@ func (in *Integration) Carry(ctx context.Context, message []byte) error {
 	return d.refuse(problem)
 }
 
+// perform runs the command. problem is what the customer is told.
+func (d *delivery) perform(refused error) (problem, err error) {
+	switch {
+	case d.who.Customer.Suspended:
+		return control.ErrSuspended, nil
+	case d.command.name == "send":
+		return d.send(refused)
+	}
+	return d.once()
+}
+
 // once runs the command under the record of its id. problem is what the customer
 // is told.
 func (d *delivery) once() (problem, err error) {
-	if d.who.Customer.Suspended {
-		return control.ErrSuspended, nil
-	}
 	cmd := &d.command
 	key := sha256.Sum256(fmt.Appendf(nil, "integration\x00%s\x00%s\x00%s", cmd.customer, cmd.mode, cmd.id))
 	print := sha256.Sum256(cmd.same())
@@ -186,6 +196,11 @@ func (d *delivery) refuse(problem error) error {
 	}
 	e.ID = whatisup.EventID(uuid.NewSHA1(uuid.NameSpaceOID, fmt.Appendf(nil, "refused\x00%s\x00%s",
 		whatisup.ErrorCode(problem), d.message)).String())
+	return d.tell(e)
+}
+
+// tell sends an event to the queues and then writes it to the log.
+func (d *delivery) tell(e whatisup.Event) error {
 	if d.Control.Events != nil {
 		if err := d.Control.Events.Send(d.ctx, e); err != nil {
 			return err

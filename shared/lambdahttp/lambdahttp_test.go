@@ -228,13 +228,17 @@ func TestStreamBehindAPIGateway(t *testing.T) {
 
 func TestQueueReportsWhatFailed(t *testing.T) {
 	t.Parallel()
-	f := lambdahttp.Queue(func(_ context.Context, body []byte) error {
+	f := lambdahttp.Queue(func(_ context.Context, body []byte, sent time.Time) error {
+		if sent.UnixMilli() != 1777638896000 {
+			t.Errorf("sent at %s", sent)
+		}
 		if string(body) == "bad" {
 			return errors.New("bad")
 		}
 		return nil
 	})
-	r, err := f(t.Context(), events.SQSEvent{Records: []events.SQSMessage{{MessageId: "1", Body: "good"}, {MessageId: "2", Body: "bad"}, {MessageId: "3", Body: "good"}}})
+	sent := map[string]string{"SentTimestamp": "1777638896000"}
+	r, err := f(t.Context(), events.SQSEvent{Records: []events.SQSMessage{{MessageId: "1", Body: "good", Attributes: sent}, {MessageId: "2", Body: "bad", Attributes: sent}, {MessageId: "3", Body: "good", Attributes: sent}}})
 	if err != nil || len(r.BatchItemFailures) != 1 || r.BatchItemFailures[0].ItemIdentifier != "2" {
 		t.Errorf("%v %+v", err, r)
 	}

@@ -124,7 +124,7 @@ func (f *Function) Handler(name string) http.Handler { return httpapi.New(f.api)
 func (f *Function) Integration() *integration.Integration {
 	return &integration.Integration{Store: f.api.Store, Log: f.api.Log, Control: control.New(control.Config{
 		Store: f.api.Store, Commands: f.api.Commands, Events: f.api.Events,
-		MaxInstances: f.api.MaxInstances,
+		MaxInstances: f.api.MaxInstances, Peppers: f.api.Peppers,
 	})}
 }
 

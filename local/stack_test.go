@@ -311,3 +311,25 @@ func TestNoQueueWithoutAReader(t *testing.T) {
 		}
 	}
 }
+
+// Whoever was answered a code reads the status qr from then on, in every call.
+func TestAnAnsweredCodeIsShown(t *testing.T) {
+	t.Parallel()
+	s := localtest.Start(t, nil)
+	c := localtest.NewClient(t, s.API, s.Keys[whatisup.Test])
+	for range 15 {
+		id := c.Create("x").ID
+		c.QR(id)
+		var i localtest.Instance
+		c.Must(200, "GET", "/v1/instances/"+id, "", &i)
+		var status struct {
+			Status      string
+			QRExpiresAt *string `json:"qr_expires_at"`
+		}
+		c.Must(200, "GET", "/v1/instances/"+id+"/status", "", &status)
+		if i.Status != "qr" || status.Status != "qr" || status.QRExpiresAt == nil {
+			t.Fatalf("after its code was answered the instance is %s, and %+v", i.Status, status)
+		}
+		c.Must(204, "DELETE", "/v1/instances/"+id, "", nil)
+	}
+}

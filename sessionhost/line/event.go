@@ -25,6 +25,8 @@ type (
 		Phone  whatisup.PhoneNumber
 		Code   string
 		Err    error // WhatsApp gave none; it names nobody
+		// RetryAfter is how long WhatsApp gives none, where that is why.
+		RetryAfter time.Duration
 	}
 
 	// Linked: the phone has scanned, and the link is stored.

@@ -178,9 +178,30 @@ func (l *Line) AskPairCode(phone whatisup.PhoneNumber, serial uint64) {
 		defer cancel()
 		code, err := l.cli.PairPhone(ctx, string(phone), true, whatsmeow.PairClientChrome, clientName)
 		if l.ctx.Err() == nil {
-			l.tell(PairCode{Serial: serial, Phone: phone, Code: code, Err: redact(err)})
+			l.tell(PairCode{Serial: serial, Phone: phone, Code: code, Err: redact(err), RetryAfter: refusedFor(err)})
 		}
 	})
+}
+
+// pairCodePause is how long to ask for no pair code after WhatsApp has refused one
+// because of too many. Its answer rarely says; users tell of hours, and asking
+// again makes it longer.
+const pairCodePause = 15 * time.Minute
+
+// refusedFor says how long WhatsApp gives no pair code after the error: 0 if that
+// is not what the error says. The limit is one of the address, so it meets all
+// instances of a host.
+func refusedFor(err error) time.Duration {
+	refused, ok := errors.AsType[*whatsmeow.IQError](err)
+	if !ok || refused.Code != 429 {
+		return 0
+	}
+	if refused.ErrorNode != nil {
+		if s := refused.ErrorNode.AttrGetter().OptionalInt("backoff"); s > 0 && s <= 24*3600 {
+			return time.Duration(s) * time.Second
+		}
+	}
+	return pairCodePause
 }
 
 // Unlink asks WhatsApp to remove the device. It is the request alone: the

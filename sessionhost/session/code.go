@@ -40,8 +40,8 @@ func (d *dial) codesCame(ctx context.Context, e line.Codes) error {
 	return d.showNext(ctx)
 }
 
-// showNext shows the next code: first the row that calls wait for, then the state
-// and the event.
+// showNext shows the next code: first the state and the event, then the row that
+// calls wait for. So whoever was answered a code reads the status qr from then on.
 func (d *dial) showNext(ctx context.Context) error {
 	now := time.Now()
 	life := d.kit.Timing.CodeNext
@@ -57,9 +57,6 @@ func (d *dial) showNext(ctx context.Context) error {
 	if d.row.Modules, data.QR, err = d.kit.Draw(d.row.Raw); err != nil {
 		return err
 	}
-	if err := d.put(ctx, d.row); err != nil {
-		return err
-	}
 
 	raw := d.row.Raw
 	d.code.Store(&raw)
@@ -67,7 +64,10 @@ func (d *dial) showNext(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return d.observe(ctx, d.inst.Observed.Shows(d.row.ExpiresAt), e)
+	if err := d.observe(ctx, d.inst.Observed.Shows(d.row.ExpiresAt), e); err != nil {
+		return err
+	}
+	return d.put(ctx, d.row)
 }
 
 // put writes the code row. A newer attempt there means that this one is over.
@@ -129,10 +129,13 @@ func (d *dial) showPairCode(ctx context.Context, got line.PairCode) error {
 		return nil
 	}
 	d.row.CodePhone, d.row.CodeSerial = got.Phone, got.Serial
-	d.row.Code, d.row.CodeExpiresAt, d.row.CodeRefused = got.Code, d.endsAt, false
+	d.row.Code, d.row.CodeExpiresAt, d.row.CodeRefused, d.row.CodeRetryAt = got.Code, d.endsAt, false, time.Time{}
 	if got.Err != nil {
 		d.log.Info("no pair code", "error", got.Err.Error())
 		d.row.Code, d.row.CodeExpiresAt, d.row.CodeRefused = "", time.Time{}, true
+		if got.RetryAfter > 0 {
+			d.row.CodeRetryAt = time.Now().Add(got.RetryAfter)
+		}
 	}
 	return d.put(ctx, d.row)
 }

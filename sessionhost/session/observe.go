@@ -94,7 +94,14 @@ func (s *Session) observeBy(ctx context.Context, by string, o whatisup.Observed,
 		s.log.Info("state", "status", string(o.Status), "reason", string(o.Reason), "was", string(was.Status),
 			"request_id", string(s.inst.Wanted.RequestID))
 	}
-	if o.Reason == whatisup.Starting || o.Status == whatisup.Connecting {
+	switch {
+	case o.Status == whatisup.QR:
+		// A call waits for the code, which is stored next; the queues come after it.
+		if s.sendFail == 0 {
+			s.sendAt = now
+		}
+		return nil
+	case o.Reason == whatisup.Starting || o.Status == whatisup.Connecting:
 		// Somebody waits for what comes next; the queues don't.
 		if s.sendAt.IsZero() {
 			s.sendAt = now.Add(sendSoon)

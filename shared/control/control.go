@@ -66,6 +66,10 @@ type Keys interface {
 type Outcomes interface {
 	Pairing(context.Context, whatisup.InstanceID) (*whatisup.Pairing, error)
 	Result(context.Context, whatisup.CommandID) (*whatisup.Result, error)
+	// TakePairCode takes the pair code of a minute that a number is sent. hash
+	// names it within the scope. It answers ErrTooMany, with when the next is to
+	// be had.
+	TakePairCode(ctx context.Context, scope, hash string) (next time.Time, err error)
 }
 
 // Owners tells when the owner of each of a mode's shards was last alive, zero

@@ -14,6 +14,7 @@ var (
 	ErrInstanceLimit    = whatisup.NewError(whatisup.CodeInstanceLimitReached, "This account has reached its instance limit.")
 	ErrKeyLimit         = whatisup.NewError(whatisup.CodeAPIKeyLimitReached, "This account has reached its limit of API keys. Revoke one.")
 	ErrThrottled        = whatisup.NewError(whatisup.CodePairingThrottled, "Too many pairing attempts were started and not scanned. Wait before you start another.")
+	ErrPairCodes        = whatisup.NewError(whatisup.CodePairingThrottled, "Too many pair codes were asked for. Wait before you ask for another.")
 	ErrPairCodeFailed   = whatisup.NewError(whatisup.CodePairCodeFailed, "WhatsApp refused to issue a pair code for this number.")
 	ErrNoQR             = whatisup.NewError(whatisup.CodeNoQR, "No QR code is available yet. Retry.").After(time.Second)
 	ErrUnreachable      = whatisup.NewError(whatisup.CodeWhatsAppUnreachable, "WhatsApp could not be reached.").After(5 * time.Second)

@@ -2,6 +2,9 @@ package control
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"time"
 
@@ -46,12 +49,23 @@ type PairCode struct {
 // waits for it.
 func (c *Control) PairCode(ctx context.Context, who Caller, i *whatisup.Instance, number whatisup.PhoneNumber) (PairCode, error) {
 	var found PairCode
+	taken := false
+	take := func(i *whatisup.Instance) error {
+		if wait := i.AskThrottledFor(number, c.Now()); wait > 0 {
+			return ErrPairCodes.After(wait).With("reason", "pair_code_numbers")
+		}
+		if taken {
+			return nil
+		}
+		taken = true
+		return c.takePairCode(ctx, who, number)
+	}
 	w := &waiting{
 		Control: c, who: who, instance: i,
 		want: func(i *whatisup.Instance) (whatisup.Wanted, bool, error) {
 			w, changed := i.WantPairCode(number, c.Now(), who.Request)
 			if changed {
-				return w, true, nil
+				return w, true, take(i)
 			}
 			// The same number again gets the code that it has, unless that code
 			// was refused or is over.
@@ -59,10 +73,13 @@ func (c *Control) PairCode(ctx context.Context, who Caller, i *whatisup.Instance
 			if err != nil || p == nil || p.CodeSerial != w.PairSerial || p.Attempt.Generation != w.Generation {
 				return w, false, err
 			}
+			if err := refusedFor(p, c.Now()); err != nil {
+				return w, false, err
+			}
 			if p.CodeRefused || p.Code != "" && !c.Now().Add(whatisup.CodeMargin).Before(p.CodeExpiresAt) {
 				w.PairSerial++
 				w.ChangedAt, w.RequestID = c.Now(), who.Request
-				return w, true, nil
+				return w, true, take(i)
 			}
 			return w, false, nil
 		},
@@ -70,6 +87,9 @@ func (c *Control) PairCode(ctx context.Context, who Caller, i *whatisup.Instance
 			w, now := &i.Wanted, c.Now()
 			if p == nil || p.Attempt.Generation != w.Generation || p.CodeSerial != w.PairSerial || w.PairPhone != number {
 				return false, nil
+			}
+			if err := refusedFor(p, now); err != nil {
+				return false, err
 			}
 			if p.CodeRefused {
 				return false, ErrPairCodeFailed
@@ -88,6 +108,31 @@ func (c *Control) PairCode(ctx context.Context, who Caller, i *whatisup.Instance
 		return PairCode{}, err
 	}
 	return found, nil
+}
+
+// refusedFor is the error while WhatsApp gives no pair code because of too many.
+func refusedFor(p *whatisup.Pairing, now time.Time) error {
+	if wait := p.CodeRetryAt.Sub(now); p.CodeRefused && wait > 0 {
+		return ErrPairCodes.After(wait).With("reason", "whatsapp")
+	}
+	return nil
+}
+
+// takePairCode takes the pair code of a minute that the number is sent: over all
+// customers with live keys, for each code rings somebody's phone, and in the
+// sandbox within the customer's world.
+func (c *Control) takePairCode(ctx context.Context, who Caller, number whatisup.PhoneNumber) error {
+	scope := string(who.Mode)
+	if who.Mode == whatisup.Test {
+		scope += "#" + string(who.Customer.ID)
+	}
+	sum := hmac.New(sha256.New, []byte(c.Peppers.Oldest()))
+	sum.Write([]byte("pair code\x00" + string(number)))
+	next, err := c.Store.TakePairCode(ctx, scope, hex.EncodeToString(sum.Sum(nil)[:16]))
+	if errors.Is(err, whatisup.ErrTooMany) {
+		return ErrPairCodes.After(next.Sub(c.Now())).With("reason", "pair_code_of_number")
+	}
+	return err
 }
 
 // waiting is a call that wants an attempt and waits for what it shows.

@@ -269,25 +269,31 @@ func (db *DB) Unsuspend(ctx context.Context, read *whatisup.Instance) error {
 		"REMOVE suspended", "attribute_exists(pk)", nil, nil).Update), 0)
 }
 
+// list is a list of rows as an attribute.
+func list[T any](rows []T) types.AttributeValue {
+	l := &types.AttributeValueMemberL{}
+	for _, r := range rows {
+		l.Value = append(l.Value, &types.AttributeValueMemberM{Value: marshal(r)})
+	}
+	return l
+}
+
 // wantItem writes what is wanted of the instance as it was read.
 func (db *DB) wantItem(read *whatisup.Instance, w whatisup.Wanted, set, condition string) types.TransactWriteItem {
 	c := &read.Config
-	attempts := &types.AttributeValueMemberL{}
-	for _, a := range attemptRows(w.Attempts) {
-		attempts.Value = append(attempts.Value, &types.AttributeValueMemberM{Value: marshal(a)})
-	}
 	values := item{
 		":wanted": boolean(w.Online), ":was": number(read.Wanted.Version), ":next": number(read.Wanted.Version + 1),
 		":generation": number(uint64(w.Generation)), ":unlink": number(uint64(w.UnlinkThrough)),
-		":phone": str(string(w.PairPhone)), ":serial": number(w.PairSerial), ":attempts": attempts,
-		":at": number(millis(w.ChangedAt)), ":request": str(string(w.RequestID)),
+		":phone": str(string(w.PairPhone)), ":serial": number(w.PairSerial), ":attempts": list(attemptRows(w.Attempts)),
+		":asked": list(askedRows(w.Asked)),
+		":at":    number(millis(w.ChangedAt)), ":request": str(string(w.RequestID)),
 	}
 	if strings.Contains(set, ":yes") {
 		values[":yes"] = boolean(true)
 	}
 	return update(db.tables.Instances, configKey(c.Customer, c.Mode, c.ID),
 		"SET wanted = :wanted, wanted_version = :next, generation = :generation, unlink_through = :unlink, "+
-			"pair_phone = :phone, pair_serial = :serial, attempts = :attempts, changed_at = :at, request_id = :request"+set,
+			"pair_phone = :phone, pair_serial = :serial, attempts = :attempts, asked = :asked, changed_at = :at, request_id = :request"+set,
 		"attribute_exists(pk) AND wanted_version = :was"+condition, values, nil)
 }
 

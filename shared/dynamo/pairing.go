@@ -7,6 +7,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"whatisup/shared/whatisup"
 )
@@ -25,7 +26,30 @@ type pairingRow struct {
 	CodeSerial    uint64 `dynamodbav:"code_serial"`
 	CodeExpiresAt int64  `dynamodbav:"code_expires_at"`
 	CodeRefused   bool   `dynamodbav:"code_refused"`
+	CodeRetryAt   int64  `dynamodbav:"code_retry_at"`
 	TTL           int64  `dynamodbav:"ttl"`
+}
+
+// TakePairCode takes the one pair code that a number is sent each
+// [whatisup.PairCodeEvery]. hash names the number, within the scope. It answers
+// ErrTooMany, with when the next is to be had.
+func (db *DB) TakePairCode(ctx context.Context, scope, hash string) (next time.Time, err error) {
+	now := db.now()
+	_, err = db.client.PutItem(ctx, &dynamodb.PutItemInput{
+		TableName: aws.String(db.tables.Calls),
+		Item: item{
+			attrPK: str("paircode#" + scope + "#" + hash), "at": number(now.UnixMilli()),
+			attrTTL: number(now.Add(time.Hour).Unix()),
+		},
+		ConditionExpression:                 aws.String("attribute_not_exists(pk) OR #at <= :past"),
+		ExpressionAttributeNames:            map[string]string{"#at": "at"},
+		ExpressionAttributeValues:           item{":past": number(now.Add(-whatisup.PairCodeEvery).UnixMilli())},
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	})
+	if old, failed := failedAt(translate(err), 0); failed {
+		return time.UnixMilli(intOf(old["at"])).Add(whatisup.PairCodeEvery), whatisup.ErrTooMany
+	}
+	return time.Time{}, translate(err)
 }
 
 // PutPairing writes what the present attempt has to show, over whatever an
@@ -44,7 +68,8 @@ func (db *DB) PutPairing(ctx context.Context, p whatisup.Pairing) error {
 		Raw: p.Raw, Modules: p.Modules, ExpiresAt: millis(p.ExpiresAt), AliveUntil: millis(p.AliveUntil),
 		Code: p.Code, CodePhone: string(p.CodePhone), CodeSerial: p.CodeSerial,
 		CodeExpiresAt: millis(p.CodeExpiresAt), CodeRefused: p.CodeRefused,
-		TTL: ends.Add(24 * time.Hour).Unix(),
+		CodeRetryAt: millis(p.CodeRetryAt),
+		TTL:         ends.Add(24 * time.Hour).Unix(),
 	}))
 	_, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 		TableName: aws.String(db.tables.Calls), Key: pairingKey(p.Instance),
@@ -101,5 +126,6 @@ func (db *DB) Pairing(ctx context.Context, id whatisup.InstanceID) (*whatisup.Pa
 		Raw: r.Raw, Modules: r.Modules, ExpiresAt: fromMillis(r.ExpiresAt), AliveUntil: fromMillis(r.AliveUntil),
 		Code: r.Code, CodePhone: whatisup.PhoneNumber(r.CodePhone), CodeSerial: r.CodeSerial,
 		CodeExpiresAt: fromMillis(r.CodeExpiresAt), CodeRefused: r.CodeRefused,
+		CodeRetryAt: fromMillis(r.CodeRetryAt),
 	}, nil
 }

@@ -30,6 +30,7 @@ type configRow struct {
 	PairPhone     string       `dynamodbav:"pair_phone"`
 	PairSerial    uint64       `dynamodbav:"pair_serial"`
 	Attempts      []attemptRow `dynamodbav:"attempts"`
+	Asked         []askedRow   `dynamodbav:"asked,omitempty"`
 	ChangedAt     int64        `dynamodbav:"changed_at"`
 	RequestID     string       `dynamodbav:"request_id"`
 	Suspended     bool         `dynamodbav:"suspended,omitempty"`
@@ -48,6 +49,11 @@ type configRow struct {
 type attemptRow struct {
 	Generation uint64 `dynamodbav:"g"`
 	At         int64  `dynamodbav:"at"`
+}
+
+type askedRow struct {
+	Phone string `dynamodbav:"phone"`
+	At    int64  `dynamodbav:"at"`
 }
 
 // hostRow is what the host writes of an instance. Every attribute is always
@@ -127,6 +133,7 @@ func configRowOf(c *whatisup.Config, w *whatisup.Wanted, shard whatisup.Shard) c
 		ChangedAt:     millis(w.ChangedAt),
 		RequestID:     string(w.RequestID),
 		Attempts:      attemptRows(w.Attempts),
+		Asked:         askedRows(w.Asked),
 		Suspended:     w.Suspended,
 	}
 	if len(r.Metadata) > metadataInline {
@@ -139,6 +146,14 @@ func attemptRows(attempts []whatisup.Attempt) []attemptRow {
 	rows := make([]attemptRow, 0, len(attempts))
 	for _, a := range attempts {
 		rows = append(rows, attemptRow{uint64(a.Generation), millis(a.At)})
+	}
+	return rows
+}
+
+func askedRows(asked []whatisup.Asked) []askedRow {
+	rows := make([]askedRow, 0, len(asked))
+	for _, a := range asked {
+		rows = append(rows, askedRow{string(a.Phone), millis(a.At)})
 	}
 	return rows
 }
@@ -171,6 +186,9 @@ func (r *configRow) into(i *whatisup.Instance) (err error) {
 	}
 	for _, a := range r.Attempts {
 		i.Wanted.Attempts = append(i.Wanted.Attempts, whatisup.Attempt{Generation: whatisup.Generation(a.Generation), At: fromMillis(a.At)})
+	}
+	for _, a := range r.Asked {
+		i.Wanted.Asked = append(i.Wanted.Asked, whatisup.Asked{Phone: whatisup.PhoneNumber(a.Phone), At: fromMillis(a.At)})
 	}
 	i.Unsent = whatisup.Unsent{
 		From: whatisup.Position(r.UnsentFrom), Last: whatisup.Position(r.UnsentLast), At: fromMillis(r.UnsentAt),

@@ -79,6 +79,9 @@ func (h *host) show(cmd whatisup.Command, raw string) {
 			if strings.HasPrefix(string(i.Wanted.PairPhone), "66") {
 				p.Code, p.CodeRefused = "", true
 			}
+			if strings.HasPrefix(string(i.Wanted.PairPhone), "67") { // WhatsApp has had enough
+				p.Code, p.CodeRefused, p.CodeRetryAt = "", true, now.Add(10*time.Minute)
+			}
 		}
 		if err := h.f.db.PutPairing(context.Background(), p); err != nil {
 			h.f.t.Errorf("host: %v", err)

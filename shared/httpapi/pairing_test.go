@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -375,12 +376,73 @@ func TestPairCode(t *testing.T) {
 		t.Error("another number did not replace the code")
 	}
 	ask(422, "pair_code_failed", "6612345678")
+	ask(429, "pairing_throttled", "6612345678")
+	f.clock.advance(whatisup.PairCodeEvery)
 	ask(422, "pair_code_failed", "6612345678")
 	if serial() != 4 {
 		t.Errorf("serial %d: a refused code is asked for anew", serial())
 	}
 	// The QR call joins the same attempt.
 	f.want(200, "", f.a.TestKey, "GET", path+"/qr", "")
+}
+
+// Each pair code rings somebody's phone, and WhatsApp's limit meets all customers
+// of a host.
+func TestPairCodesAreThrottled(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	h := f.host()
+	f.commands.actAs(func(cmd whatisup.Command) { go h.show(cmd, rawCode) })
+	type caller struct{ key, path string }
+	instanceOf := func(key string) caller {
+		path, _ := f.create(key, "x")
+		return caller{key, path}
+	}
+	ask := func(c caller, number, reason string, least, most int) {
+		t.Helper()
+		status, code := 200, ""
+		if reason != "" {
+			status, code = 429, "pairing_throttled"
+		}
+		r := f.want(status, code, c.key, "POST", c.path+"/pair-code", `{"phone_number":"`+number+`"}`)
+		if reason == "" {
+			return
+		}
+		after, _ := strconv.Atoi(r.header.Get("Retry-After"))
+		if !strings.Contains(string(r.body), `"`+reason+`"`) || after < least || after > most {
+			t.Errorf("%s for %s: Retry-After %d, %s", number, reason, after, r.body)
+		}
+	}
+
+	one := instanceOf(f.a.TestKey)
+	for _, number := range []string{"4915100000001", "4915100000002", "4915100000003"} {
+		ask(one, number, "", 0, 0)
+	}
+	ask(one, "4915100000003", "", 0, 0)                                         // the code that it has
+	ask(one, "4915100000004", "pair_code_numbers", 890, 900)                    // a fourth number
+	ask(one, "4915100000001", "pair_code_of_number", 1, 60)                     // one that was sent a code this minute
+	ask(instanceOf(f.a.TestKey), "4915100000001", "pair_code_of_number", 1, 60) // also from another instance
+	ask(instanceOf(f.b.TestKey), "4915100000001", "", 0, 0)                     // but a world is a customer's own
+	f.clock.advance(whatisup.PairCodeEvery)
+	h.fail(f.of(f.a.Customer, whatisup.InstanceID(strings.TrimPrefix(one.path, "/v1/instances/"))), whatisup.Pending, whatisup.QRTimeout, "")
+	ask(one, "4915100000001", "", 0, 0)
+	ask(one, "4915100000004", "pair_code_numbers", 830, 840)
+	f.clock.advance(14*time.Minute + time.Second)
+	h.fail(f.of(f.a.Customer, whatisup.InstanceID(strings.TrimPrefix(one.path, "/v1/instances/"))), whatisup.Pending, whatisup.QRTimeout, "")
+	ask(one, "4915100000004", "", 0, 0)
+
+	// Live keys share one world.
+	live := instanceOf(f.a.LiveKey)
+	ask(live, "4915100000009", "", 0, 0)
+	ask(instanceOf(f.b.LiveKey), "4915100000009", "pair_code_of_number", 1, 60)
+
+	// WhatsApp's own limit is told as ours, and nobody asks meanwhile.
+	ask(instanceOf(f.b.TestKey), "6712345678", "whatsapp", 590, 600)
+	two := instanceOf(f.b.TestKey)
+	f.clock.advance(whatisup.PairCodeEvery)
+	ask(two, "6712345678", "whatsapp", 590, 600)
+	f.clock.advance(time.Minute)
+	ask(two, "6712345678", "whatsapp", 530, 540)
 }
 
 func TestPairingIsThrottled(t *testing.T) {

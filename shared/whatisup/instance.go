@@ -41,6 +41,9 @@ type Wanted struct {
 	// Attempts are the starts of the newest pairing attempts, oldest first, for
 	// the throttle; at most [AttemptsKept].
 	Attempts []Attempt
+	// Asked are the numbers that pair codes were wanted for within
+	// [AttemptWindow], oldest first, for the throttle; at most [AskedKept].
+	Asked []Asked
 	// ChangedAt is the last change of Online, Generation or UnlinkThrough.
 	ChangedAt time.Time
 	// Suspended says that the customer was suspended. Nothing of the instance may
@@ -56,6 +59,20 @@ const (
 	AttemptsKept  = 5
 	AttemptWindow = 15 * time.Minute
 )
+
+// AskedKept is for how many different numbers an instance may want pair codes
+// within [AttemptWindow]: each rings somebody's phone.
+const AskedKept = 3
+
+// PairCodeEvery is how often one number is sent a new pair code, whoever asks for
+// it.
+const PairCodeEvery = time.Minute
+
+// Asked is a number that a pair code was wanted for, and when first.
+type Asked struct {
+	Phone PhoneNumber
+	At    time.Time
+}
 
 // Attempt is the start of one attempt to pair.
 type Attempt struct {

@@ -45,6 +45,9 @@ type Pairing struct {
 	CodeExpiresAt time.Time
 	// CodeRefused says that WhatsApp refused to give a pair code for CodeSerial.
 	CodeRefused bool
+	// CodeRetryAt is when WhatsApp may give one, where it refused because of too
+	// many.
+	CodeRetryAt time.Time
 }
 
 // Scannable says whether the row holds a code of the instance's present

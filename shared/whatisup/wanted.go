@@ -1,6 +1,7 @@
 package whatisup
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -62,6 +63,10 @@ func (i *Instance) WantPairCode(number PhoneNumber, now time.Time, r RequestID) 
 	}
 	w.PairPhone = number
 	w.PairSerial++
+	w.Asked = i.recentlyAsked(now)
+	if !asked(w.Asked, number) {
+		w.Asked = append(w.Asked, Asked{number, now})
+	}
 	w.ChangedAt, w.RequestID = now, r
 	return w, true
 }
@@ -122,6 +127,30 @@ func (i *Instance) ThrottledFor(now time.Time) time.Duration {
 		return 0
 	}
 	return recent[0].At.Add(AttemptWindow).Sub(now)
+}
+
+// AskThrottledFor says how long the instance must wait before a pair code for the
+// number: 0 unless it has wanted codes for [AskedKept] others within
+// [AttemptWindow].
+func (i *Instance) AskThrottledFor(number PhoneNumber, now time.Time) time.Duration {
+	recent := i.recentlyAsked(now)
+	if len(recent) < AskedKept || asked(recent, number) {
+		return 0
+	}
+	return recent[0].At.Add(AttemptWindow).Sub(now)
+}
+
+func (i *Instance) recentlyAsked(now time.Time) (recent []Asked) {
+	for _, a := range i.Wanted.Asked {
+		if now.Sub(a.At) < AttemptWindow {
+			recent = append(recent, a)
+		}
+	}
+	return recent
+}
+
+func asked(list []Asked, number PhoneNumber) bool {
+	return slices.ContainsFunc(list, func(a Asked) bool { return a.Phone == number })
 }
 
 // recentAttempts are those within the window that made no link.

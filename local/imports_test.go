@@ -24,6 +24,7 @@ var rooms = []struct {
 	{"shared/foreign", nil, "requests to URLs of customers, whoever makes them and why"},
 	{"shared/lambdahttp", nil, "an adapter between two foreign shapes"},
 	{"shared/dashboard", nil, "static files; all it knows is the public API"},
+	{"shared/webhook", []string{"shared/whatisup", "shared/foreign", "shared/seal"}, "events on their way to endpoints, whatever keeps and queues them"},
 	{"shared/dynamo", []string{"shared/whatisup"}, "the only room that knows tables"},
 	{"shared/queue", []string{"shared/whatisup"}, "the only room that knows queues"},
 	{"shared/input", []string{"shared/whatisup"}, "strict JSON, whichever door it came through"},

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -34,11 +36,14 @@ import (
 	"whatisup/shared/control"
 	"whatisup/shared/dashboard"
 	"whatisup/shared/dynamo"
+	"whatisup/shared/foreign"
 	"whatisup/shared/httpapi"
 	"whatisup/shared/integration"
 	"whatisup/shared/lambdahttp"
 	"whatisup/shared/operator"
 	"whatisup/shared/queue"
+	"whatisup/shared/seal"
+	"whatisup/shared/webhook"
 	"whatisup/shared/whatisup"
 )
 
@@ -135,6 +140,8 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 		"AWS_ACCESS_KEY_ID": accessKey, "AWS_SECRET_ACCESS_KEY": secrets.aws,
 		"ACCESS_TABLE": tables.Access, "INSTANCES_TABLE": tables.Instances, "CALLS_TABLE": tables.Calls,
 		"EVENTS_TABLE": tables.Events, "FLEET_TABLE": tables.Fleet, "DEVICES_TABLE": tables.Devices, "MESSAGES_TABLE": tables.Messages,
+		"WEBHOOKS_TABLE": tables.Webhooks, "WEBHOOK_EVENTS_QUEUE_URL": urls.WebhookEvents, "WEBHOOK_ATTEMPTS_QUEUE_URL": urls.WebhookDeliveries,
+		"WEBHOOK_WAKES_QUEUE_URL": urls.WebhookWakes, "WEBHOOK_KEY_ID": authKey, "FOREIGN_ALLOW": c.ForeignAllow,
 		"COMMAND_QUEUE_PREFIX": urls.CommandPrefix, "EVENT_QUEUE_URLS": urls.Events, "INTEGRATION_QUEUE_URL": urls.Integration,
 		"SHARD_COUNT": strconv.Itoa(whatisup.DefaultShardCount),
 		"AUTH_KEY_ID": authKey, "PEPPER": secrets.pepper,
@@ -157,7 +164,7 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 			return errors.Join(err, api.Close())
 		}
 	}
-	if err := c.startGateway(s, api, db, peppers, start); err != nil {
+	if err := c.startGateway(s, api, db, peppers, urls, start); err != nil {
 		return errors.Join(err, api.Close())
 	}
 	text, err := json.MarshalIndent(s.Env, "", "  ")
@@ -275,7 +282,7 @@ func (c Config) startSimulator(ctx context.Context, s *Stack, start starter) (ro
 	return hex.EncodeToString(key[:]), nil
 }
 
-func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers whatisup.Peppers, start starter) error {
+func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers whatisup.Peppers, urls queue.URLs, start starter) error {
 	t, err := template.Parse(repository.Template)
 	if err != nil {
 		return err
@@ -286,10 +293,15 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 	}
 	log := c.Log.With("part", "function")
 	queues := sqs.NewFromConfig(s.AWSConf)
+	hooks, err := c.webhooks(s, db, log)
+	if err != nil {
+		return err
+	}
 	conf := httpapi.Config{
 		Store:     db,
+		Webhooks:  hooks,
 		Commands:  queue.NewCommands(queues, s.Env["COMMAND_QUEUE_PREFIX"]),
-		Events:    queue.NewEvents(queues, queue.SplitURLs(s.Env["EVENT_QUEUE_URLS"])),
+		Events:    hooks.Path.Events,
 		Peppers:   peppers,
 		Limits:    c.Limits,
 		Sandbox:   c.Serves(whatisup.Test),
@@ -307,22 +319,48 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 	in := &integration.Integration{Store: db, Log: log, Control: control.New(control.Config{
 		Store: db, Commands: conf.Commands, Events: conf.Events, Peppers: conf.Peppers,
 	})}
-	fed := map[string]gateway.Trigger{"integration": {
-		QueueURL: s.Env["INTEGRATION_QUEUE_URL"], Handler: lambdahttp.Queue(in.Carry),
-		ARN: "arn:aws:sqs:" + region + ":000000000000:" + queue.Local().Integration,
-	}}
+	message := func(do func(context.Context, webhook.Message) error) func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) {
+		return lambdahttp.Messages(func(ctx context.Context, m lambdahttp.Message) error {
+			err := do(ctx, webhook.Message{Body: m.Body, Order: m.Order})
+			if err != nil {
+				log.Error("a webhook's message is taken again", "error", err)
+			}
+			return err
+		})
+	}
+	names := queue.Local()
+	fed := map[string]gateway.Trigger{
+		"IntegrationCommands":   {QueueURL: s.Env["INTEGRATION_QUEUE_URL"], Handler: lambdahttp.Queue(in.Carry), ARN: names.Integration},
+		"WebhookEvents":         {QueueURL: urls.WebhookEvents, Handler: message(hooks.Path.FanOut), ARN: names.WebhookEvents},
+		"WebhookWakes":          {QueueURL: urls.WebhookWakes, Handler: message(hooks.Path.Wake), ARN: names.WebhookWakes},
+		"WebhookDeliveries":     {QueueURL: urls.WebhookDeliveries, Handler: message(hooks.Path.Deliver), ARN: names.WebhookDeliveries},
+		"WebhookEventsDead":     {QueueURL: urls.WebhookEventsDead, Handler: message(hooks.Path.DeadEvent), ARN: names.WebhookEventsDead},
+		"WebhookDeliveriesDead": {QueueURL: urls.WebhookDeliveriesDead, Handler: message(hooks.Path.Dead), ARN: names.WebhookDeliveriesDead},
+	}
+	scheduled := map[string]func(context.Context) error{"sweep": hooks.Path.Sweep}
 	for _, f := range functions {
 		if f.Streams {
 			streaming[f.Name] = api.Function(httpapi.FunctionEvents)
 		}
 		for _, trigger := range f.Triggers {
-			feed, ok := fed[f.Name]
+			feed, ok := fed[trigger.Resource()]
 			if !ok {
-				return fmt.Errorf("template.yaml: nothing feeds the function %s", f.Name)
+				return fmt.Errorf("template.yaml: nothing feeds the function %s from %s", f.Name, trigger.Resource())
 			}
 			feed.Queue, feed.Log = queues, log
+			feed.ARN = "arn:aws:sqs:" + region + ":000000000000:" + feed.ARN
 			feed.Batch, feed.Timeout = trigger.BatchSize, f.Timeout
+			if strings.HasPrefix(trigger.Resource(), "Webhook") {
+				feed.Concurrency = min(trigger.Concurrency, pollers)
+			}
 			start(f.Name, feed.Run)
+		}
+		if f.Every > 0 {
+			job, ok := scheduled[f.Name]
+			if !ok {
+				return fmt.Errorf("template.yaml: nothing is run by the schedule of %s", f.Name)
+			}
+			start(f.Name, gateway.Schedule{Every: f.Every, Timeout: f.Timeout, Handler: job, Log: log}.Run)
 		}
 	}
 	g, err := gateway.New(gateway.Config{
@@ -337,6 +375,38 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 		return err
 	})
 	return nil
+}
+
+// pollers is how many batches of one queue are in hand at a time, where Lambda would
+// run more functions.
+const pollers = 48
+
+// webhooks is the way of events to endpoints, and what the API does with them. Loopback
+// is a test key's on somebody's own machine.
+func (c Config) webhooks(s *Stack, db *dynamo.DB, log *slog.Logger) (*webhook.Desk, error) {
+	allow, err := foreign.ParseAllow(c.ForeignAllow)
+	if err != nil {
+		return nil, fmt.Errorf("FOREIGN_ALLOW: %w", err)
+	}
+	own := []string{s.API, s.AWS}
+	for _, u := range []string{c.PublicURL, s.WhatsApp} {
+		if u != "" {
+			own = append(own, u)
+		}
+	}
+	guard, err := foreign.New(foreign.Config{Allow: allow, Own: own, OneMachine: true})
+	if err != nil {
+		return nil, err
+	}
+	queues := sqs.NewFromConfig(s.AWSConf)
+	sinks := queue.NewEvents(queues, queue.SplitURLs(s.Env["EVENT_QUEUE_URLS"])).
+		WithWebhooks(s.Env["WEBHOOK_EVENTS_QUEUE_URL"], webhook.NewTakers(db))
+	sealer := webhook.NewSealer(seal.NewKeyring(kms.NewFromConfig(s.AWSConf), s.Env["WEBHOOK_KEY_ID"]))
+	return &webhook.Desk{Sealer: sealer, Guard: guard, Path: &webhook.Path{
+		Store: db, Log: db, Events: sinks, Secrets: sealer, Slog: log,
+		Queue:  queue.NewWebhooks(queues, s.Env["WEBHOOK_ATTEMPTS_QUEUE_URL"], s.Env["WEBHOOK_WAKES_QUEUE_URL"]),
+		Client: func(test bool) *http.Client { return guard.Client(test, 0) },
+	}}, nil
 }
 
 // streamPath is where the event stream is.

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,6 +31,7 @@ import (
 // good days.
 func exercise(t *testing.T, s *system) {
 	s.t = t
+	exerciseHooks(t, s)
 	large := `{"name":"large","metadata":{"text":"` + strings.Repeat("x", 4000) + `"}}`
 
 	// The API: large metadata, conditions, pages, repetition, bound keys.
@@ -250,4 +253,53 @@ func (s *system) wiped(id string) bool {
 	s.t.Helper()
 	var out strings.Builder
 	return s.operator(nil).Run(s.t.Context(), []string{"wiped", string(s.made.Customer), id}, &out) == nil
+}
+
+// exerciseHooks takes webhooks along the ways that the samples don't go: an endpoint
+// that fails and is tried again, a range that is replayed, a sweep.
+func exerciseHooks(t *testing.T, s *system) {
+	t.Helper()
+	var mu sync.Mutex
+	status, hits := http.StatusInternalServerError, 0
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		hits++
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(receiver.Close)
+	once := []string{"Idempotency-Key", "hook-1"}
+	bound := s.must(201, "POST", "/v1/instances", `{"name":"hooked"}`).body["id"].(string)
+	id := s.must(201, "POST", "/v1/webhook-endpoints", `{"url":"`+receiver.URL+`/","events":["instance.*"],"instance_id":"`+bound+`"}`, once...).body["id"].(string)
+	s.must(201, "POST", "/v1/webhook-endpoints", `{"url":"`+receiver.URL+`/","events":["instance.*"],"instance_id":"`+bound+`"}`, once...)
+	s.must(200, "PATCH", "/v1/instances/"+bound, `{"name":"fails"}`)
+	s.eventually("a delivery is retried", func() bool {
+		return len(s.must(200, "GET", "/v1/webhook-deliveries?status=retrying&endpoint_id="+id, "").body["data"].([]any)) > 0
+	})
+	mu.Lock()
+	status = http.StatusNoContent
+	mu.Unlock()
+	s.eventually("its second attempt succeeds", func() bool {
+		return len(s.must(200, "GET", "/v1/webhook-deliveries?status=success&endpoint_id="+id, "").body["data"].([]any)) > 0
+	})
+	now := time.Now().UTC()
+	s.must(202, "POST", "/v1/webhook-endpoints/"+id+"/replay", `{"from":"`+now.Add(-time.Hour).Format(time.RFC3339)+`","to":"`+now.Add(time.Minute).Format(time.RFC3339)+`"}`)
+	s.eventually("a range is replayed", func() bool {
+		for _, d := range s.must(200, "GET", "/v1/webhook-deliveries?status=success&endpoint_id="+id, "").body["data"].([]any) {
+			if d.(map[string]any)["replay_of"] != nil {
+				return true
+			}
+		}
+		return false
+	})
+	response, err := s.invoke["sweep"].Invoke(t.Context(), []byte(`{"source":"aws.events"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	s.must(204, "DELETE", "/v1/instances/"+bound, "")
+	s.eventually("the endpoint of a deleted instance is disabled", func() bool {
+		return s.must(200, "GET", "/v1/webhook-endpoints/"+id, "").body["disabled_reason"] == "instance_deleted"
+	})
+	s.must(204, "DELETE", "/v1/webhook-endpoints/"+id, "")
 }

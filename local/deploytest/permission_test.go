@@ -2,6 +2,7 @@ package deploytest
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -27,6 +28,32 @@ var unused = map[string]map[string]string{
 	},
 	"stream": {
 		"dynamodb:Query on table/whatisup-access": "a stream gives its place back when it ends, which may be after the run",
+	},
+	"fanout": {
+		"sqs:SendMessage on queue/whatisup-fanout-events.fifo":        "tells of an endpoint whose instance was deleted, if another endpoint takes that",
+		"sqs:GetQueueAttributes on queue/whatisup-fanout-events.fifo": "Lambda looks at the queue with the function's role",
+		"sqs:GetQueueAttributes on queue/whatisup-fanout-wakes":       "Lambda looks at the queue with the function's role",
+	},
+	"deliver": {
+		"sqs:GetQueueAttributes on queue/whatisup-deliver-attempts.fifo": "Lambda looks at the queue with the function's role",
+		"dynamodb:PutItem on table/whatisup-events":                      "an endpoint is disabled after a 410 or five days",
+		"sqs:SendMessage on queue/whatisup-events":                       "an endpoint is disabled after a 410 or five days",
+		"sqs:SendMessage on queue/whatisup-fanout-events.fifo":           "an endpoint is disabled after a 410 or five days",
+		"dynamodb:DeleteItem on table/whatisup-webhooks":                 "a death, a full queue or a failing endpoint needs it, and none of them is in the run",
+		"dynamodb:Query on table/whatisup-webhooks":                      "a death, a full queue or a failing endpoint needs it, and none of them is in the run",
+	},
+	"sweep": {
+		"sqs:GetQueueAttributes on queue/whatisup-sweep-fanout-dead.fifo":  "Lambda looks at the queue with the function's role",
+		"sqs:GetQueueAttributes on queue/whatisup-sweep-deliver-dead.fifo": "Lambda looks at the queue with the function's role",
+		"sqs:DeleteMessage on queue/whatisup-sweep-fanout-dead.fifo":       "nothing is given up in the run",
+		"sqs:DeleteMessage on queue/whatisup-sweep-deliver-dead.fifo":      "nothing is given up in the run",
+		"sqs:SendMessage on queue/whatisup-deliver-attempts.fifo":          "a death, a full queue or a failing endpoint needs it, and none of them is in the run",
+		"sqs:SendMessage on queue/whatisup-fanout-wakes":                   "a death, a full queue or a failing endpoint needs it, and none of them is in the run",
+		"dynamodb:Query on table/whatisup-events":                          "goes on with a replay whose wake-up was lost",
+		"dynamodb:DeleteItem on table/whatisup-webhooks":                   "a death, a full queue or a failing endpoint needs it, and none of them is in the run",
+		"dynamodb:PutItem on table/whatisup-webhooks":                      "a death, a full queue or a failing endpoint needs it, and none of them is in the run",
+		"dynamodb:Query on table/whatisup-webhooks":                        "a death, a full queue or a failing endpoint needs it, and none of them is in the run",
+		"dynamodb:BatchGetItem on table/whatisup-webhooks":                 "a death, a full queue or a failing endpoint needs it, and none of them is in the run",
 	},
 	"integration": {
 		"sqs:GetQueueAttributes on queue/whatisup-integration-commands": "Lambda looks at the queue with the function's role",
@@ -60,6 +87,7 @@ func checkPermissions(t *testing.T, s *system) {
 	roles := make(map[string][]grant)
 	for _, f := range functions(t, s.template) {
 		roles[f.Name] = policies(t, s, s.template.Resources[f.Resource].Properties["Policies"], "")
+		roles[f.Name] = append(roles[f.Name], keyGrants(t, s, f.Resource+"Role")...)
 	}
 	roles["sessionhost"] = append(policies(t, s, s.template.Resources["SandboxHostRole"].Properties["Policies"], "PolicyDocument"), keyGrants(t, s, "SandboxHostRole")...)
 	for program, grants := range roles {
@@ -168,7 +196,7 @@ func resourceOf(t *testing.T, arn string) string {
 func keyGrants(t *testing.T, s *system, role string) []grant {
 	t.Helper()
 	var grants []grant
-	for key := range authKeys {
+	for _, key := range append(slices.Collect(maps.Keys(authKeys)), webhookKey) {
 		p := resolve(t, s.template, s.template.Resources[key].Properties["KeyPolicy"], s.known).(map[string]any)
 		for _, statement := range p["Statement"].([]any) {
 			st := statement.(map[string]any)
@@ -182,6 +210,9 @@ func keyGrants(t *testing.T, s *system, role string) []grant {
 
 // authKeys are the keys that seal auth state, and the one role of each.
 var authKeys = map[string]string{"AuthKey": "LiveHostRole", "SandboxAuthKey": "SandboxHostRole"}
+
+// webhookKey seals the secrets of webhook endpoints.
+const webhookKey = "WebhookKey"
 
 // keyUsers are the roles that a statement of a key's policy is for. Principal is
 // everybody there, and the condition says who.

@@ -81,6 +81,7 @@ func start(t *testing.T) *system {
 	s.startWhatsApp()
 	s.known = values(t, d, map[string]any{
 		"Sandbox": "true", "HostImageUri": "image", "RateLimitBurst": 100000, "RateLimitPerSecond": 1000,
+		"ForeignAllow": "127.0.0.1",
 	})
 	s.makeTablesAndQueues()
 	s.startFunctions()
@@ -172,6 +173,13 @@ func (s *system) makeTablesAndQueues() {
 		s.t.Fatal(err)
 	}
 	s.known["EventsQueue"], s.known["IntegrationCommands"] = urls.Events, urls.Integration
+	s.known["WebhookEvents"], s.known["WebhookDeliveries"], s.known["WebhookWakes"] = urls.WebhookEvents, urls.WebhookDeliveries, urls.WebhookWakes
+	s.known["WebhookEventsDead"], s.known["WebhookDeliveriesDead"] = urls.WebhookEventsDead, urls.WebhookDeliveriesDead
+	secrets, err := kms.NewFromConfig(s.config).CreateKey(ctx, &kms.CreateKeyInput{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.known["WebhookKey.Arn"] = *secrets.KeyMetadata.KeyId
 	key, err := kms.NewFromConfig(s.config).CreateKey(ctx, &kms.CreateKeyInput{})
 	if err != nil {
 		s.t.Fatal(err)
@@ -252,7 +260,7 @@ func (s *system) startTrigger(f template.Function, trigger template.Trigger, run
 	// Lambda takes messages with the function's own role.
 	config.BaseEndpoint = sdk.String(s.recorder.endpoint(s.t, f.Name, s.aws))
 	s.until(gateway.Trigger{
-		Queue: sqs.NewFromConfig(config), QueueURL: s.known["IntegrationCommands"].(string),
+		Queue: sqs.NewFromConfig(config), QueueURL: s.known[trigger.Resource()].(string),
 		ARN: fmt.Sprint(resolve(s.t, s.template, trigger.Queue, s.known)), Batch: trigger.BatchSize, Timeout: f.Timeout, Log: log,
 		Handler: func(ctx context.Context, e events.SQSEvent) (events.SQSEventResponse, error) {
 			var answer events.SQSEventResponse

@@ -99,6 +99,7 @@ type Store interface {
 	Owners
 	Log
 	Messages
+	Endpoints
 	// Complete stores the record of a request that has written nothing else:
 	// ErrClaimLost.
 	Complete(context.Context, whatisup.Record) error
@@ -120,6 +121,7 @@ type Config struct {
 	Store    Store
 	Commands Commands
 	Events   Events           // nil: no queues
+	Webhooks Webhooks         // of programs that serve the calls of webhooks
 	Peppers  whatisup.Peppers // for new API keys
 	// MaxInstances is how many instances a customer may have in one mode, where
 	// the operator has set nothing else; 0: DefaultMaxInstances.

@@ -137,6 +137,9 @@ func (db *DB) Customers(ctx context.Context) iter.Seq2[whatisup.Customer, error]
 
 // SetSuspended suspends a customer or lets it back, or answers ErrNotFound.
 func (db *DB) SetSuspended(ctx context.Context, c whatisup.CustomerID, suspended bool) error {
+	if err := db.holdWebhooks(ctx, c, suspended); err != nil {
+		return err
+	}
 	return db.updateCustomer(ctx, c, "SET suspended = :suspended", item{":suspended": boolean(suspended)})
 }
 

@@ -65,6 +65,7 @@ type Config struct {
 	Store    Store
 	Commands control.Commands
 	Events   control.Events // nil: no queues
+	Webhooks control.Webhooks
 	Peppers  whatisup.Peppers
 	Limits   whatisup.RateLimit // of customers without one of their own
 	// MaxInstances is a customer's limit in one mode, where it has none of its
@@ -116,7 +117,7 @@ func New(c Config) *API {
 	c.StreamFor = cmp.Or(c.StreamFor, 5*time.Minute)
 	c.StreamPoll = cmp.Or(c.StreamPoll, time.Second)
 	return &API{Config: c, seal: cursorSeal{c.Peppers}, control: control.New(control.Config{
-		Store: c.Store, Commands: c.Commands, Events: c.Events, Peppers: c.Peppers, Sandbox: c.Sandbox, Now: c.Now, MaxInstances: c.MaxInstances,
+		Store: c.Store, Commands: c.Commands, Events: c.Events, Webhooks: c.Webhooks, Peppers: c.Peppers, Sandbox: c.Sandbox, Now: c.Now, MaxInstances: c.MaxInstances,
 	})}
 }
 

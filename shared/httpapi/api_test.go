@@ -22,6 +22,7 @@ import (
 	"whatisup/shared/httpapi/apitest"
 	"whatisup/shared/integration"
 	"whatisup/shared/operator"
+	"whatisup/shared/webhook"
 	"whatisup/shared/whatisup"
 )
 
@@ -29,6 +30,7 @@ var peppers = whatisup.Peppers{1: "sixteen bytes or more of pepper"}
 
 // fixture is the API over the embedded AWS, with two customers.
 type fixture struct {
+	desk        *webhook.Desk
 	t           testing.TB
 	aws         *awstest.Instance
 	db          *dynamo.DB
@@ -148,6 +150,8 @@ func start(t testing.TB, change ...func(*httpapi.Config)) *fixture {
 		Now:        f.clock.now,
 		StreamPoll: 20 * time.Millisecond,
 	}
+	f.desk = f.hooks(&c)
+	c.Webhooks = f.desk
 	for _, do := range change {
 		do(&c)
 	}

@@ -203,6 +203,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrConflict: the row changed since it was read; read again.
 	ErrConflict = errors.New("changed since it was read")
+	// ErrCaughtUp: the endpoint is not behind, so its deliveries go to the queue.
+	ErrCaughtUp = errors.New("the endpoint is not behind")
 	// ErrFenced: another host owns the instance now, or the row is gone. The
 	// writer must stop acting for it.
 	ErrFenced = errors.New("not the owner")

@@ -28,13 +28,15 @@ const (
 	PollVoted            EventName = "poll.voted"            // data: VotedData
 	MessageStatusChanged EventName = "message.status"        // data: StatusData
 	InstanceRestricted   EventName = "instance.restricted"   // data: RestrictedData
+	WebhookDisabled      EventName = "webhook.disabled"      // data: WebhookDisabledData
+	WebhookTest          EventName = "webhook.test"          // data: WebhookTestData; sent to one endpoint, never logged
 )
 
 // EventNames lists every event.
 var EventNames = []EventName{
 	InstanceCreated, InstanceDeleted, InstanceUpdated, InstanceConnected,
 	InstanceDisconnected, InstanceFailed, QRUpdated, MessageReceived, CommandRefused,
-	MessageStatusChanged, InstanceRestricted,
+	MessageStatusChanged, InstanceRestricted, WebhookDisabled,
 }
 
 // EventVersion names the shape of events.
@@ -200,6 +202,14 @@ type (
 	MessageFrom struct {
 		PhoneNumber *string `json:"phone_number"`
 		LID         *string `json:"lid"`
+	}
+	WebhookDisabledData struct {
+		EndpointID string `json:"endpoint_id"`
+		URL        string `json:"url"`
+		Reason     string `json:"reason"`
+	}
+	WebhookTestData struct {
+		EndpointID string `json:"endpoint_id"`
 	}
 	RefusedData struct {
 		Command string          `json:"command"`

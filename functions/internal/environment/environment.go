@@ -25,6 +25,7 @@ import (
 	"whatisup/shared/integration"
 	"whatisup/shared/lambdahttp"
 	"whatisup/shared/queue"
+	"whatisup/shared/webhook"
 	"whatisup/shared/whatisup"
 )
 
@@ -32,6 +33,7 @@ import (
 type Function struct {
 	aws aws.Config
 	api httpapi.Config
+	db  *dynamo.DB
 }
 
 // pepperWithin bounds the look at the peppers: a function that can't reach its
@@ -73,9 +75,9 @@ func Open(ctx context.Context) (*Function, error) {
 		Client:     dynamodb.NewFromConfig(cfg),
 		Tables:     dynamo.TablesFromEnv(os.Getenv),
 		ShardCount: shards,
-		Queues:     os.Getenv("EVENT_QUEUE_URLS") != "",
+		Queues:     os.Getenv("EVENT_QUEUE_URLS") != "" || os.Getenv("WEBHOOK_EVENTS_QUEUE_URL") != "",
 	})
-	f.api.Store = db
+	f.api.Store, f.db = db, db
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
@@ -95,11 +97,16 @@ func (f *Function) Commands() *Function {
 	return f
 }
 
-// Events adds the event queues, if there are any.
+// Events adds the event queues, the one that begins the way to webhooks among them.
 func (f *Function) Events() *Function {
-	if urls := queue.SplitURLs(os.Getenv("EVENT_QUEUE_URLS")); len(urls) > 0 {
-		f.api.Events = queue.NewEvents(sqs.NewFromConfig(f.aws), urls)
-	}
+	f.api.Events = queue.NewEvents(sqs.NewFromConfig(f.aws), queue.SplitURLs(os.Getenv("EVENT_QUEUE_URLS"))).
+		WithWebhooks(os.Getenv("WEBHOOK_EVENTS_QUEUE_URL"), webhook.NewTakers(f.db))
+	return f
+}
+
+// Webhooks adds what the calls of webhooks need.
+func (f *Function) Webhooks(hooks control.Webhooks) *Function {
+	f.api.Webhooks = hooks
 	return f
 }
 

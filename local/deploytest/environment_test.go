@@ -109,11 +109,9 @@ var unset = map[string]map[string]string{
 		"COMMAND_QUEUE_PREFIX":     "sends no commands",
 		"SHARD_COUNT":              "sends no commands",
 		"SANDBOX":                  "nothing here depends on it",
-		"MAX_INSTANCES":            "nothing here depends on it",
 		"OWN_URLS":                 "its own routes refer to the function, so it can't know where they are",
 	},
 	"fanout": {
-		"ACCESS_TABLE":    "only the webhooks table is its business",
 		"INSTANCES_TABLE": "only the webhooks table is its business",
 		"CALLS_TABLE":     "only the webhooks table is its business",
 		"FLEET_TABLE":     "only the webhooks table is its business",
@@ -124,7 +122,6 @@ var unset = map[string]map[string]string{
 		"WEBHOOK_KEY_ID":  "makes no requests",
 	},
 	"deliver": {
-		"ACCESS_TABLE":    "only the webhooks table is its business",
 		"INSTANCES_TABLE": "only the webhooks table is its business",
 		"CALLS_TABLE":     "only the webhooks table is its business",
 		"FLEET_TABLE":     "only the webhooks table is its business",
@@ -133,7 +130,6 @@ var unset = map[string]map[string]string{
 		"OWN_URLS":        "an own URL is known by what carries our headers",
 	},
 	"sweep": {
-		"ACCESS_TABLE":             "only the webhooks table is its business",
 		"INSTANCES_TABLE":          "only the webhooks table is its business",
 		"CALLS_TABLE":              "only the webhooks table is its business",
 		"FLEET_TABLE":              "only the webhooks table is its business",
@@ -159,8 +155,9 @@ var unset = map[string]map[string]string{
 	},
 }
 
-// fromSDK are read by the AWS SDK, not by our code.
-var fromSDK = []string{"AWS_ENDPOINT_URL"}
+// fromSDK are read by the AWS SDK, not by our code, or are set for all functions at
+// once and read by those that make instances.
+var fromSDK = []string{"AWS_ENDPOINT_URL", "MAX_INSTANCES"}
 
 func TestEnvironment(t *testing.T) {
 	t.Parallel()

@@ -71,6 +71,9 @@ func values(t *testing.T, d *template.Template, parameters map[string]any) templ
 			v[name] = fmt.Sprintf("https://sqs.eu-central-1.amazonaws.com/123456789012/%v", queue)
 			v[name+".Arn"] = fmt.Sprintf("arn:aws:sqs:eu-central-1:123456789012:%v", queue)
 			v[name+".QueueName"] = queue
+		case "AWS::Serverless::Function":
+			v[name] = name
+			v[name+".Arn"], v[name+"Role.Arn"] = "arn:of:"+name, "arn:of:"+name+"Role" // SAM makes the role
 		default:
 			v[name] = name
 			v[name+".Arn"] = "arn:of:" + name

@@ -36,7 +36,7 @@ const (
 	roomAgain = whatisup.MaxInQueue / 5
 )
 
-// ErrorGone is the last error of a delivery whose endpoint answered 410.
+// errorStatus is the error of an attempt whose answer was no success.
 const errorStatus = "answered %d"
 
 // Deliver makes one attempt of a delivery, or stores why not. An error repeats it.
@@ -63,11 +63,15 @@ func (p *Path) Deliver(ctx context.Context, m Message) error {
 		return err
 	}
 	switch {
-	case d.Final() || d.Turn > h.Turn || d.Status == whatisup.DeliveryHeld:
-		if !d.NextAt.IsZero() {
-			if err := p.Store.SetDue(ctx, ep, d.NextAt, false); err != nil {
-				return err
-			}
+	case d.Final() || d.Status == whatisup.DeliveryHeld:
+	case d.Turn > h.Turn:
+		// Whoever wrote the row may have died before the endpoint's moment was set.
+		at := d.NextAt
+		if at.IsZero() {
+			at = due(d)
+		}
+		if !gone {
+			err = p.Store.SetDue(ctx, ep, at, false)
 		}
 	case gone:
 		d.Status, d.Error, d.NextAt = whatisup.DeliveryFailed, whatisup.ErrorEndpointDeleted, time.Time{}

@@ -63,6 +63,14 @@ func newWorld(t *testing.T) *world {
 	if w.urls, err = queue.Local().Create(t.Context(), w.sqs, 1); err != nil {
 		t.Fatal(err)
 	}
+	// A test waits for nothing that is not there.
+	for _, url := range []string{w.urls.WebhookEvents, w.urls.WebhookDeliveries, w.urls.WebhookWakes} {
+		if _, err := w.sqs.SetQueueAttributes(t.Context(), &sqs.SetQueueAttributesInput{
+			QueueUrl: aws.String(url), Attributes: map[string]string{"ReceiveMessageWaitTimeSeconds": "0"},
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	key, err := kms.NewFromConfig(a.Config).CreateKey(t.Context(), &kms.CreateKeyInput{})
 	if err != nil {
 		t.Fatal(err)
@@ -153,7 +161,7 @@ func (w *world) work() {
 		again = false
 		for _, q := range queues {
 			out, err := w.sqs.ReceiveMessage(w.t.Context(), &sqs.ReceiveMessageInput{
-				QueueUrl: aws.String(q.url), MaxNumberOfMessages: 10, WaitTimeSeconds: 0,
+				QueueUrl: aws.String(q.url), MaxNumberOfMessages: 10,
 				MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
 			})
 			if err != nil {

@@ -17,6 +17,7 @@ import (
 // reason for giving them all the same.
 var unused = map[string]map[string]string{
 	"sessionhost": {
+		"sqs:SendMessage on queue/whatisup-fanout-events.fifo":               "no endpoint takes what the run's sessions tell",
 		"dynamodb:GetItem on table/whatisup-fleet":                           "a lease is read when another connection took a link, and before one of its own name is taken over",
 		"sqs:ChangeMessageVisibility on queue/whatisup-commands-test-*.fifo": "only a message that is held when a host drains is given back, or one that takes long",
 	},
@@ -30,11 +31,14 @@ var unused = map[string]map[string]string{
 		"dynamodb:Query on table/whatisup-access": "a stream gives its place back when it ends, which may be after the run",
 	},
 	"fanout": {
+		"dynamodb:PutItem on table/whatisup-webhooks":                 "a delivery is held while its endpoint is disabled",
+		"sqs:SendMessage on queue/whatisup-fanout-wakes":              "an endpoint is not due yet when it is pumped",
 		"sqs:SendMessage on queue/whatisup-fanout-events.fifo":        "tells of an endpoint whose instance was deleted, if another endpoint takes that",
 		"sqs:GetQueueAttributes on queue/whatisup-fanout-events.fifo": "Lambda looks at the queue with the function's role",
 		"sqs:GetQueueAttributes on queue/whatisup-fanout-wakes":       "Lambda looks at the queue with the function's role",
 	},
 	"deliver": {
+		"sqs:SendMessage on queue/whatisup-deliver-attempts.fifo":        "an endpoint that was behind gets more as it answers",
 		"sqs:GetQueueAttributes on queue/whatisup-deliver-attempts.fifo": "Lambda looks at the queue with the function's role",
 		"dynamodb:PutItem on table/whatisup-events":                      "an endpoint is disabled after a 410 or five days",
 		"sqs:SendMessage on queue/whatisup-events":                       "an endpoint is disabled after a 410 or five days",
@@ -43,6 +47,7 @@ var unused = map[string]map[string]string{
 		"dynamodb:Query on table/whatisup-webhooks":                      "a death, a full queue or a failing endpoint needs it, and none of them is in the run",
 	},
 	"sweep": {
+		"dynamodb:UpdateItem on table/whatisup-webhooks":                   "nothing is due and unseen in the run",
 		"sqs:GetQueueAttributes on queue/whatisup-sweep-fanout-dead.fifo":  "Lambda looks at the queue with the function's role",
 		"sqs:GetQueueAttributes on queue/whatisup-sweep-deliver-dead.fifo": "Lambda looks at the queue with the function's role",
 		"sqs:DeleteMessage on queue/whatisup-sweep-fanout-dead.fifo":       "nothing is given up in the run",
@@ -56,6 +61,7 @@ var unused = map[string]map[string]string{
 		"dynamodb:BatchGetItem on table/whatisup-webhooks":                 "a death, a full queue or a failing endpoint needs it, and none of them is in the run",
 	},
 	"integration": {
+		"sqs:SendMessage on queue/whatisup-fanout-events.fifo":          "no endpoint takes what the run's commands cause",
 		"sqs:GetQueueAttributes on queue/whatisup-integration-commands": "Lambda looks at the queue with the function's role",
 	},
 }

@@ -21,7 +21,7 @@ type Tables struct {
 	Fleet     string
 	Devices   string
 	Messages  string
-	Webhooks  string
+	Media     string
 
 	// SandboxDevices is where a deployment keeps the auth state of test links
 	// apart. Only the operator, who looks at both modes, names it.
@@ -39,7 +39,7 @@ func TablesFromEnv(getenv func(string) string) Tables {
 		Fleet:     getenv("FLEET_TABLE"),
 		Devices:   getenv("DEVICES_TABLE"),
 		Messages:  getenv("MESSAGES_TABLE"),
-		Webhooks:  getenv("WEBHOOKS_TABLE"),
+		Media:     getenv("MEDIA_TABLE"),
 	}
 }
 
@@ -53,7 +53,7 @@ func Local() Tables {
 		Fleet:     "whatisup-fleet",
 		Devices:   "whatisup-devices",
 		Messages:  "whatisup-messages",
-		Webhooks:  "whatisup-webhooks",
+		Media:     "whatisup-media",
 	}
 }
 
@@ -135,14 +135,10 @@ func (t Tables) Definitions() []Definition {
 		},
 		Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
 	}
-	due := types.GlobalSecondaryIndex{
-		IndexName: aws.String(IndexDue),
-		KeySchema: []types.KeySchemaElement{
-			{AttributeName: aws.String("due"), KeyType: types.KeyTypeHash},
-			{AttributeName: aws.String("due_at"), KeyType: types.KeyTypeRange},
-		},
-		Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
-	}
+	// Which received files of a shard are to be fetched.
+	fetching := waiting
+	fetching.IndexName = aws.String(IndexFetching)
+	fetching.KeySchema = byShard.KeySchema
 	// What waits is read whole, and leaves the index when it has ended; the list of
 	// everything must cost a status change nothing.
 	local := func(name, sort string, projection types.ProjectionType) types.LocalSecondaryIndex {
@@ -165,7 +161,7 @@ func (t Tables) Definitions() []Definition {
 		{Name: t.Messages, SortKey: true, TTL: true, Indexes: []types.GlobalSecondaryIndex{waiting}, LocalIndexes: []types.LocalSecondaryIndex{
 			local(IndexLine, "line", types.ProjectionTypeAll), local(IndexListed, "listed", types.ProjectionTypeKeysOnly),
 		}},
-		{Name: t.Webhooks, SortKey: true, TTL: true, Indexes: []types.GlobalSecondaryIndex{due}},
+		{Name: t.Media, SortKey: true, TTL: true, Indexes: []types.GlobalSecondaryIndex{fetching}},
 	}
 }
 

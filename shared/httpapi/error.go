@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"strconv"
@@ -33,7 +34,7 @@ func errorAnswer(err error, id whatisup.RequestID) *answer {
 		e = errInternal
 	}
 	a := &answer{
-		status: e.Code.Status(),
+		status: cmp.Or(e.HTTPStatus, e.Code.Status()),
 		body:   errorBody{errorObject{e.Code, e.Message, e.Details}, id},
 	}
 	if e.RetryAfter > 0 {

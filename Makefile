@@ -109,6 +109,7 @@ conformance: ## The stand-ins and stores against their oracles, at length. CONFO
 .PHONY: soak
 soak: ## A host's death at every write, 1,000 sessions in storms and takeovers, long conversations; over an hour. SOAK_DEATHS (1000)
 	SOAK=1 DEVICESTORE_MESSAGES=10000 go test -count=1 -timeout 6h ./sessionhost/...
+	WEBHOOK_KILLS=1000 go test -count=1 -timeout 1h -run TestDeathAtEachStep ./shared/webhook
 
 .PHONY: bench
 bench: ## Measures the whole system, prints a table, writes bench.json

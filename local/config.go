@@ -48,6 +48,9 @@ type Config struct {
 	// empties it.
 	EventQueue bool
 
+	// ForeignAllow is what URLs of customers may reach beside public addresses.
+	ForeignAllow string
+
 	// Env is the program's environment: what the session host reads beside what
 	// the stack gives it, and where secrets come from that are not in DataDir.
 	Env func(name string) string
@@ -122,6 +125,7 @@ func ConfigFromEnv(getenv func(string) string, log *slog.Logger) (Config, error)
 		CAFile:       getenv("WHATSAPP_CA_FILE"),
 		PublicURL:    strings.TrimRight(getenv("PUBLIC_URL"), "/"),
 		EventQueue:   flag("EVENT_QUEUE"),
+		ForeignAllow: getenv("FOREIGN_ALLOW"),
 		Env:          getenv,
 		Limits:       whatisup.RateLimit{Burst: int(number("RATE_LIMIT_BURST")), PerSecond: number("RATE_LIMIT_PER_SECOND")},
 		Log:          log,

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -34,13 +36,14 @@ import (
 	"whatisup/shared/control"
 	"whatisup/shared/dashboard"
 	"whatisup/shared/dynamo"
-	"whatisup/shared/fetch"
 	"whatisup/shared/foreign"
 	"whatisup/shared/httpapi"
 	"whatisup/shared/integration"
 	"whatisup/shared/lambdahttp"
 	"whatisup/shared/operator"
 	"whatisup/shared/queue"
+	"whatisup/shared/seal"
+	"whatisup/shared/webhook"
 	"whatisup/shared/whatisup"
 )
 
@@ -54,8 +57,6 @@ type Stack struct {
 	Keys     map[whatisup.Mode]string
 	Env      map[string]string // what functions and hosts read
 	AWSConf  aws.Config
-
-	created *created // hears of the bucket's objects
 
 	// Server and Simulator are the stand-ins themselves, for tests; the simulator
 	// is nil if it is not ours.
@@ -106,10 +107,6 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 	if err != nil {
 		return err
 	}
-	files, err := c.startFiles(ctx, s, urls.Media, start)
-	if err != nil {
-		return fmt.Errorf("bucket: %w", err)
-	}
 	authKey, err := authKey(ctx, kms.NewFromConfig(s.AWSConf))
 	if err != nil {
 		return fmt.Errorf("key for auth state: %w", err)
@@ -143,8 +140,8 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 		"AWS_ACCESS_KEY_ID": accessKey, "AWS_SECRET_ACCESS_KEY": secrets.aws,
 		"ACCESS_TABLE": tables.Access, "INSTANCES_TABLE": tables.Instances, "CALLS_TABLE": tables.Calls,
 		"EVENTS_TABLE": tables.Events, "FLEET_TABLE": tables.Fleet, "DEVICES_TABLE": tables.Devices, "MESSAGES_TABLE": tables.Messages,
-		"MEDIA_TABLE": tables.Media, "MEDIA_BUCKET": mediaBucket, "MEDIA_QUEUE_URL": urls.Media, "MEDIA_SECRET": mediaSecret(peppers),
-		"PUBLIC_URL": s.Public, "MEDIA_ENDPOINT": s.Public + lentPath,
+		"WEBHOOKS_TABLE": tables.Webhooks, "WEBHOOK_EVENTS_QUEUE_URL": urls.WebhookEvents, "WEBHOOK_ATTEMPTS_QUEUE_URL": urls.WebhookDeliveries,
+		"WEBHOOK_WAKES_QUEUE_URL": urls.WebhookWakes, "WEBHOOK_KEY_ID": authKey, "FOREIGN_ALLOW": c.ForeignAllow,
 		"COMMAND_QUEUE_PREFIX": urls.CommandPrefix, "EVENT_QUEUE_URLS": urls.Events, "INTEGRATION_QUEUE_URL": urls.Integration,
 		"SHARD_COUNT": strconv.Itoa(whatisup.DefaultShardCount),
 		"AUTH_KEY_ID": authKey, "PEPPER": secrets.pepper,
@@ -167,7 +164,7 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 			return errors.Join(err, api.Close())
 		}
 	}
-	if err := c.startGateway(s, api, db, peppers, files, start); err != nil {
+	if err := c.startGateway(s, api, db, peppers, urls, start); err != nil {
 		return errors.Join(err, api.Close())
 	}
 	text, err := json.MarshalIndent(s.Env, "", "  ")
@@ -201,8 +198,6 @@ func (c Config) startAWS(s *Stack, secrets secrets, start starter) error {
 	conf := localaws.Config{
 		Path: c.path(databases), AccessKey: accessKey, SecretKey: secrets.aws, Roots: roots, Log: c.Log.With("part", "aws"),
 	}
-	s.created = &created{keys: make(chan string, queued)}
-	conf.Created = s.created.hear
 	if s.Server, err = localaws.Open(conf); err != nil {
 		return err
 	}
@@ -287,7 +282,7 @@ func (c Config) startSimulator(ctx context.Context, s *Stack, start starter) (ro
 	return hex.EncodeToString(key[:]), nil
 }
 
-func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers whatisup.Peppers, files *files, start starter) error {
+func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers whatisup.Peppers, urls queue.URLs, start starter) error {
 	t, err := template.Parse(repository.Template)
 	if err != nil {
 		return err
@@ -298,10 +293,15 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 	}
 	log := c.Log.With("part", "function")
 	queues := sqs.NewFromConfig(s.AWSConf)
+	hooks, err := c.webhooks(s, db, log)
+	if err != nil {
+		return err
+	}
 	conf := httpapi.Config{
 		Store:     db,
+		Webhooks:  hooks,
 		Commands:  queue.NewCommands(queues, s.Env["COMMAND_QUEUE_PREFIX"]),
-		Events:    queue.NewEvents(queues, queue.SplitURLs(s.Env["EVENT_QUEUE_URLS"])),
+		Events:    hooks.Path.Events,
 		Peppers:   peppers,
 		Limits:    c.Limits,
 		Sandbox:   c.Serves(whatisup.Test),
@@ -310,17 +310,6 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 		Arrival:   lambdahttp.Arrival,
 		Log:       log,
 	}
-	bucket := s.bucket()
-	conf.Objects, conf.Work, conf.PublicURL = bucket, queue.NewMedia(queues, s.Env["MEDIA_QUEUE_URL"]), s.Env["PUBLIC_URL"]
-	if conf.Links, err = whatisup.NewMediaLinks(conf.PublicURL, whatisup.Secret(s.Env["MEDIA_SECRET"])); err != nil {
-		return err
-	}
-	guard, err := foreign.New(foreign.Config{Own: []string{s.API, s.AWS}, OneMachine: true})
-	if err != nil {
-		return err
-	}
-	fetcher := fetch.Fetcher{Guard: guard}
-	conf.Foreign = fetcher.Check
 	api := httpapi.New(conf)
 	answering, streaming := map[string]gateway.Handler{}, map[string]http.Handler{}
 	for name, h := range api.Functions() {
@@ -330,31 +319,48 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 	in := &integration.Integration{Store: db, Log: log, Control: control.New(control.Config{
 		Store: db, Commands: conf.Commands, Events: conf.Events, Peppers: conf.Peppers,
 	})}
-	worker := control.New(control.Config{
-		Store: db, Events: conf.Events, Objects: bucket, Links: conf.Links, Foreign: conf.Foreign, Fetcher: fetcher, Stream: streamTo(bucket),
-	})
-	fed := map[string]gateway.Trigger{
-		"integration": {
-			QueueURL: s.Env["INTEGRATION_QUEUE_URL"], Handler: lambdahttp.Queue(in.Carry),
-			ARN: "arn:aws:sqs:" + region + ":000000000000:" + queue.Local().Integration,
-		},
-		"fetch": {
-			QueueURL: s.Env["MEDIA_QUEUE_URL"], Handler: lambdahttp.Queue(worker.CarryMedia),
-			ARN: "arn:aws:sqs:" + region + ":000000000000:" + queue.Local().Media,
-		},
+	message := func(do func(context.Context, webhook.Message) error) func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) {
+		return lambdahttp.Messages(func(ctx context.Context, m lambdahttp.Message) error {
+			err := do(ctx, webhook.Message{Body: m.Body, Order: m.Order})
+			if err != nil {
+				log.Error("a webhook's message is taken again", "error", err)
+			}
+			return err
+		})
 	}
+	names := queue.Local()
+	fed := map[string]gateway.Trigger{
+		"IntegrationCommands":   {QueueURL: s.Env["INTEGRATION_QUEUE_URL"], Handler: lambdahttp.Queue(in.Carry), ARN: names.Integration},
+		"WebhookEvents":         {QueueURL: urls.WebhookEvents, Handler: message(hooks.Path.FanOut), ARN: names.WebhookEvents},
+		"WebhookWakes":          {QueueURL: urls.WebhookWakes, Handler: message(hooks.Path.Wake), ARN: names.WebhookWakes},
+		"WebhookDeliveries":     {QueueURL: urls.WebhookDeliveries, Handler: message(hooks.Path.Deliver), ARN: names.WebhookDeliveries},
+		"WebhookEventsDead":     {QueueURL: urls.WebhookEventsDead, Handler: message(hooks.Path.DeadEvent), ARN: names.WebhookEventsDead},
+		"WebhookDeliveriesDead": {QueueURL: urls.WebhookDeliveriesDead, Handler: message(hooks.Path.Dead), ARN: names.WebhookDeliveriesDead},
+	}
+	scheduled := map[string]func(context.Context) error{"sweep": hooks.Path.Sweep}
 	for _, f := range functions {
 		if f.Streams {
 			streaming[f.Name] = api.Function(httpapi.FunctionEvents)
 		}
 		for _, trigger := range f.Triggers {
-			feed, ok := fed[f.Name]
+			feed, ok := fed[trigger.Resource()]
 			if !ok {
-				return fmt.Errorf("template.yaml: nothing feeds the function %s", f.Name)
+				return fmt.Errorf("template.yaml: nothing feeds the function %s from %s", f.Name, trigger.Resource())
 			}
 			feed.Queue, feed.Log = queues, log
+			feed.ARN = "arn:aws:sqs:" + region + ":000000000000:" + feed.ARN
 			feed.Batch, feed.Timeout = trigger.BatchSize, f.Timeout
+			if strings.HasPrefix(trigger.Resource(), "Webhook") {
+				feed.Concurrency = min(trigger.Concurrency, pollers)
+			}
 			start(f.Name, feed.Run)
+		}
+		if f.Every > 0 {
+			job, ok := scheduled[f.Name]
+			if !ok {
+				return fmt.Errorf("template.yaml: nothing is run by the schedule of %s", f.Name)
+			}
+			start(f.Name, gateway.Schedule{Every: f.Every, Timeout: f.Timeout, Handler: job, Log: log}.Run)
 		}
 	}
 	g, err := gateway.New(gateway.Config{
@@ -364,11 +370,43 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 		return err
 	}
 	start("gateway", func(ctx context.Context) error {
-		err := serve(ctx, l, files.before(g))
+		err := serve(ctx, l, g)
 		g.Wait()
 		return err
 	})
 	return nil
+}
+
+// pollers is how many batches of one queue are in hand at a time, where Lambda would
+// run more functions.
+const pollers = 48
+
+// webhooks is the way of events to endpoints, and what the API does with them. Loopback
+// is a test key's on somebody's own machine.
+func (c Config) webhooks(s *Stack, db *dynamo.DB, log *slog.Logger) (*webhook.Desk, error) {
+	allow, err := foreign.ParseAllow(c.ForeignAllow)
+	if err != nil {
+		return nil, fmt.Errorf("FOREIGN_ALLOW: %w", err)
+	}
+	own := []string{s.API, s.AWS}
+	for _, u := range []string{c.PublicURL, s.WhatsApp} {
+		if u != "" {
+			own = append(own, u)
+		}
+	}
+	guard, err := foreign.New(foreign.Config{Allow: allow, Own: own, OneMachine: true})
+	if err != nil {
+		return nil, err
+	}
+	queues := sqs.NewFromConfig(s.AWSConf)
+	sinks := queue.NewEvents(queues, queue.SplitURLs(s.Env["EVENT_QUEUE_URLS"])).
+		WithWebhooks(s.Env["WEBHOOK_EVENTS_QUEUE_URL"], webhook.NewTakers(db))
+	sealer := webhook.NewSealer(seal.NewKeyring(kms.NewFromConfig(s.AWSConf), s.Env["WEBHOOK_KEY_ID"]))
+	return &webhook.Desk{Sealer: sealer, Guard: guard, Path: &webhook.Path{
+		Store: db, Log: db, Events: sinks, Secrets: sealer, Slog: log,
+		Queue:  queue.NewWebhooks(queues, s.Env["WEBHOOK_ATTEMPTS_QUEUE_URL"], s.Env["WEBHOOK_WAKES_QUEUE_URL"]),
+		Client: func(test bool) *http.Client { return guard.Client(test, 0) },
+	}}, nil
 }
 
 // streamPath is where the event stream is.

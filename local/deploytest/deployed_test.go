@@ -2,6 +2,8 @@ package deploytest
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -135,10 +137,48 @@ func trySamples(t *testing.T, s *system) {
 	if got := strings.TrimSpace(send("integration-command")); got != `{"batchItemFailures":null}` && got != `{"batchItemFailures":[]}` {
 		t.Errorf("integration-command: %s", got)
 	}
+	trySampleHooks(t, s, &stack, expect, send)
 	expect("delete-instance", 204)
 	for name := range all {
 		t.Errorf("the sample %s was not sent", name)
 	}
+}
+
+// trySampleHooks sends the samples of webhooks, with an endpoint and a delivery that
+// there are.
+func trySampleHooks(t *testing.T, s *system, stack *sample.Stack, expect func(string, int) string, send func(string) string) {
+	t.Helper()
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	t.Cleanup(receiver.Close)
+	var made struct{ ID string }
+	if err := json.Unmarshal([]byte(expect("create-webhook-endpoint", 201)), &made); err != nil {
+		t.Fatal(err)
+	}
+	s.must(204, "DELETE", "/v1/webhook-endpoints/"+made.ID, "")
+	stack.EndpointID = s.must(201, "POST", "/v1/webhook-endpoints", `{"url":"`+receiver.URL+`/","events":["*"]}`).body["id"].(string)
+	s.must(200, "PATCH", "/v1/instances/"+stack.InstanceID, `{"name":"told by a webhook"}`)
+	s.eventually("a delivery that succeeded", func() bool {
+		list := s.must(200, "GET", "/v1/webhook-deliveries?status=success", "").body["data"].([]any)
+		if len(list) > 0 {
+			stack.DeliveryID = list[0].(map[string]any)["id"].(string)
+		}
+		return len(list) > 0
+	})
+	expect("list-webhook-endpoints", 200)
+	expect("get-webhook-endpoint", 200)
+	expect("rotate-webhook-secret", 200)
+	expect("test-webhook-endpoint", 200)
+	expect("replay-webhooks", 400) // its times are long past
+	expect("list-webhook-deliveries", 200)
+	expect("get-webhook-delivery", 200)
+	expect("replay-webhook-delivery", 202)
+	for _, name := range []string{"fanout-event", "deliver-attempt", "sweep-dead"} {
+		if got := strings.TrimSpace(send(name)); got != `{"batchItemFailures":[]}` {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	expect("update-webhook-endpoint", 200)
+	expect("delete-webhook-endpoint", 204)
 }
 
 // unstreamed asks the log's function for the stream. It can't stream, and must not
@@ -172,8 +212,15 @@ func (s *system) send(t *testing.T, functionOf map[string]string, name string, e
 	if err != nil {
 		t.Fatal(err)
 	}
-	function := "integration"
-	if kind == sample.URL {
+	function := ""
+	if kind == sample.Queued {
+		var e events.SQSEvent
+		if err := json.Unmarshal(event, &e); err != nil {
+			t.Fatal(err)
+		}
+		_, queue, _ := strings.Cut(e.Records[0].EventSourceARN, stack+"-")
+		function, _, _ = strings.Cut(queue, "-")
+	} else if kind == sample.URL {
 		function = "stream"
 	} else if kind == sample.HTTP {
 		var e events.APIGatewayV2HTTPRequest

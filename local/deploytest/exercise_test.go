@@ -3,14 +3,15 @@ package deploytest
 import (
 	"bufio"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,6 +31,7 @@ import (
 // good days.
 func exercise(t *testing.T, s *system) {
 	s.t = t
+	exerciseHooks(t, s)
 	large := `{"name":"large","metadata":{"text":"` + strings.Repeat("x", 4000) + `"}}`
 
 	// The API: large metadata, conditions, pages, repetition, bound keys.
@@ -85,8 +87,6 @@ func exercise(t *testing.T, s *system) {
 	})
 	s.must(200, "GET", messages+"?direction=any", "")
 
-	s.files1(id)
-
 	s.must(409, "GET", "/v1/instances/"+id+"/qr", "")
 	s.must(409, "POST", "/v1/instances/"+id+"/pair-code", `{"phone_number":"15550100009"}`, "Idempotency-Key", "exercise-6")
 	s.must(202, "POST", "/v1/instances/"+id+"/logout", "", "Idempotency-Key", "exercise-7")
@@ -130,35 +130,6 @@ func exercise(t *testing.T, s *system) {
 	s.must(204, "DELETE", "/v1/instances/"+id, "", "Idempotency-Key", "ignored")
 	s.must(404, "DELETE", "/v1/api-keys/"+bound, "")
 	s.eventually("nothing left of what was deleted", func() bool { return s.wiped(id) && s.wiped(second) })
-}
-
-// files1 gives a file by an upload, one in a message, and one by a URL that leads to
-// nothing.
-func (s *system) files1(id string) {
-	s.t.Helper()
-	picture := "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
-	s.must(202, "POST", "/v1/instances/"+id+"/messages", `{"to":"15550100007","body":{"type":"image","media_base64":"`+picture+`"}}`)
-	made := s.must(201, "POST", "/v1/media", `{"size":70,"mime_type":"image/png"}`).body["media_id"].(string)
-	bytes, err := base64.StdEncoding.DecodeString(picture)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	given := &whatisup.Media{ID: whatisup.MediaID(made), Mode: whatisup.Test, Customer: s.made.Customer}
-	if err := s.files.Put(s.t.Context(), whatisup.ClassStaging.ObjectKey(given, ""), strings.NewReader(string(bytes))); err != nil {
-		s.t.Fatal(err)
-	}
-	s.eventually("the upload is ready", func() bool { return s.must(200, "GET", "/v1/media/"+made, "").body["status"] == "ready" })
-	sent := s.must(202, "POST", "/v1/instances/"+id+"/messages", `{"to":"15550100007","body":{"type":"image","media_id":"`+made+`"}}`).body["message_id"].(string)
-	s.eventually("the picture has left or failed", func() bool {
-		status := s.must(200, "GET", "/v1/instances/"+id+"/messages/"+sent, "").body["status"]
-		return status != "queued"
-	})
-	token := strings.SplitAfter(s.must(200, "GET", "/v1/media/"+made, "").body["url"].(string), "/v1/media-files/")[1]
-	s.must(200, "GET", "/v1/media-files/"+token, "") // and on to where it leads
-	s.must(404, "GET", "/v1/media-files/x", "")
-	fetched := s.must(201, "POST", "/v1/media", `{"source_url":"https://whatisup.invalid/file"}`, "Idempotency-Key", "exercise-source").body["media_id"].(string)
-	s.eventually("the fetch has failed", func() bool { return s.must(200, "GET", "/v1/media/"+fetched, "").body["status"] == "failed" })
-	s.must(204, "DELETE", "/v1/media/"+made, "")
 }
 
 // mayNotDestroy counts as `make destroy` does first, while something is linked.
@@ -282,4 +253,53 @@ func (s *system) wiped(id string) bool {
 	s.t.Helper()
 	var out strings.Builder
 	return s.operator(nil).Run(s.t.Context(), []string{"wiped", string(s.made.Customer), id}, &out) == nil
+}
+
+// exerciseHooks takes webhooks along the ways that the samples don't go: an endpoint
+// that fails and is tried again, a range that is replayed, a sweep.
+func exerciseHooks(t *testing.T, s *system) {
+	t.Helper()
+	var mu sync.Mutex
+	status, hits := http.StatusInternalServerError, 0
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		hits++
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(receiver.Close)
+	once := []string{"Idempotency-Key", "hook-1"}
+	bound := s.must(201, "POST", "/v1/instances", `{"name":"hooked"}`).body["id"].(string)
+	id := s.must(201, "POST", "/v1/webhook-endpoints", `{"url":"`+receiver.URL+`/","events":["instance.*"],"instance_id":"`+bound+`"}`, once...).body["id"].(string)
+	s.must(201, "POST", "/v1/webhook-endpoints", `{"url":"`+receiver.URL+`/","events":["instance.*"],"instance_id":"`+bound+`"}`, once...)
+	s.must(200, "PATCH", "/v1/instances/"+bound, `{"name":"fails"}`)
+	s.eventually("a delivery is retried", func() bool {
+		return len(s.must(200, "GET", "/v1/webhook-deliveries?status=retrying&endpoint_id="+id, "").body["data"].([]any)) > 0
+	})
+	mu.Lock()
+	status = http.StatusNoContent
+	mu.Unlock()
+	s.eventually("its second attempt succeeds", func() bool {
+		return len(s.must(200, "GET", "/v1/webhook-deliveries?status=success&endpoint_id="+id, "").body["data"].([]any)) > 0
+	})
+	now := time.Now().UTC()
+	s.must(202, "POST", "/v1/webhook-endpoints/"+id+"/replay", `{"from":"`+now.Add(-time.Hour).Format(time.RFC3339)+`","to":"`+now.Add(time.Minute).Format(time.RFC3339)+`"}`)
+	s.eventually("a range is replayed", func() bool {
+		for _, d := range s.must(200, "GET", "/v1/webhook-deliveries?status=success&endpoint_id="+id, "").body["data"].([]any) {
+			if d.(map[string]any)["replay_of"] != nil {
+				return true
+			}
+		}
+		return false
+	})
+	response, err := s.invoke["sweep"].Invoke(t.Context(), []byte(`{"source":"aws.events"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	s.must(204, "DELETE", "/v1/instances/"+bound, "")
+	s.eventually("the endpoint of a deleted instance is disabled", func() bool {
+		return s.must(200, "GET", "/v1/webhook-endpoints/"+id, "").body["disabled_reason"] == "instance_deleted"
+	})
+	s.must(204, "DELETE", "/v1/webhook-endpoints/"+id, "")
 }

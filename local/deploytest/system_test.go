@@ -32,7 +32,6 @@ import (
 	"whatisup/local/gateway/runtimeapi"
 	"whatisup/local/gateway/template"
 	"whatisup/local/whatsapp"
-	"whatisup/shared/bucket"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/operator"
 	"whatisup/shared/queue"
@@ -54,7 +53,6 @@ type system struct {
 	endpoint string // of the simulator
 	api      string
 	made     operator.Made
-	files    *bucket.Bucket
 	invoke   map[string]*runtimeapi.Function
 	output   *lines
 }
@@ -83,6 +81,7 @@ func start(t *testing.T) *system {
 	s.startWhatsApp()
 	s.known = values(t, d, map[string]any{
 		"Sandbox": "true", "HostImageUri": "image", "RateLimitBurst": 100000, "RateLimitPerSecond": 1000,
+		"ForeignAllow": "127.0.0.1",
 	})
 	s.makeTablesAndQueues()
 	s.startFunctions()
@@ -173,12 +172,14 @@ func (s *system) makeTablesAndQueues() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.known["EventsQueue"], s.known["IntegrationCommands"], s.known["MediaQueue"] = urls.Events, urls.Integration, urls.Media
-	s.known["MediaBucket"] = bucketName
-	s.files = bucket.New(bucket.Config{AWS: s.config, Name: bucketName})
-	if err := s.files.Create(ctx); err != nil {
+	s.known["EventsQueue"], s.known["IntegrationCommands"] = urls.Events, urls.Integration
+	s.known["WebhookEvents"], s.known["WebhookDeliveries"], s.known["WebhookWakes"] = urls.WebhookEvents, urls.WebhookDeliveries, urls.WebhookWakes
+	s.known["WebhookEventsDead"], s.known["WebhookDeliveriesDead"] = urls.WebhookEventsDead, urls.WebhookDeliveriesDead
+	secrets, err := kms.NewFromConfig(s.config).CreateKey(ctx, &kms.CreateKeyInput{})
+	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.known["WebhookKey.Arn"] = *secrets.KeyMetadata.KeyId
 	key, err := kms.NewFromConfig(s.config).CreateKey(ctx, &kms.CreateKeyInput{})
 	if err != nil {
 		s.t.Fatal(err)
@@ -215,9 +216,6 @@ func (s *system) variables(program string, written map[string]any) []string {
 	}
 	for name, v := range written {
 		text := fmt.Sprint(v)
-		if name == "MEDIA_SECRET" {
-			text = "a secret of this test alone"
-		}
 		if name == "PEPPER" {
 			text = oldPepper + "," + pepper
 		}
@@ -262,7 +260,7 @@ func (s *system) startTrigger(f template.Function, trigger template.Trigger, run
 	// Lambda takes messages with the function's own role.
 	config.BaseEndpoint = sdk.String(s.recorder.endpoint(s.t, f.Name, s.aws))
 	s.until(gateway.Trigger{
-		Queue: sqs.NewFromConfig(config), QueueURL: s.known[map[string]string{"integration": "IntegrationCommands", "fetch": "MediaQueue"}[f.Name]].(string),
+		Queue: sqs.NewFromConfig(config), QueueURL: s.known[trigger.Resource()].(string),
 		ARN: fmt.Sprint(resolve(s.t, s.template, trigger.Queue, s.known)), Batch: trigger.BatchSize, Timeout: f.Timeout, Log: log,
 		Handler: func(ctx context.Context, e events.SQSEvent) (events.SQSEventResponse, error) {
 			var answer events.SQSEventResponse

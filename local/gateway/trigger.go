@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -26,11 +27,13 @@ type Queue interface {
 type Trigger struct {
 	Queue    Queue
 	QueueURL string
-	ARN      string        // of the queue, as the event names it
-	Batch    int           // 1 to 10
-	Timeout  time.Duration // of the function
-	Handler  func(context.Context, events.SQSEvent) (events.SQSEventResponse, error)
-	Log      *slog.Logger
+	ARN      string // of the queue, as the event names it
+	Batch    int    // 1 to 10
+	// Concurrency is how many batches are in hand at a time; 0 is one.
+	Concurrency int
+	Timeout     time.Duration // of the function
+	Handler     func(context.Context, events.SQSEvent) (events.SQSEventResponse, error)
+	Log         *slog.Logger
 }
 
 const (
@@ -39,8 +42,17 @@ const (
 	backoffMax = 10 * time.Second
 )
 
-// Run polls until the context ends, and returns after the batch in hand.
+// Run polls until the context ends, and returns after the batches in hand.
 func (t Trigger) Run(ctx context.Context) error {
+	var pollers sync.WaitGroup
+	for range max(t.Concurrency, 1) {
+		pollers.Go(func() { t.poll(ctx) })
+	}
+	pollers.Wait()
+	return nil
+}
+
+func (t Trigger) poll(ctx context.Context) {
 	backoff := backoffMin
 	for ctx.Err() == nil {
 		out, err := t.Queue.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
@@ -67,7 +79,6 @@ func (t Trigger) Run(ctx context.Context) error {
 			t.deliver(context.WithoutCancel(ctx), out.Messages)
 		}
 	}
-	return nil
 }
 
 func (t Trigger) deliver(ctx context.Context, messages []types.Message) {
@@ -140,5 +151,31 @@ func (t Trigger) record(m types.Message) events.SQSMessage {
 		EventSourceARN:    t.ARN,
 		EventSource:       "aws:sqs",
 		AWSRegion:         region,
+	}
+}
+
+// Schedule calls a function at a fixed distance, as EventBridge does.
+type Schedule struct {
+	Every   time.Duration
+	Timeout time.Duration // of the function
+	Handler func(context.Context) error
+	Log     *slog.Logger
+}
+
+// Run calls until the context ends, and returns after the call in hand.
+func (s Schedule) Run(ctx context.Context) error {
+	tick := time.NewTicker(s.Every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			call, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Timeout)
+			if err := s.Handler(call); err != nil {
+				s.Log.Error("a scheduled function failed", "error", err)
+			}
+			cancel()
+		}
 	}
 }

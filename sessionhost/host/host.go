@@ -25,6 +25,7 @@ import (
 	"whatisup/shared/qr"
 	"whatisup/shared/queue"
 	"whatisup/shared/seal"
+	"whatisup/shared/webhook"
 	"whatisup/shared/whatisup"
 )
 
@@ -67,7 +68,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 	tables := dynamodb.NewFromConfig(aws, func(o *dynamodb.Options) { o.HTTPClient = busy })
 	db := dynamo.New(dynamo.Config{
 		Client: tables,
-		Tables: cfg.Tables, ShardCount: cfg.Shards, Queues: len(cfg.EventQueues) > 0,
+		Tables: cfg.Tables, ShardCount: cfg.Shards, Queues: len(cfg.EventQueues) > 0 || cfg.WebhookEvents != "",
 	})
 	leases := dynamo.New(dynamo.Config{
 		Client: dynamodb.NewFromConfig(aws, func(o *dynamodb.Options) {
@@ -94,7 +95,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 	for _, id := range cfg.Blamed {
 		blamed[id] = true
 	}
-	events := queue.NewEvents(queues, cfg.EventQueues)
+	events := queue.NewEvents(queues, cfg.EventQueues).WithWebhooks(cfg.WebhookEvents, webhook.NewTakers(db))
 	events.SetAside = h.setAside
 	h.courier = courier.New(events, db, log, m.EventSent)
 	var end context.Context
@@ -104,7 +105,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 			Mode: cfg.Mode, Store: rows{db}, Codes: db,
 			Devices:  devices{h.devices, db},
 			Courier:  h.courier,
-			EventLog: db, Ledger: db, Files: filesOf(cfg, aws, db, log),
+			EventLog: db, Ledger: db,
 			Draw: draw,
 			Open: func(ctx context.Context, o line.Options) session.Line {
 				return network.Open(ctx, o)

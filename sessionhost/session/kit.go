@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -163,8 +162,6 @@ type Line interface {
 	Self(byLID bool) waconv.JID
 	Address(ctx context.Context, a whatisup.Address, byLID bool) waconv.JID
 	Group(ctx context.Context, group waconv.JID) (*waconv.Group, error)
-	// PutFile uploads an encrypted file to WhatsApp's media host.
-	PutFile(ctx context.Context, kind whatisup.BodyType, sealed io.Reader, size int64, hash []byte) (url, directPath string, err error)
 	// MayHaveLinked says whether a scan was let through: there may be a link that
 	// no event has told of.
 	MayHaveLinked() bool
@@ -190,7 +187,6 @@ type Kit struct {
 	Courier  *courier.Courier // takes events to the queues
 	EventLog EventLog
 	Ledger   outbox.Ledger
-	Files    outbox.Files                                             // of messages; nil: none can be sent
 	Draw     func(raw string) (modules []byte, url string, err error) // a code, and it as a data URL
 	Budgets  *Budgets
 	Metrics  Metrics

@@ -99,7 +99,7 @@ type Store interface {
 	Owners
 	Log
 	Messages
-	Files
+	Endpoints
 	// Complete stores the record of a request that has written nothing else:
 	// ErrClaimLost.
 	Complete(context.Context, whatisup.Record) error
@@ -121,6 +121,7 @@ type Config struct {
 	Store    Store
 	Commands Commands
 	Events   Events           // nil: no queues
+	Webhooks Webhooks         // of programs that serve the calls of webhooks
 	Peppers  whatisup.Peppers // for new API keys
 	// MaxInstances is how many instances a customer may have in one mode, where
 	// the operator has set nothing else; 0: DefaultMaxInstances.
@@ -128,19 +129,6 @@ type Config struct {
 	// Sandbox says that the deployment runs a sandbox for test keys.
 	Sandbox bool
 	Now     func() time.Time // nil: time.Now
-
-	// Of the programs that have to do with files.
-	Objects   Objects
-	Work      Work
-	Links     *whatisup.MediaLinks
-	MediaKept time.Duration // 0: whatisup.MediaKept
-	// Foreign refuses a URL that must not be fetched; its error is a problem of the
-	// field. nil: none may be.
-	Foreign func(ctx context.Context, url string, m whatisup.Mode) error
-
-	// Of the program that works on them.
-	Fetcher Fetcher
-	Stream  func(ctx context.Context, key string) Stream // begins an object
 }
 
 // DefaultMaxInstances is the limit of a deployment that sets none.
@@ -159,12 +147,6 @@ func New(c Config) *Control {
 		c.Now = time.Now
 	}
 	c.MaxInstances = cmp.Or(c.MaxInstances, DefaultMaxInstances)
-	c.MediaKept = cmp.Or(c.MediaKept, whatisup.MediaKept)
-	if c.Foreign == nil {
-		c.Foreign = func(context.Context, string, whatisup.Mode) error {
-			return errors.New("can't be fetched by this deployment")
-		}
-	}
 	return &Control{Config: c}
 }
 

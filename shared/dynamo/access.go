@@ -137,6 +137,9 @@ func (db *DB) Customers(ctx context.Context) iter.Seq2[whatisup.Customer, error]
 
 // SetSuspended suspends a customer or lets it back, or answers ErrNotFound.
 func (db *DB) SetSuspended(ctx context.Context, c whatisup.CustomerID, suspended bool) error {
+	if err := db.holdWebhooks(ctx, c, suspended); err != nil {
+		return err
+	}
 	return db.updateCustomer(ctx, c, "SET suspended = :suspended", item{":suspended": boolean(suspended)})
 }
 
@@ -318,12 +321,6 @@ func (db *DB) TakeSend(ctx context.Context, c whatisup.CustomerID, m whatisup.Mo
 }
 
 func (db *DB) take(ctx context.Context, k item, l whatisup.RateLimit) (whatisup.Bucket, error) {
-	return db.takeFrom(ctx, db.tables.Access, k, l)
-}
-
-// takeFrom is take of a bucket in any table. Its row goes, where the table lets rows
-// go, some time after the bucket was last set: it is full then.
-func (db *DB) takeFrom(ctx context.Context, table string, k item, l whatisup.RateLimit) (whatisup.Bucket, error) {
 	token := micros(1 / l.PerSecond)
 	for range takeTries {
 		now := db.now()
@@ -331,7 +328,7 @@ func (db *DB) takeFrom(ctx context.Context, table string, k item, l whatisup.Rat
 		most := at + token*int64(l.Burst-1)
 		// The usual case first: the bucket is neither full nor empty.
 		out, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-			TableName: aws.String(table), Key: k,
+			TableName: aws.String(db.tables.Access), Key: k,
 			UpdateExpression:    aws.String("SET full_at = full_at + :token"),
 			ConditionExpression: aws.String("full_at BETWEEN :now AND :most"),
 			ExpressionAttributeValues: item{
@@ -350,18 +347,12 @@ func (db *DB) takeFrom(ctx context.Context, table string, k item, l whatisup.Rat
 		if full := intOf(old["full_at"]); full > most {
 			return bucket(full, l, now), whatisup.ErrTooMany
 		}
-		reset := &dynamodb.UpdateItemInput{
-			TableName: aws.String(table), Key: k,
+		_, err = db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+			TableName: aws.String(db.tables.Access), Key: k,
 			UpdateExpression:          aws.String("SET full_at = :next"),
 			ConditionExpression:       aws.String("attribute_not_exists(full_at) OR full_at < :now"),
 			ExpressionAttributeValues: item{":next": number(at + token), ":now": number(at)},
-		}
-		if table == db.tables.Calls {
-			reset.UpdateExpression = aws.String("SET full_at = :next, #ttl = :ttl")
-			reset.ExpressionAttributeNames = map[string]string{"#ttl": attrTTL}
-			reset.ExpressionAttributeValues[":ttl"] = number(now.Add(time.Hour).Unix())
-		}
-		_, err = db.client.UpdateItem(ctx, reset)
+		})
 		if err == nil {
 			return bucket(at+token, l, now), nil
 		}

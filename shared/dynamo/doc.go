@@ -3,7 +3,7 @@
 //
 // # Tables
 //
-// There are seven, apart by lifetime, writer and secrecy, so that a role can be
+// There are eight, apart by lifetime, writer and secrecy, so that a role can be
 // given whole tables. Every table has the string keys pk and sk, but for
 // calls, which has pk alone. C is a customer id, M a mode, I an instance id,
 // S a shard in four digits.
@@ -34,6 +34,12 @@
 //	           auth state         I#link       kind#key      host (package devicestore)
 //	messages   own message        M#C#I        m#<id>        API, host   TTL
 //	           received message   M#C#I        r#<hash>      host        TTL
+//	webhooks   endpoint           C#M          endpoint#E    API, deliver
+//	           count of them      C#M          count         API
+//	           customer on hold   C#M          customer      operator
+//	           delivery           C#M#deliveries  id         API, fanout, deliver  TTL
+//	           delivery owed      owed#E       due#order#id  fanout, deliver       TTL
+//	           replay             C#M#replays  id            API, fanout           TTL
 //
 // The rows of one instance are neighbours in its customer's partition: one
 // backward Query lists a customer's instances newest first with all their

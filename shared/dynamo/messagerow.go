@@ -65,7 +65,6 @@ type messageRow struct {
 	Error        string `dynamodbav:"error,omitempty"`
 	Counts       string `dynamodbav:"recipients,omitempty"`
 	EventID      string `dynamodbav:"event_id,omitempty"`
-	Media        string `dynamodbav:"media_id,omitempty"`
 
 	// The keys of the indexes: see doc.go.
 	Line     string `dynamodbav:"line,omitempty"`
@@ -140,7 +139,7 @@ func (db *DB) messageRowOf(m *whatisup.Message) item {
 		Failed: millis(t.Failed), Expired: millis(t.Expired), Canceled: millis(t.Canceled),
 		WaitingFor: string(m.WaitingFor), WaitingUntil: millis(m.WaitingUntil), Attempts: m.Attempts,
 		MaySent: m.MayHaveBeenSent, CancelAsked: m.CancelAsked,
-		Error: jsonOf(m.Error), Counts: jsonOf(m.Recipients), ReplyTo: jsonOf(m.ReplyTo), Target: jsonOf(m.Target), EventID: string(m.EventID), Media: string(m.Media),
+		Error: jsonOf(m.Error), Counts: jsonOf(m.Recipients), ReplyTo: jsonOf(m.ReplyTo), Target: jsonOf(m.Target), EventID: string(m.EventID),
 	}
 	k := messageKey(m.Ref, m.ID)
 	if m.Direction == whatisup.Incoming {
@@ -186,7 +185,7 @@ func message(row item) (*whatisup.Message, error) {
 			Failed: fromMillis(r.Failed), Expired: fromMillis(r.Expired), Canceled: fromMillis(r.Canceled),
 		},
 		WaitingFor: whatisup.WaitingFor(r.WaitingFor), WaitingUntil: fromMillis(r.WaitingUntil), Attempts: r.Attempts,
-		MayHaveBeenSent: r.MaySent, CancelAsked: r.CancelAsked, EventID: whatisup.EventID(r.EventID), Media: whatisup.MediaID(r.Media),
+		MayHaveBeenSent: r.MaySent, CancelAsked: r.CancelAsked, EventID: whatisup.EventID(r.EventID),
 	}
 	if id, own := strings.CutPrefix(stringOf(row[attrSK]), ownMessage); own {
 		m.ID, m.Direction = whatisup.MessageID(id), whatisup.Outgoing

@@ -21,7 +21,7 @@ type Tables struct {
 	Fleet     string
 	Devices   string
 	Messages  string
-	Media     string
+	Webhooks  string
 
 	// SandboxDevices is where a deployment keeps the auth state of test links
 	// apart. Only the operator, who looks at both modes, names it.
@@ -39,7 +39,7 @@ func TablesFromEnv(getenv func(string) string) Tables {
 		Fleet:     getenv("FLEET_TABLE"),
 		Devices:   getenv("DEVICES_TABLE"),
 		Messages:  getenv("MESSAGES_TABLE"),
-		Media:     getenv("MEDIA_TABLE"),
+		Webhooks:  getenv("WEBHOOKS_TABLE"),
 	}
 }
 
@@ -53,7 +53,7 @@ func Local() Tables {
 		Fleet:     "whatisup-fleet",
 		Devices:   "whatisup-devices",
 		Messages:  "whatisup-messages",
-		Media:     "whatisup-media",
+		Webhooks:  "whatisup-webhooks",
 	}
 }
 
@@ -135,10 +135,14 @@ func (t Tables) Definitions() []Definition {
 		},
 		Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
 	}
-	// Which received files of a shard are to be fetched.
-	fetching := waiting
-	fetching.IndexName = aws.String(IndexFetching)
-	fetching.KeySchema = byShard.KeySchema
+	due := types.GlobalSecondaryIndex{
+		IndexName: aws.String(IndexDue),
+		KeySchema: []types.KeySchemaElement{
+			{AttributeName: aws.String("due"), KeyType: types.KeyTypeHash},
+			{AttributeName: aws.String("due_at"), KeyType: types.KeyTypeRange},
+		},
+		Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
+	}
 	// What waits is read whole, and leaves the index when it has ended; the list of
 	// everything must cost a status change nothing.
 	local := func(name, sort string, projection types.ProjectionType) types.LocalSecondaryIndex {
@@ -161,7 +165,7 @@ func (t Tables) Definitions() []Definition {
 		{Name: t.Messages, SortKey: true, TTL: true, Indexes: []types.GlobalSecondaryIndex{waiting}, LocalIndexes: []types.LocalSecondaryIndex{
 			local(IndexLine, "line", types.ProjectionTypeAll), local(IndexListed, "listed", types.ProjectionTypeKeysOnly),
 		}},
-		{Name: t.Media, SortKey: true, TTL: true, Indexes: []types.GlobalSecondaryIndex{fetching}},
+		{Name: t.Webhooks, SortKey: true, TTL: true, Indexes: []types.GlobalSecondaryIndex{due}},
 	}
 }
 

@@ -69,6 +69,27 @@ var anyBody = []badCase{
 
 // badFields are wrong values, by operation.
 var badFields = map[string][]badCase{
+	"createWebhookEndpoint": {
+		{name: "no URL", body: `{"events":["*"]}`, field: "url"},
+		{name: "no events", body: `{"url":"https://1.1.1.1/"}`, field: "events"},
+		{name: "an empty list of events", body: `{"url":"https://1.1.1.1/","events":[]}`, field: "events"},
+		{name: "an event that there is not", body: `{"url":"https://1.1.1.1/","events":["message.*","nothing"]}`, field: "events[1]"},
+		{name: "a beginning without a dot", body: `{"url":"https://1.1.1.1/","events":["mess*"]}`, field: "events[0]"},
+		{name: "http", body: `{"url":"http://1.1.1.1/","events":["*"]}`, field: "url"},
+		{name: "the metadata of a cloud", body: `{"url":"https://169.254.169.254/","events":["*"]}`, field: "url"},
+		{name: "a password", body: `{"url":"https://a:b@1.1.1.1/","events":["*"]}`, field: "url"},
+		{name: "a kind of chat that there is not", body: `{"url":"https://1.1.1.1/","events":["*"],"chat_types":["dm"]}`, field: "chat_types[0]"},
+		{name: "a short secret", body: `{"url":"https://1.1.1.1/","events":["*"],"signing_secret":"whsec_AAAA"}`, field: "signing_secret"},
+		{name: "a secret without padding", body: `{"url":"https://1.1.1.1/","events":["*"],"signing_secret":"whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}`, field: "signing_secret"},
+		{name: "17 in flight", body: `{"url":"https://1.1.1.1/","events":["*"],"max_in_flight":17}`, field: "max_in_flight"},
+		{name: "enabled by a word", body: `{"url":"https://1.1.1.1/","events":["*"],"enabled":"yes"}`, field: "enabled"},
+	},
+	"rotateWebhookSecret": {{name: "169 hours", body: `{"overlap_hours":169}`, field: "overlap_hours"}},
+	"replayWebhooks": {
+		{name: "no time", body: `{"to":"2026-05-01T00:00:00.000Z"}`, field: "from"},
+		{name: "long ago", body: `{"from":"2016-05-01T00:00:00.000Z","to":"2016-05-01T00:00:00.000Z"}`, field: "from"},
+		{name: "a status that there is not", body: `{"from":"2099-05-01T00:00:00.000Z","to":"2099-05-01T00:00:00.000Z","status":"lost"}`, field: "status"},
+	},
 	"createInstance": {
 		{name: "nothing", body: `{}`, field: "name"},
 		{name: "no body", body: ``, field: "name"},
@@ -243,7 +264,16 @@ func TestBadInput(t *testing.T) {
 	t.Parallel()
 	f := start(t, short(300*time.Millisecond), func(c *httpapi.Config) { c.StreamFor = 1 })
 	_, id := f.create(f.a.TestKey, "x")
-	at := func(path string) string { return fill(path, string(id)) }
+	endpoint, delivery := f.hook(f.a.TestKey)
+	at := func(path string) string {
+		switch {
+		case strings.HasPrefix(path, "/v1/webhook-endpoints/"):
+			return fill(path, endpoint)
+		case strings.HasPrefix(path, "/v1/webhook-deliveries/"):
+			return fill(path, delivery)
+		}
+		return fill(path, string(id))
+	}
 	n := 0
 	check := func(what string, c badCase) {
 		t.Helper()
@@ -376,14 +406,18 @@ func TestHeadAndOptions(t *testing.T) {
 		return whatisup.Result{Answer: []byte(
 			`{"data":[],"next":null,"phone_number":"5511987654321","lid":"1","reads":"auto","replies":"none"}`)}
 	})
+	endpoint, delivery := f.hook(f.a.TestKey)
 	for _, route := range httpapi.Routes {
 		if !route.HeadAllowed() {
 			continue
 		}
-		if strings.Contains(route.Path, "{message_id}") || strings.Contains(route.Path, "/media") {
+		if strings.Contains(route.Path, "{message_id}") {
 			continue // there is none here; its GET and HEAD are the function's
 		}
-		at := fill(strings.Replace(route.Path, "/v1/instances/{id}", path, 1), "")
+		at := strings.Replace(route.Path, "/v1/instances/{id}", path, 1)
+		at = strings.Replace(at, "/v1/webhook-endpoints/{id}", "/v1/webhook-endpoints/"+endpoint, 1)
+		at = strings.Replace(at, "/v1/webhook-deliveries/{id}", "/v1/webhook-deliveries/"+delivery, 1)
+		at = fill(at, "")
 		get, head := f.call(f.a.TestKey, "GET", at, ""), f.call(f.a.TestKey, "HEAD", at, "")
 		if head.status != 200 || len(head.body) != 0 || head.header.Get("Content-Type") != get.header.Get("Content-Type") ||
 			head.header.Get("ETag") != get.header.Get("ETag") {

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"cmp"
 	"errors"
 	"math"
 	"strconv"
@@ -34,7 +33,7 @@ func errorAnswer(err error, id whatisup.RequestID) *answer {
 		e = errInternal
 	}
 	a := &answer{
-		status: cmp.Or(e.HTTPStatus, e.Code.Status()),
+		status: e.Code.Status(),
 		body:   errorBody{errorObject{e.Code, e.Message, e.Details}, id},
 	}
 	if e.RetryAfter > 0 {

@@ -26,7 +26,7 @@ const (
 	recordKept = 24 * time.Hour
 	// claimFor is how long one call may take to run a request. It is longer than
 	// any call waits.
-	claimFor = 15 * time.Second
+	claimFor = 25 * time.Second
 	// twinWait is how long a duplicate request waits for the first to finish.
 	twinWait = 10 * time.Second
 )

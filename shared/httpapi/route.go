@@ -15,7 +15,7 @@ const (
 	FunctionSandbox   = "sandbox"
 	FunctionEvents    = "events"
 	FunctionMessages  = "messages"
-	FunctionMedia     = "media"
+	FunctionWebhooks  = "webhooks"
 )
 
 // Route is one method of one path. Operation is its operationId in the OpenAPI
@@ -49,6 +49,8 @@ const (
 	nothing subject = iota
 	instance
 	apiKey
+	endpoint
+	delivery
 )
 
 // Functions are the handlers of all functions, by name. Each serves its own
@@ -117,10 +119,17 @@ var Routes = []Route{
 	{Method: "GET", Path: "/v1/instances/{id}/messages/{message_id}", Function: FunctionMessages, Operation: "getMessage", access: boundToo, subject: instance, do: getMessage},
 	{Method: "DELETE", Path: "/v1/instances/{id}/messages/{message_id}", Function: FunctionMessages, Operation: "cancelMessage", access: boundToo, subject: instance, do: cancelMessage},
 
-	{Method: "POST", Path: "/v1/media", Function: FunctionMedia, Operation: "createMedia", access: boundToo, do: createMedia},
-	{Method: "GET", Path: "/v1/media/{media_id}", Function: FunctionMedia, Operation: "getMedia", access: boundToo, do: getMedia},
-	{Method: "DELETE", Path: "/v1/media/{media_id}", Function: FunctionMedia, Operation: "deleteMedia", access: boundToo, do: deleteMedia},
-	{Method: "GET", Path: "/v1/media-files/{token}", Function: FunctionMedia, Operation: "getMediaFile", access: anybody, free: true, do: getMediaFile},
+	{Method: "GET", Path: "/v1/webhook-endpoints", Function: FunctionWebhooks, Operation: "listWebhookEndpoints", access: unbound, do: listEndpoints},
+	{Method: "POST", Path: "/v1/webhook-endpoints", Function: FunctionWebhooks, Operation: "createWebhookEndpoint", access: unbound, do: createEndpoint},
+	{Method: "GET", Path: "/v1/webhook-endpoints/{id}", Function: FunctionWebhooks, Operation: "getWebhookEndpoint", access: unbound, subject: endpoint, do: getEndpoint},
+	{Method: "PATCH", Path: "/v1/webhook-endpoints/{id}", Function: FunctionWebhooks, Operation: "updateWebhookEndpoint", access: unbound, subject: endpoint, do: updateEndpoint},
+	{Method: "DELETE", Path: "/v1/webhook-endpoints/{id}", Function: FunctionWebhooks, Operation: "deleteWebhookEndpoint", access: unbound, subject: endpoint, do: deleteEndpoint},
+	{Method: "POST", Path: "/v1/webhook-endpoints/{id}/rotate-secret", Function: FunctionWebhooks, Operation: "rotateWebhookSecret", access: unbound, subject: endpoint, do: rotateSecret},
+	{Method: "POST", Path: "/v1/webhook-endpoints/{id}/test", Function: FunctionWebhooks, Operation: "testWebhookEndpoint", access: unbound, subject: endpoint, do: testEndpoint},
+	{Method: "POST", Path: "/v1/webhook-endpoints/{id}/replay", Function: FunctionWebhooks, Operation: "replayWebhooks", access: unbound, subject: endpoint, do: replayRange},
+	{Method: "GET", Path: "/v1/webhook-deliveries", Function: FunctionWebhooks, Operation: "listWebhookDeliveries", access: unbound, do: listDeliveries},
+	{Method: "GET", Path: "/v1/webhook-deliveries/{id}", Function: FunctionWebhooks, Operation: "getWebhookDelivery", access: unbound, subject: delivery, do: getDelivery},
+	{Method: "POST", Path: "/v1/webhook-deliveries/{id}/replay", Function: FunctionWebhooks, Operation: "replayWebhookDelivery", access: unbound, subject: delivery, do: replayDelivery},
 
 	{Method: "GET", Path: "/v1/events", Function: FunctionEvents, Operation: "listEvents", access: boundToo, do: listEvents},
 	{Method: "GET", Path: "/v1/event-log", Function: FunctionEvents, Operation: "listEventLog", access: boundToo, do: listEventLog},

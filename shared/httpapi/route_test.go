@@ -30,7 +30,13 @@ var bodies = map[string]string{
 	"sandboxFault":       `{"kind":"drop"}`,
 	"sandboxSetPhone":    `{"reads":"manual"}`,
 	"sandboxAct":         `{"kind":"offline"}`,
-	"createMedia":        `{"size":10,"mime_type":"image/png"}`,
+
+	"createWebhookEndpoint": `{"url":"https://1.1.1.1/","events":["*"]}`,
+	"updateWebhookEndpoint": `{"enabled":true}`,
+	"rotateWebhookSecret":   `{}`,
+	"testWebhookEndpoint":   `{}`,
+	"replayWebhooks":        `{"from":"2026-05-01T00:00:00.000Z","to":"2026-05-01T00:00:00.000Z"}`,
+	"replayWebhookDelivery": `{}`,
 }
 
 // open are the routes that need no key.
@@ -48,6 +54,7 @@ func TestRoutesRefuse(t *testing.T) {
 		return into[made](t, f.want(201, "", f.a.TestKey, "POST", "/v1/api-keys", body))
 	}
 	realKey := newKey(`{"name":"real"}`)
+	realHook, realDelivery := f.hook(f.a.TestKey)
 	bound := newKey(fmt.Sprintf(`{"name":"bound","instance_id":%q}`, other))
 	expired := newKey(fmt.Sprintf(`{"name":"expired","expires_at":%q}`, whatisup.At(f.clock.now().Add(time.Minute))))
 	revoked := newKey(`{"name":"revoked"}`)
@@ -100,6 +107,10 @@ func TestRoutesRefuse(t *testing.T) {
 				case thing == "random":
 				case strings.Contains(route.Path, "/api-keys/"):
 					id = realKey.ID
+				case strings.Contains(route.Path, "/webhook-endpoints/"):
+					id = realHook
+				case strings.Contains(route.Path, "/webhook-deliveries/"):
+					id = realDelivery
 				default:
 					id = string(c.real)
 				}

@@ -2,6 +2,7 @@ package lambdahttp
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -12,16 +13,42 @@ import (
 // time at which it was sent. The messages that it failed on are reported one by one,
 // so that only they are delivered again.
 func Queue(carry func(ctx context.Context, message []byte, sent time.Time) error) func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) {
+	return Messages(func(ctx context.Context, m Message) error { return carry(ctx, m.Body, m.Sent) })
+}
+
+// Message is one of a queue.
+type Message struct {
+	Body []byte
+	Sent time.Time // zero: the queue does not say
+	// Order is greater than that of every message that its group had before: when
+	// the queue got it, in milliseconds, and its number.
+	Order string
+	// Queue is the ARN of the queue that it came from.
+	Queue string
+}
+
+// Messages is [Queue] for functions that need to know more of a message. After a
+// failure the rest of the message's group is left for later, too.
+func Messages(carry func(context.Context, Message) error) func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) {
 	return func(ctx context.Context, e events.SQSEvent) (events.SQSEventResponse, error) {
 		response := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
+		stopped := make(map[string]bool)
 		for _, m := range e.Records {
-			var sent time.Time // zero: the queue does not say
+			one := Message{
+				Body: []byte(m.Body), Queue: m.EventSourceARN,
+				Order: fmt.Sprintf("%015s#%s", m.Attributes["SentTimestamp"], m.Attributes["SequenceNumber"]),
+			}
 			if ms, err := strconv.ParseInt(m.Attributes["SentTimestamp"], 10, 64); err == nil {
-				sent = time.UnixMilli(ms)
+				one.Sent = time.UnixMilli(ms)
 			}
-			if err := carry(ctx, []byte(m.Body), sent); err != nil {
-				response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.MessageId})
+			group := m.Attributes["MessageGroupId"]
+			if !stopped[group] {
+				if carry(ctx, one) == nil {
+					continue
+				}
+				stopped[group] = group != "" // of a standard queue, each is by itself
 			}
+			response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.MessageId})
 		}
 		return response, nil
 	}

@@ -21,6 +21,9 @@ type Events struct {
 	client *sqs.Client
 	urls   []string
 
+	webhooks string // of urls, the one that gets only what takers says
+	takers   Takers
+
 	// SetAside hears of each event that a queue refuses for good, and that is
 	// therefore passed over; nil: nobody does.
 	SetAside func(queue string, e whatisup.Event, reason string)
@@ -64,6 +67,10 @@ func (e *Events) Send(ctx context.Context, events ...whatisup.Event) error {
 // have been taken. An event that the queue refuses for good is set aside, and is
 // no error: waiting can't mend it, and those behind it are not to wait for it.
 func (e *Events) SendTo(ctx context.Context, url string, events ...whatisup.Event) error {
+	events, err := e.taken(ctx, url, events)
+	if err != nil {
+		return err
+	}
 	entries := make([]types.SendMessageBatchRequestEntry, len(events))
 	for i, ev := range events {
 		var err error

@@ -25,6 +25,9 @@ const (
 	// MaxMessage is the size up to which messages are taken.
 	MaxMessage = 1 << 20
 
+	// DeliverWithin is how long the function that makes deliveries may take.
+	DeliverWithin = 30 * time.Second
+
 	commandsKept = 24 * time.Hour
 	deadKept     = 14 * 24 * time.Hour
 	// eventsKept outlasts a long weekend without a reader, and leaves some days to
@@ -41,8 +44,10 @@ type Names struct {
 	EventsDead    string
 	Integration   string
 	IntegrateDead string
-	Media         string
-	MediaDead     string
+
+	WebhookEvents, WebhookEventsDead         string
+	WebhookDeliveries, WebhookDeliveriesDead string
+	WebhookWakes, WebhookWakesDead           string
 }
 
 // Local are the names used where nobody else's queues are about.
@@ -55,8 +60,13 @@ func Local() Names {
 		EventsDead:    "whatisup-events-dead",
 		Integration:   "whatisup-integration-commands",
 		IntegrateDead: "whatisup-integration-commands-dead",
-		Media:         "whatisup-fetch-media",
-		MediaDead:     "whatisup-fetch-media-dead",
+
+		WebhookEvents:         "whatisup-fanout-events.fifo",
+		WebhookEventsDead:     "whatisup-sweep-fanout-dead.fifo",
+		WebhookDeliveries:     "whatisup-deliver-attempts.fifo",
+		WebhookDeliveriesDead: "whatisup-sweep-deliver-dead.fifo",
+		WebhookWakes:          "whatisup-fanout-wakes",
+		WebhookWakesDead:      "whatisup-fanout-wakes-dead",
 	}
 }
 
@@ -83,16 +93,25 @@ func (n Names) Definitions(shards int) []Definition {
 		{Name: n.CommandsDead, FIFO: true, Visibility: 30 * time.Second, Kept: deadKept},
 		{Name: n.SandboxDead, FIFO: true, Visibility: 30 * time.Second, Kept: deadKept},
 		{Name: n.IntegrateDead, Visibility: 30 * time.Second, Kept: deadKept},
-		{Name: n.MediaDead, Visibility: 30 * time.Second, Kept: deadKept},
 		// Six times the timeout of the function that is fed from it.
 		{Name: n.Integration, Visibility: 180 * time.Second, Kept: 4 * 24 * time.Hour, Dead: n.IntegrateDead},
-		{Name: n.Media, Visibility: 720 * time.Second, Kept: 4 * 24 * time.Hour, Dead: n.MediaDead},
 	}
 	if n.Events != "" {
 		all = append(all,
 			Definition{Name: n.EventsDead, Visibility: 30 * time.Second, Kept: deadKept},
 			Definition{Name: n.Events, Visibility: 30 * time.Second, Kept: eventsKept, Dead: n.EventsDead})
 	}
+	all = append(all,
+		// Their consumers write rows, and have time for it.
+		Definition{Name: n.WebhookEventsDead, FIFO: true, Visibility: 180 * time.Second, Kept: deadKept},
+		Definition{Name: n.WebhookDeliveriesDead, FIFO: true, Visibility: 180 * time.Second, Kept: deadKept},
+		Definition{Name: n.WebhookWakesDead, Visibility: 30 * time.Second, Kept: deadKept},
+		Definition{Name: n.WebhookEvents, FIFO: true, Visibility: 180 * time.Second, Kept: 4 * 24 * time.Hour, Dead: n.WebhookEventsDead},
+		// Half a minute more than the function may take: a group stands still for as
+		// long when the function died.
+		Definition{Name: n.WebhookDeliveries, FIFO: true, Visibility: DeliverWithin + 30*time.Second, Kept: 4 * 24 * time.Hour, Dead: n.WebhookDeliveriesDead},
+		Definition{Name: n.WebhookWakes, Visibility: 180 * time.Second, Kept: 4 * 24 * time.Hour, Dead: n.WebhookWakesDead},
+	)
 	dead := map[whatisup.Mode]string{whatisup.Live: n.CommandsDead, whatisup.Test: n.SandboxDead}
 	for _, m := range []whatisup.Mode{whatisup.Live, whatisup.Test} {
 		for s := range whatisup.Shard(shards) {
@@ -124,7 +143,8 @@ type URLs struct {
 	CommandsDead  string
 	SandboxDead   string
 	Integration   string
-	Media         string
+
+	WebhookEvents, WebhookEventsDead, WebhookDeliveries, WebhookDeliveriesDead, WebhookWakes string
 }
 
 // Create makes every queue that is not there yet and returns where they are. On
@@ -177,7 +197,12 @@ func (n Names) Create(ctx context.Context, client *sqs.Client, shards int) (URLs
 		CommandsDead:  urls[n.CommandsDead],
 		SandboxDead:   urls[n.SandboxDead],
 		Integration:   urls[n.Integration],
-		Media:         urls[n.Media],
+
+		WebhookEvents:         urls[n.WebhookEvents],
+		WebhookEventsDead:     urls[n.WebhookEventsDead],
+		WebhookDeliveries:     urls[n.WebhookDeliveries],
+		WebhookDeliveriesDead: urls[n.WebhookDeliveriesDead],
+		WebhookWakes:          urls[n.WebhookWakes],
 	}, nil
 }
 

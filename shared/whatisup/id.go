@@ -1,6 +1,7 @@
 package whatisup
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/google/uuid"
@@ -42,6 +43,14 @@ func NewRequestID() RequestID {
 // newID panics only if the system has no randomness, in which case nothing
 // this program does is safe.
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// MarshalJSON writes null where there is no instance.
+func (id InstanceID) MarshalJSON() ([]byte, error) {
+	if id == "" {
+		return []byte("null"), nil
+	}
+	return json.Marshal(string(id))
+}
 
 // ParseInstanceID accepts exactly the canonical form, lower case with dashes.
 // Anything else is no id of ours; the caller answers as for an unknown one.

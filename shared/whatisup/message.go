@@ -215,7 +215,6 @@ type Message struct {
 	Error           *MessageError
 	Recipients      *RecipientCounts // of a message to a group
 
-	Media   MediaID // its file; empty: none, or none that was fetched
 	EventID EventID // of a received message: the event that told of it
 }
 

@@ -25,14 +25,15 @@ import (
 	"whatisup/shared/integration"
 	"whatisup/shared/lambdahttp"
 	"whatisup/shared/queue"
+	"whatisup/shared/webhook"
 	"whatisup/shared/whatisup"
 )
 
 // Function is a function's surroundings.
 type Function struct {
-	aws     aws.Config
-	api     httpapi.Config
-	problem error
+	aws aws.Config
+	api httpapi.Config
+	db  *dynamo.DB
 }
 
 // pepperWithin bounds the look at the peppers: a function that can't reach its
@@ -43,31 +44,9 @@ const pepperWithin = 3 * time.Second
 // whether the peppers are those of the stored keys: with others every customer
 // would be told that his key is wrong, so that is an error.
 func Open(ctx context.Context) (*Function, error) {
-	f, db, err := open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, pepperWithin)
-	defer cancel()
-	if err := db.CheckPeppers(ctx, f.api.Peppers); errors.Is(err, whatisup.ErrPepper) {
-		return nil, fmt.Errorf("PEPPER: %w", err)
-	} else if err != nil {
-		f.api.Log.Warn("the peppers were not compared with the stored keys", "error", err)
-	}
-	return f, nil
-}
-
-// OpenApart is Open for a function that reads no key: it has no right to the table
-// that they are in.
-func OpenApart(ctx context.Context) (*Function, error) {
-	f, _, err := open(ctx)
-	return f, err
-}
-
-func open(ctx context.Context) (*Function, *dynamo.DB, error) {
 	cfg, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var problems []error
 	number := func(name string, parse func(string) error) {
@@ -96,10 +75,20 @@ func open(ctx context.Context) (*Function, *dynamo.DB, error) {
 		Client:     dynamodb.NewFromConfig(cfg),
 		Tables:     dynamo.TablesFromEnv(os.Getenv),
 		ShardCount: shards,
-		Queues:     os.Getenv("EVENT_QUEUE_URLS") != "",
+		Queues:     os.Getenv("EVENT_QUEUE_URLS") != "" || os.Getenv("WEBHOOK_EVENTS_QUEUE_URL") != "",
 	})
-	f.api.Store = db
-	return f, db, errors.Join(problems...)
+	f.api.Store, f.db = db, db
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, pepperWithin)
+	defer cancel()
+	if err := db.CheckPeppers(ctx, f.api.Peppers); errors.Is(err, whatisup.ErrPepper) {
+		return nil, fmt.Errorf("PEPPER: %w", err)
+	} else if err != nil {
+		f.api.Log.Warn("the peppers were not compared with the stored keys", "error", err)
+	}
+	return f, nil
 }
 
 // Commands adds the shards' queues.
@@ -108,37 +97,17 @@ func (f *Function) Commands() *Function {
 	return f
 }
 
-// Events adds the event queues, if there are any.
+// Events adds the event queues, the one that begins the way to webhooks among them.
 func (f *Function) Events() *Function {
-	if urls := queue.SplitURLs(os.Getenv("EVENT_QUEUE_URLS")); len(urls) > 0 {
-		f.api.Events = queue.NewEvents(sqs.NewFromConfig(f.aws), urls)
-	}
+	f.api.Events = queue.NewEvents(sqs.NewFromConfig(f.aws), queue.SplitURLs(os.Getenv("EVENT_QUEUE_URLS"))).
+		WithWebhooks(os.Getenv("WEBHOOK_EVENTS_QUEUE_URL"), webhook.NewTakers(f.db))
 	return f
 }
 
-// Files adds what has to do with files; package files opens it, so that functions
-// that have nothing to do with them don't link it.
-func (f *Function) Files(add func(aws.Config, *httpapi.Config) error) *Function {
-	if err := add(f.aws, &f.api); err != nil {
-		f.problem = errors.Join(f.problem, err)
-	}
+// Webhooks adds what the calls of webhooks need.
+func (f *Function) Webhooks(hooks control.Webhooks) *Function {
+	f.api.Webhooks = hooks
 	return f
-}
-
-// AWS is how AWS is reached.
-func (f *Function) AWS() aws.Config { return f.aws }
-
-// Check returns what went wrong while something was added.
-func (f *Function) Check() error { return f.problem }
-
-// Control is the operations themselves, for a function of a queue.
-func (f *Function) Control(change func(*control.Config)) *control.Control {
-	c := control.Config{
-		Store: f.api.Store, Commands: f.api.Commands, Events: f.api.Events,
-		Objects: f.api.Objects, Work: f.api.Work, Links: f.api.Links, MediaKept: f.api.MediaKept, Foreign: f.api.Foreign,
-	}
-	change(&c)
-	return control.New(c)
 }
 
 // Dashboard adds the page at /.

@@ -21,6 +21,8 @@ type Stack struct {
 	InstanceID string
 	KeyID      string // of an API key that may be revoked
 	Code       string // a pair code
+	EndpointID string // of a webhook endpoint
+	DeliveryID string
 	Now        time.Time
 }
 
@@ -80,6 +82,10 @@ func (s Stack) fillRequest(e map[string]any) error {
 	id := s.InstanceID
 	if path, _ := e["rawPath"].(string); strings.HasPrefix(path, "/v1/api-keys/") {
 		id = s.KeyID
+	} else if strings.HasPrefix(path, "/v1/webhook-endpoints/") {
+		id = s.EndpointID
+	} else if strings.HasPrefix(path, "/v1/webhook-deliveries/") {
+		id = s.DeliveryID
 	}
 	context, ok := e["requestContext"].(map[string]any)
 	if !ok {
@@ -129,6 +135,7 @@ func (s Stack) fillQueued(e map[string]any) error {
 		}
 		body, err := replace(fmt.Sprint(record["body"]), map[string]string{
 			"command_id": command.String(), "customer_id": s.CustomerID, "instance_id": s.InstanceID,
+			"endpoint_id": s.EndpointID, "delivery_id": s.DeliveryID,
 		})
 		if err != nil {
 			return err

@@ -18,6 +18,7 @@ type Function struct {
 	Streams  bool // has a URL of its own that streams
 	Routes   []Route
 	Triggers []Trigger
+	Every    time.Duration  // the schedule that it is called on; 0: none
 	Env      map[string]any // as written, with what holds for all functions
 }
 
@@ -42,6 +43,7 @@ type Trigger struct {
 	Queue       any // as written
 	BatchSize   int
 	ItemFailure bool // the function says which messages it failed on
+	Concurrency int  // how many batches at a time; 0: not said
 }
 
 // What SAM and API Gateway use where the template says nothing.
@@ -103,7 +105,14 @@ func (t *Template) function(r Resource) (Function, error) {
 			for _, kind := range list(p["FunctionResponseTypes"]) {
 				trigger.ItemFailure = trigger.ItemFailure || kind == "ReportBatchItemFailures"
 			}
+			trigger.Concurrency = integer(object(p["ScalingConfig"])["MaximumConcurrency"], 0)
 			f.Triggers = append(f.Triggers, trigger)
+		case "Schedule":
+			minutes := 0
+			if _, err := fmt.Sscanf(text1(p["Schedule"]), "rate(%d minute", &minutes); err != nil || minutes < 1 {
+				return Function{}, fmt.Errorf("event %s: the schedule %q is not known here", name, text1(p["Schedule"]))
+			}
+			f.Every = time.Duration(minutes) * time.Minute
 		default:
 			return Function{}, fmt.Errorf("event %s: type %q is not known here", name, kind)
 		}
@@ -116,6 +125,12 @@ func (t *Template) either(r Resource, property string) any {
 		return v
 	}
 	return t.globals[property]
+}
+
+// Resource is the logical name of the queue.
+func (t Trigger) Resource() string {
+	name, _, _ := strings.Cut(text1(object(t.Queue)["Fn::GetAtt"]), ".")
+	return name
 }
 
 func list(v any) []any {

@@ -1,0 +1,312 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"whatisup/shared/foreign"
+	"whatisup/shared/whatisup"
+)
+
+// gaps are the pauses before the second and each later attempt.
+var gaps = [whatisup.MaxAttempts - 1]time.Duration{
+	10 * time.Second, time.Minute, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour,
+}
+
+const (
+	attemptWithin = 15 * time.Second
+	// answerWithin bounds the wait for the first bytes of an answer's body, whose
+	// status has arrived.
+	answerWithin  = time.Second
+	answerKept    = 1024
+	answerDrained = 16 << 10 // read, so that the connection can be used again
+	longestRetry  = 24 * time.Hour
+
+	probeFirst = 30 * time.Second
+	probeLast  = 5 * time.Minute
+	// roomAgain is at how many deliveries in the queue an endpoint that is behind gets more.
+	roomAgain = whatisup.MaxInQueue / 5
+)
+
+// errorStatus is the error of an attempt whose answer was no success.
+const errorStatus = "answered %d"
+
+// Deliver makes one attempt of a delivery, or stores why not. An error repeats it.
+func (p *Path) Deliver(ctx context.Context, m Message) error {
+	var h handed
+	if err := json.Unmarshal(m.Body, &h); err != nil {
+		return fmt.Errorf("delivery: %w", err)
+	}
+	ep, err := p.Store.Endpoint(ctx, h.Customer, h.Mode, h.Endpoint)
+	gone := errors.Is(err, whatisup.ErrNotFound)
+	if gone {
+		ep, err = endpointOf(&h), nil
+	}
+	if err != nil {
+		return err
+	}
+	d, err := p.Store.Delivery(ctx, h.Customer, h.Mode, h.Delivery)
+	if errors.Is(err, whatisup.ErrNotFound) {
+		if d, err = h.delivery(), nil; h.Payload == "" {
+			return p.release(ctx, ep) // its row is over its time
+		}
+	}
+	if err != nil {
+		return err
+	}
+	switch {
+	case d.Final() || d.Status == whatisup.DeliveryHeld:
+	case d.Turn > h.Turn:
+		// Whoever wrote the row may have died before the endpoint's moment was set.
+		at := d.NextAt
+		if at.IsZero() {
+			at = due(d)
+		}
+		if !gone {
+			err = p.Store.SetDue(ctx, ep, at, false)
+		}
+	case gone:
+		d.Status, d.Error, d.NextAt = whatisup.DeliveryFailed, whatisup.ErrorEndpointDeleted, time.Time{}
+		err = p.put(ctx, d)
+	case ep.Holds() && !h.Test:
+		d.Status, d.NextAt = whatisup.DeliveryHeld, time.Time{}
+		err = p.put(ctx, d)
+	case ep.Degraded() && !h.Probe && !h.Test:
+		d.Turn++
+		err = p.oweAgain(ctx, ep, d, due(d))
+	default:
+		err = p.attempt(ctx, ep, d, h.Test)
+	}
+	if err != nil {
+		return err
+	}
+	return p.release(ctx, ep)
+}
+
+func (p *Path) put(ctx context.Context, d *whatisup.Delivery) error {
+	d.UpdatedAt = p.now()
+	p.halt("put row")
+	return ignore(p.Store.PutDelivery(ctx, d), whatisup.ErrConflict)
+}
+
+// oweAgain stores a delivery for another turn.
+func (p *Path) oweAgain(ctx context.Context, ep *whatisup.Endpoint, d *whatisup.Delivery, at time.Time) error {
+	d.UpdatedAt = p.now()
+	p.halt("owe again")
+	err := p.Store.OweDelivery(ctx, ep, d, at, false)
+	if errors.Is(err, whatisup.ErrNotFound) {
+		d.Status, d.Error, d.NextAt = whatisup.DeliveryFailed, whatisup.ErrorEndpointDeleted, time.Time{}
+		return p.put(ctx, d)
+	}
+	if err != nil && !errors.Is(err, whatisup.ErrConflict) {
+		return err
+	}
+	p.halt("due again")
+	if ep.Degraded() && at.Before(ep.ProbeAt) {
+		at = ep.ProbeAt
+	}
+	if err := p.Store.SetDue(ctx, ep, at, false); err != nil {
+		return err
+	}
+	if wait := at.Sub(p.now()); wait <= 15*time.Minute {
+		p.wakeAfter(ctx, dueRow(ep), wait)
+	}
+	return nil
+}
+
+// release counts a delivery out of the queue, and lets an endpoint that is behind have
+// more once there is room.
+func (p *Path) release(ctx context.Context, ep *whatisup.Endpoint) error {
+	p.halt("release")
+	now, err := p.Store.Release(ctx, ep, 1)
+	if err != nil {
+		return ignore(err, whatisup.ErrNotFound)
+	}
+	if now.Behind && !now.Degraded() && now.Queued <= roomAgain {
+		return p.Pump(ctx, ep.Customer, ep.Mode, ep.ID)
+	}
+	return nil
+}
+
+// attempt makes one request and stores what came of it.
+func (p *Path) attempt(ctx context.Context, ep *whatisup.Endpoint, d *whatisup.Delivery, test bool) error {
+	secrets, err := p.Secrets.OpenSecrets(ctx, ep, p.now())
+	if err != nil {
+		return err
+	}
+	p.halt("request")
+	a, after := p.request(ctx, ep, d, secrets)
+	if ctx.Err() != nil {
+		return ctx.Err() // the function's own end, not the endpoint's
+	}
+	p.halt("answered")
+	d.Attempts = append(d.Attempts, a)
+	first := len(d.Attempts) == 1
+	d.Error, d.NextAt = a.Error, time.Time{}
+	if a.Error == "" {
+		d.Status, d.Delivered = whatisup.DeliverySuccess, p.now()
+		if err := p.put(ctx, d); err != nil {
+			return err
+		}
+		if ep.Failures == 0 && ep.FailingSince.IsZero() {
+			return nil
+		}
+		p.halt("recover")
+		if err := p.Store.Recover(ctx, ep); err != nil {
+			return ignore(err, whatisup.ErrNotFound)
+		}
+		return p.Pump(ctx, ep.Customer, ep.Mode, ep.ID)
+	}
+	if test {
+		d.Status = whatisup.DeliveryFailed
+		return p.put(ctx, d)
+	}
+	// What follows for the endpoint comes first: who finds the row afterwards does
+	// not come back here.
+	p.halt("note failure")
+	if ep, err = p.failed(ctx, ep, first, a.Status != nil && *a.Status == http.StatusGone); err != nil {
+		return err
+	}
+	if len(d.Attempts) >= whatisup.MaxAttempts {
+		d.Status = whatisup.DeliveryFailed
+		return p.put(ctx, d)
+	}
+	gap := p.jitter(gaps[len(d.Attempts)-1])
+	if after > 0 {
+		gap = after
+	}
+	d.Status, d.NextAt = whatisup.DeliveryRetrying, p.now().Add(gap)
+	d.Turn++
+	return p.oweAgain(ctx, ep, d, d.NextAt)
+}
+
+// failed notes a failure on the endpoint, and degrades or disables it when it is time.
+func (p *Path) failed(ctx context.Context, ep *whatisup.Endpoint, first, gone bool) (*whatisup.Endpoint, error) {
+	if gone {
+		if err := p.disable(ctx, ep, whatisup.DisabledGone); err != nil {
+			return nil, err
+		}
+	}
+	now, err := p.Store.Fail(ctx, ep, first, p.now())
+	if err != nil {
+		return ep, ignore(err, whatisup.ErrNotFound)
+	}
+	if now.Degraded() && now.ProbeAt.IsZero() {
+		at := p.now().Add(p.jitter(probeFirst))
+		if err := p.Store.Degrade(ctx, now, at, probeFirst); err != nil {
+			return now, ignore(err, whatisup.ErrNotFound)
+		}
+		now.Behind, now.ProbeAt, now.ProbeWait = true, at, probeFirst
+		p.Slog.Warn("an endpoint is degraded", "endpoint_id", string(ep.ID))
+	}
+	if !now.FailingSince.IsZero() && p.now().Sub(now.FailingSince) >= whatisup.FailingFor {
+		return now, p.disable(ctx, now, whatisup.DisabledFailing)
+	}
+	return now, nil
+}
+
+// disable disables an endpoint and tells it. An event may be told twice if the process
+// dies in between; it is never left out.
+func (p *Path) disable(ctx context.Context, ep *whatisup.Endpoint, reason string) error {
+	if ep.Disabled != "" {
+		return nil
+	}
+	e, err := whatisup.NewEvent(whatisup.WebhookDisabled, ep.Customer, ep.Mode, "", p.now(), whatisup.WebhookDisabledData{
+		EndpointID: string(ep.ID), URL: ep.URL, Reason: reason,
+	})
+	if err != nil {
+		return err
+	}
+	p.halt("tell disabled")
+	if err := p.Log.PutEvent(ctx, e); err != nil {
+		return err
+	}
+	if p.Events != nil {
+		if err := p.Events.Send(ctx, e); err != nil {
+			return err
+		}
+	}
+	p.halt("disable")
+	if err := p.Store.DisableEndpoint(ctx, ep, reason, p.now()); err != nil {
+		return ignore(err, whatisup.ErrConflict)
+	}
+	ep.Disabled = reason
+	p.Slog.Warn("an endpoint is disabled", "endpoint_id", string(ep.ID), "reason", reason)
+	return nil
+}
+
+// request makes the POST. The attempt's error is empty for a 2xx; after is what a
+// failing answer's Retry-After asks for, 0 for nothing.
+func (p *Path) request(ctx context.Context, ep *whatisup.Endpoint, d *whatisup.Delivery, secrets []whatisup.Secret) (a whatisup.DeliveryAttempt, after time.Duration) {
+	began := p.now()
+	a.At = whatisup.At(began)
+	real := time.Now() // a test's clock stands still during a request
+	defer func() { a.MS = time.Since(real).Milliseconds() }()
+	ctx, cancel := context.WithTimeout(ctx, attemptWithin)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, ep.URL, bytes.NewReader(d.Payload))
+	if err != nil {
+		a.Error = string(foreign.ProblemNotAllowed)
+		return a, 0
+	}
+	unix := began.Unix()
+	r.Header = http.Header{
+		"Content-Type":         {"application/json"},
+		"User-Agent":           {foreign.UserAgent},
+		"X-Whatisup-Event":     {string(d.Event)},
+		"X-Whatisup-Event-Id":  {string(d.EventID)},
+		"X-Whatisup-Signature": {whatisup.Sign(secrets, unix, d.Payload)},
+		"Webhook-Id":           {string(d.EventID)},
+		"Webhook-Timestamp":    {strconv.FormatInt(unix, 10)},
+		"Webhook-Signature":    {whatisup.SignStandard(secrets, string(d.EventID), unix, d.Payload)},
+		// Not sent: it lets the client try again on a new connection when a pooled one
+		// was closed by the endpoint at that moment.
+		"Idempotency-Key": {},
+	}
+	r.Header.Set("X-WhatIsUp-Delivery-Id", string(d.ID))
+	resp, err := p.Client(ep.Mode == whatisup.Test).Do(r)
+	if err != nil {
+		a.Error = string(foreign.ProblemOf(err))
+		return a, 0
+	}
+	a.Status = &resp.StatusCode
+	a.Answer = readAnswer(resp.Body)
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		a.Error = fmt.Sprintf(errorStatus, resp.StatusCode)
+		after = retryAfter(resp.Header.Get("Retry-After"), began)
+	}
+	return a, after
+}
+
+// readAnswer reads the first bytes of an answer, as far as they come soon. A short
+// answer is read to its end, so that the connection can be used again.
+func readAnswer(body io.ReadCloser) string {
+	late := time.AfterFunc(answerWithin, func() { body.Close() })
+	defer late.Stop()
+	defer body.Close()
+	b := make([]byte, answerKept)
+	n, err := io.ReadFull(body, b)
+	if err == nil {
+		_, _ = io.CopyN(io.Discard, body, answerDrained)
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(string(b[:n]), "\ufffd"), "\x00", "\ufffd")
+}
+
+// retryAfter reads a Retry-After of seconds or of a date, 24 hours at most.
+func retryAfter(value string, now time.Time) time.Duration {
+	var d time.Duration
+	if n, err := strconv.ParseInt(value, 10, 64); err == nil {
+		d = time.Duration(min(max(n, 0), int64(longestRetry/time.Second))) * time.Second
+	} else if at, err := http.ParseTime(value); err == nil {
+		d = at.Sub(now)
+	}
+	return min(max(d, 0), longestRetry)
+}

@@ -1,0 +1,54 @@
+// Package webhook brings events to the endpoints of customers.
+//
+// # The way of an event
+//
+//	log and courier → queue fanout-events → FanOut → queue deliver-attempts → Deliver → row
+//	                  group: the instance             group: endpoint and one of its lanes
+//
+// Whoever writes events puts into fanout-events those that some endpoint of the
+// customer takes ([Takers]), in the log's order. [Path.FanOut] makes a delivery for
+// each endpoint that takes the event. An endpoint has as many groups as it may have
+// requests under way, and an instance belongs to one of them: so first attempts keep
+// the order of each instance, and an endpoint that hangs occupies its own groups alone.
+//
+// A delivery's id follows from endpoint, event and replay. Whatever runs twice finds
+// the row of the first time, or its deduplication id in the queue.
+//
+// # Direct, and from rows
+//
+// An endpoint that keeps up is served directly: the message in the queue carries the
+// envelope, and the row is written once, with the outcome. At most
+// [whatisup.MaxInQueue] deliveries of an endpoint are in the queue, because SQS finds
+// free groups among the first 120,000 messages only: above that the endpoint is
+// *behind*. What comes then is a row, and an entry in the endpoint's list of what is
+// owed; [Path.Pump] gives the list to the queue, in order, as the queue empties. A
+// retry, and everything of a degraded endpoint, is owed in the same list, from the
+// moment at which it is due.
+//
+// An endpoint ceases to be behind by a write that fails if anything was owed since the
+// list was seen empty (Version). So nothing overtakes what is in the list.
+//
+// Each time a delivery is given to the queue anew its turn rises. A message whose turn
+// is lower than its row's is a late copy, and is dropped.
+//
+// # What a death leaves
+//
+// FanOut and Deliver acknowledge a message after everything that follows from it is
+// stored; a message that comes again does the same again. Between "owed" and the
+// endpoint's next moment (in the index of what is due) a death leaves an entry that
+// nobody looks for: so whoever finds a row that is there already sets that moment too.
+// [Path.Sweep] runs every minute and pumps the endpoints whose moment has come, however
+// their wake-up was lost. Messages that were received too often go to dead-letter
+// queues, and [Path.Dead] writes their rows as failed.
+//
+// A request may be made twice: when the process dies after the answer and before the
+// row. The receiver tells by the event's id.
+//
+// # Failing endpoints
+//
+// After 5 deliveries in a row failed on their first try the endpoint is degraded: Pump
+// gives one delivery at a time to the queue, 30 s to 5 min apart, and what is in the
+// queue already goes back into the list without using an attempt. The first success
+// ends it. After 5 days without one, or on a 410, the endpoint is disabled, and what
+// it is owed is held.
+package webhook

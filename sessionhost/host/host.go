@@ -114,6 +114,8 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 			Metrics: h.metrics, Log: log, Timing: timing,
 			Blamed:   func(id whatisup.InstanceID) bool { return blamed[id] },
 			Outdated: h.outdated,
+
+			Performers: performers(db),
 		},
 		Shards: rows{db}, Rows: rows{db}, Results: db, End: end,
 	}
@@ -128,6 +130,15 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 		return nil, err
 	}
 	return h, nil
+}
+
+// performers are the commands that a session runs on its line.
+func performers(changes session.Changes) map[whatisup.CommandKind]session.Performer {
+	asker, all := session.Asker(changes), make(map[whatisup.CommandKind]session.Performer)
+	for _, kind := range whatisup.Asks {
+		all[kind] = asker
+	}
+	return all
 }
 
 // setAside tells of an event that a queue refuses for good. Its content stays out

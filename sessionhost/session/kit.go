@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"sync"
@@ -162,6 +163,8 @@ type Line interface {
 	Self(byLID bool) waconv.JID
 	Address(ctx context.Context, a whatisup.Address, byLID bool) waconv.JID
 	Group(ctx context.Context, group waconv.JID) (*waconv.Group, error)
+	// Ask is [line.Line.Ask].
+	Ask(ctx context.Context, kind whatisup.CommandKind, args json.RawMessage) (json.RawMessage, error)
 	// MayHaveLinked says whether a scan was let through: there may be a link that
 	// no event has told of.
 	MayHaveLinked() bool

@@ -137,11 +137,12 @@ func TestCommandReachesItsSession(t *testing.T) {
 	})
 }
 
-// Every kind of command but the wake-up reaches somebody who runs it.
+// Every kind of command but the wake-up reaches somebody who runs it: a carrier
+// here, or a performer of the session.
 func TestEveryCommandHasACarrier(t *testing.T) {
 	t.Parallel()
 	for _, k := range whatisup.CommandKinds {
-		if c := (whatisup.Command{Kind: k}); c.HasWork() && carriers[k] == nil {
+		if c := (whatisup.Command{Kind: k}); c.HasWork() && carriers[k] == nil && !slices.Contains(whatisup.Asks, k) {
 			t.Errorf("nobody runs %s", k)
 		}
 	}

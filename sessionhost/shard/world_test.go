@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -523,6 +524,10 @@ type fakeLine struct {
 }
 
 func (l *fakeLine) Events() <-chan line.Event { return l.events }
+
+func (l *fakeLine) Ask(context.Context, whatisup.CommandKind, json.RawMessage) (json.RawMessage, error) {
+	return nil, line.ErrNoAnswer
+}
 
 func (l *fakeLine) AskPairCode(phone whatisup.PhoneNumber, serial uint64) {
 	l.o.Background.Go(func() {

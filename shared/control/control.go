@@ -100,6 +100,10 @@ type Store interface {
 	Log
 	Messages
 	Endpoints
+	Numbers
+	// CallOffChange records that a try of a change must not be sent. It returns what
+	// stands there instead if the change was begun.
+	CallOffChange(ctx context.Context, id whatisup.ChangeID, try whatisup.CommandID) (*whatisup.Change, error)
 	// Complete stores the record of a request that has written nothing else:
 	// ErrClaimLost.
 	Complete(context.Context, whatisup.Record) error

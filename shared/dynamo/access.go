@@ -309,7 +309,7 @@ func isConditionFailed(err error) bool {
 // it first; only a bucket that was full has its moment in the past, and is set
 // from now instead.
 func (db *DB) Take(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, k whatisup.KeyID, l whatisup.RateLimit) (whatisup.Bucket, error) {
-	return db.take(ctx, bucketKey(c, m, k), l)
+	return db.take(ctx, bucketKey(c, m, k), l, 1)
 }
 
 // TakeSend is Take of the bucket that sends draw on: the customer's, or with an
@@ -317,15 +317,25 @@ func (db *DB) Take(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, 
 func (db *DB) TakeSend(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, i whatisup.InstanceID, l whatisup.RateLimit) (whatisup.Bucket, error) {
 	k := bucketKey(c, m, "")
 	k[attrSK] = str("sends#" + string(i))
-	return db.take(ctx, k, l)
+	return db.take(ctx, k, l, 1)
 }
 
-func (db *DB) take(ctx context.Context, k item, l whatisup.RateLimit) (whatisup.Bucket, error) {
-	token := micros(1 / l.PerSecond)
+// TakeChecks takes tokens, one a number, from one of the buckets of numbers that an
+// instance may check; all of them or none. n is at most the bucket's burst.
+func (db *DB) TakeChecks(ctx context.Context, r whatisup.Ref, n int, l whatisup.RateLimit) (whatisup.Bucket, error) {
+	k := bucketKey(r.Customer, r.Mode, "")
+	k[attrSK] = str("checks" + strconv.Itoa(l.Burst) + "#" + string(r.ID))
+	return db.take(ctx, k, l, n)
+}
+
+// take takes n tokens.
+func (db *DB) take(ctx context.Context, k item, l whatisup.RateLimit, n int) (whatisup.Bucket, error) {
+	one := micros(1 / l.PerSecond)
+	token := one * int64(n)
 	for range takeTries {
 		now := db.now()
 		at := now.UnixMicro()
-		most := at + token*int64(l.Burst-1)
+		most := at + one*int64(l.Burst-n)
 		// The usual case first: the bucket is neither full nor empty.
 		out, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 			TableName: aws.String(db.tables.Access), Key: k,

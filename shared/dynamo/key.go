@@ -56,6 +56,12 @@ func pairingKey(i whatisup.InstanceID) item { return item{attrPK: str("pairing#"
 
 func resultKey(id whatisup.CommandID) item { return item{attrPK: str("result#" + string(id))} }
 
+func changeKey(id whatisup.ChangeID) item { return item{attrPK: str("change#" + string(id))} }
+
+func numberKey(i whatisup.InstanceID, n whatisup.PhoneNumber) item {
+	return item{attrPK: str("number#" + string(i) + "#" + string(n))}
+}
+
 func eventKey(c whatisup.CustomerID, m whatisup.Mode, p whatisup.Position) item {
 	return key(partition(c, m), string(p))
 }

@@ -156,6 +156,11 @@ func (r *claim) run(do func(*claim) (*answer, error)) (*answer, error) {
 	if e, ok := errors.AsType[*whatisup.Error](err); ok {
 		status := e.Code.Status()
 		decided = status >= 400 && status < 500 && status != http.StatusTooManyRequests && e.Code != whatisup.CodeIdempotencyInProgress
+		if r.c.route.asks {
+			// What time can mend is decided anew. A change with an unknown outcome is not
+			// asked for again.
+			decided = status == http.StatusBadRequest || e.Code == whatisup.CodeOutcomeUnknown
+		}
 	}
 	if !decided {
 		if err := r.c.Store.Abandon(r.c.ctx, r.record); err != nil {
@@ -227,6 +232,15 @@ func (r *claim) open(sealed []byte) (*answer, error) {
 	}
 	a := &answer{status: k.Status, headers: k.Headers, raw: k.Body, kind: k.Type}
 	return a.set("Idempotency-Replayed", "true"), nil
+}
+
+// change names the change that the request asks WhatsApp for. Every repetition of
+// the request has the same one.
+func (r *claim) change() whatisup.ChangeID {
+	if r == nil {
+		return whatisup.ChangeID(uuid.NewString())
+	}
+	return whatisup.ChangeID(uuid.NewSHA1(uuid.NameSpaceOID, []byte("change "+r.record.Key+string(r.record.Print))).String())
 }
 
 // command is the id of the command that the request causes. If the call dies,

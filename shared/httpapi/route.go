@@ -16,6 +16,7 @@ const (
 	FunctionEvents    = "events"
 	FunctionMessages  = "messages"
 	FunctionWebhooks  = "webhooks"
+	FunctionChats     = "chats"
 )
 
 // Route is one method of one path. Operation is its operationId in the OpenAPI
@@ -30,6 +31,7 @@ type Route struct {
 	subject subject
 	free    bool // costs no token
 	sends   bool // draws on the bucket of sends
+	asks    bool // asks WhatsApp and waits: of its errors only 400 and outcome_unknown are kept
 	do      operation
 }
 
@@ -130,6 +132,28 @@ var Routes = []Route{
 	{Method: "GET", Path: "/v1/webhook-deliveries", Function: FunctionWebhooks, Operation: "listWebhookDeliveries", access: unbound, do: listDeliveries},
 	{Method: "GET", Path: "/v1/webhook-deliveries/{id}", Function: FunctionWebhooks, Operation: "getWebhookDelivery", access: unbound, subject: delivery, do: getDelivery},
 	{Method: "POST", Path: "/v1/webhook-deliveries/{id}/replay", Function: FunctionWebhooks, Operation: "replayWebhookDelivery", access: unbound, subject: delivery, do: replayDelivery},
+
+	{Method: "POST", Path: "/v1/instances/{id}/contacts/check", Function: FunctionChats, Operation: "checkContacts", access: boundToo, subject: instance, asks: true, do: checkContacts},
+	{Method: "GET", Path: "/v1/instances/{id}/contacts", Function: FunctionChats, Operation: "listContacts", access: boundToo, subject: instance, asks: true, do: listContacts},
+	{Method: "GET", Path: "/v1/instances/{id}/contacts/{contact}", Function: FunctionChats, Operation: "getContact", access: boundToo, subject: instance, asks: true, do: getContact},
+	{Method: "POST", Path: "/v1/instances/{id}/contacts/{contact}/presence", Function: FunctionChats, Operation: "subscribePresence", access: boundToo, subject: instance, asks: true, do: subscribePresence},
+	{Method: "GET", Path: "/v1/instances/{id}/profile", Function: FunctionChats, Operation: "getProfile", access: boundToo, subject: instance, asks: true, do: getProfile},
+	{Method: "PATCH", Path: "/v1/instances/{id}/profile", Function: FunctionChats, Operation: "updateProfile", access: boundToo, subject: instance, asks: true, do: updateProfile},
+	{Method: "GET", Path: "/v1/instances/{id}/blocks", Function: FunctionChats, Operation: "listBlocks", access: boundToo, subject: instance, asks: true, do: listBlocks},
+	{Method: "PUT", Path: "/v1/instances/{id}/blocks/{contact}", Function: FunctionChats, Operation: "blockContact", access: boundToo, subject: instance, asks: true, do: blockContact},
+	{Method: "DELETE", Path: "/v1/instances/{id}/blocks/{contact}", Function: FunctionChats, Operation: "unblockContact", access: boundToo, subject: instance, asks: true, do: unblockContact},
+	{Method: "GET", Path: "/v1/instances/{id}/groups", Function: FunctionChats, Operation: "listGroups", access: boundToo, subject: instance, asks: true, do: listGroups},
+	{Method: "POST", Path: "/v1/instances/{id}/groups", Function: FunctionChats, Operation: "createGroup", access: boundToo, subject: instance, asks: true, do: createGroup},
+	{Method: "POST", Path: "/v1/instances/{id}/groups/join", Function: FunctionChats, Operation: "joinGroup", access: boundToo, subject: instance, asks: true, do: joinGroup},
+	{Method: "GET", Path: "/v1/instances/{id}/groups/{group}", Function: FunctionChats, Operation: "getGroup", access: boundToo, subject: instance, asks: true, do: getGroup},
+	{Method: "PATCH", Path: "/v1/instances/{id}/groups/{group}", Function: FunctionChats, Operation: "updateGroup", access: boundToo, subject: instance, asks: true, do: updateGroup},
+	{Method: "POST", Path: "/v1/instances/{id}/groups/{group}/leave", Function: FunctionChats, Operation: "leaveGroup", access: boundToo, subject: instance, asks: true, do: leaveGroup},
+	{Method: "POST", Path: "/v1/instances/{id}/groups/{group}/participants", Function: FunctionChats, Operation: "changeParticipants", access: boundToo, subject: instance, asks: true, do: changeParticipants},
+	{Method: "GET", Path: "/v1/instances/{id}/groups/{group}/invite", Function: FunctionChats, Operation: "getGroupInvite", access: boundToo, subject: instance, asks: true, do: getGroupInvite},
+	{Method: "POST", Path: "/v1/instances/{id}/groups/{group}/invite/renew", Function: FunctionChats, Operation: "renewGroupInvite", access: boundToo, subject: instance, asks: true, do: renewGroupInvite},
+	{Method: "POST", Path: "/v1/instances/{id}/chats/{chat}/read", Function: FunctionChats, Operation: "readChat", access: boundToo, subject: instance, asks: true, do: readChat},
+	{Method: "PUT", Path: "/v1/instances/{id}/chats/{chat}/presence", Function: FunctionChats, Operation: "setChatPresence", access: boundToo, subject: instance, asks: true, do: setChatPresence},
+	{Method: "PUT", Path: "/v1/instances/{id}/presence", Function: FunctionChats, Operation: "setPresence", access: boundToo, subject: instance, asks: true, do: setPresence},
 
 	{Method: "GET", Path: "/v1/events", Function: FunctionEvents, Operation: "listEvents", access: boundToo, do: listEvents},
 	{Method: "GET", Path: "/v1/event-log", Function: FunctionEvents, Operation: "listEventLog", access: boundToo, do: listEventLog},

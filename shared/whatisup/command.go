@@ -27,7 +27,9 @@ const (
 
 // CommandKinds lists every kind. A test of the shard holds that each reaches
 // somebody who runs it.
-var CommandKinds = []CommandKind{Wake, WakeMessages, SandboxScan, SandboxEnterCode, SandboxUnlink, SandboxMessage, SandboxFault, SandboxPhone}
+var CommandKinds = append([]CommandKind{
+	Wake, WakeMessages, SandboxScan, SandboxEnterCode, SandboxUnlink, SandboxMessage, SandboxFault, SandboxPhone,
+}, Asks...)
 
 // Command is one message on a shard's queue.
 type Command struct {
@@ -38,7 +40,8 @@ type Command struct {
 	Instance  InstanceID      `json:"instance_id"`
 	RequestID RequestID       `json:"request_id"`
 	SentAt    Time            `json:"sent_at"`
-	ExpiresAt Time            `json:"expires_at"` // dropped afterwards; null for a wake-up
+	ExpiresAt Time            `json:"expires_at"`          // dropped afterwards; null for a wake-up
+	Change    ChangeID        `json:"change_id,omitempty"` // of a command that changes something at WhatsApp
 	Args      json.RawMessage `json:"args,omitempty"`
 }
 

@@ -186,21 +186,23 @@ func TestHintHasTheInstancesDuty(t *testing.T) {
 }
 
 func TestCommandKindsListsAll(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "command.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var declared []string
-	ast.Inspect(file, func(n ast.Node) bool {
-		v, ok := n.(*ast.ValueSpec)
-		if !ok {
+	for _, name := range []string{"command.go", "ask.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			v, ok := n.(*ast.ValueSpec)
+			if !ok {
+				return true
+			}
+			if typ, ok := v.Type.(*ast.Ident); ok && typ.Name == "CommandKind" {
+				declared = append(declared, strings.Trim(v.Values[0].(*ast.BasicLit).Value, `"`))
+			}
 			return true
-		}
-		if typ, ok := v.Type.(*ast.Ident); ok && typ.Name == "CommandKind" {
-			declared = append(declared, strings.Trim(v.Values[0].(*ast.BasicLit).Value, `"`))
-		}
-		return true
-	})
+		})
+	}
 	if len(declared) != len(CommandKinds) {
 		t.Errorf("declared are %v, listed %v", declared, CommandKinds)
 	}

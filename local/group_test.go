@@ -1,0 +1,252 @@
+package local_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"whatisup/local/localtest"
+	"whatisup/local/whatsapp"
+	"whatisup/shared/whatisup"
+)
+
+// asker is one connected instance of a stack, which asks WhatsApp.
+type asker struct {
+	*localtest.Client
+	t         *testing.T
+	id, path  string
+	number    string
+	world     string
+	simulator *whatsapp.Server
+}
+
+func newAsker(t *testing.T) *asker {
+	t.Helper()
+	s := localtest.Start(t, nil)
+	c := localtest.NewClient(t, s.API, s.Keys[whatisup.Test])
+	i := c.Pair("asks")
+	a := &asker{Client: c, t: t, id: i.ID, path: "/v1/instances/" + i.ID, number: *i.PhoneNumber, simulator: s.Simulator}
+	a.world = customerOf(t, mailbox{c, t, a.path + "/messages"})
+	return a
+}
+
+// refused asks and returns the error.
+func (a *asker) refused(status int, code, method, path, body string) (details map[string]any) {
+	a.t.Helper()
+	var e struct {
+		Error struct {
+			Code    string
+			Details map[string]any
+		}
+	}
+	a.Must(status, method, a.path+path, body, &e)
+	if e.Error.Code != code {
+		a.t.Fatalf("%s %s: %s, want %s", method, path, e.Error.Code, code)
+	}
+	return e.Error.Details
+}
+
+// act lets a simulated phone do something.
+func (a *asker) act(action whatsapp.Action) whatsapp.Done {
+	a.t.Helper()
+	action.World = a.world
+	done, err := a.simulator.Act(context.Background(), action)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return done
+}
+
+type human struct {
+	PhoneNumber *string `json:"phone_number"`
+	LID         *string `json:"lid"`
+}
+
+func (h human) is(number string) bool { return h.PhoneNumber != nil && *h.PhoneNumber == number }
+
+type member struct {
+	human
+	Role string
+}
+
+type groupView struct {
+	Chat, Subject    string
+	Description      *string
+	Owner            *human
+	ParticipantCount int `json:"participant_count"`
+	Participants     []member
+	WhoMayWrite      string `json:"who_may_write"`
+	WhoMayEdit       string `json:"who_may_edit"`
+	EphemeralSeconds int    `json:"ephemeral_seconds"`
+	Parent           *string
+	Kind             string
+	NotAdded         []outcomeView `json:"not_added"`
+}
+
+func (g groupView) role(number string) string {
+	i := slices.IndexFunc(g.Participants, func(m member) bool { return m.is(number) })
+	if i < 0 {
+		return ""
+	}
+	return g.Participants[i].Role
+}
+
+type outcomeView struct {
+	human
+	Action, Outcome string
+	WhatsAppCode    *int                   `json:"whatsapp_code"`
+	Invitation      *struct{ Code string } `json:"invitation"`
+}
+
+// Numbers are checked in the request's order, as people spell them and as WhatsApp
+// has them, and are asked for once only.
+func TestNumbersAreChecked(t *testing.T) {
+	t.Parallel()
+	a := newAsker(t)
+	if _, err := a.simulator.SetPhone(a.world, "4915100000009", whatsapp.Behaviour{OnWhatsApp: new(bool)}); err != nil {
+		t.Fatal(err)
+	}
+	var checked struct {
+		Data []struct {
+			Query  string
+			Exists bool
+			human
+		}
+	}
+	body := `{"phone_numbers":["+55 11 91234-5678","4915100000009","+49 (151) 000-00001","4915100000001"]}`
+	for range 2 {
+		a.Must(200, "POST", a.path+"/contacts/check", body, &checked)
+		d := checked.Data
+		if len(d) != 4 || d[0].Query != "+55 11 91234-5678" || !d[0].Exists || d[0].LID == nil || d[1].Exists || d[1].LID != nil ||
+			d[2].Query != "+49 (151) 000-00001" || !d[2].is("4915100000001") || !d[3].is("4915100000001") || *d[2].LID != *d[3].LID {
+			t.Fatalf("%+v", d)
+		}
+	}
+
+	// 50 at once, then the bucket is empty; what is kept still has its answer.
+	many := func(from, n int) string {
+		list := make([]string, n)
+		for i := range list {
+			list[i] = fmt.Sprintf("4916%09d", from+i)
+		}
+		b, _ := json.Marshal(map[string]any{"phone_numbers": list})
+		return string(b)
+	}
+	a.Must(200, "POST", a.path+"/contacts/check", many(0, 45), nil)
+	a.refused(429, "rate_limited", "POST", "/contacts/check", many(100, 50))
+	a.Must(200, "POST", a.path+"/contacts/check", many(0, 45), nil)
+	a.refused(400, "invalid_request", "POST", "/contacts/check", many(0, 51))
+	a.refused(400, "invalid_request", "POST", "/contacts/check", `{"phone_numbers":["12a"]}`)
+}
+
+// A group's whole life, as its first admin and as somebody who is none.
+func TestGroups(t *testing.T) {
+	t.Parallel()
+	a := newAsker(t)
+	const ann, bob, cleo = "4915111111111", "4915122222222", "4915133333333"
+
+	var g groupView
+	a.Must(201, "POST", a.path+"/groups", fmt.Sprintf(`{"subject":"Orders","participants":["+%s","%s"],"description":"What we sell","who_may_edit":"admins","ephemeral_seconds":86400}`, ann, bob), &g)
+	if g.Subject != "Orders" || g.role(a.number) != "owner" || g.role(ann) != "member" || g.role(bob) != "member" || g.Owner == nil || !g.Owner.is(a.number) || len(g.NotAdded) != 0 {
+		t.Fatalf("%+v", g)
+	}
+	at := "/groups/" + url.PathEscape(g.Chat)
+	a.Must(200, "GET", a.path+at, "", &g)
+	if g.Description == nil || *g.Description != "What we sell" || g.WhoMayEdit != "admins" || g.WhoMayWrite != "everyone" || g.EphemeralSeconds != 86400 || g.ParticipantCount != 3 || g.Kind != "group" {
+		t.Fatalf("%+v", g)
+	}
+	var list struct {
+		Data []groupView
+		Next *string `json:"next_cursor"`
+	}
+	a.Must(200, "GET", a.path+"/groups", "", &list)
+	if len(list.Data) != 1 || list.Data[0].Chat != g.Chat || list.Data[0].Participants != nil || list.Data[0].ParticipantCount != 3 || list.Next != nil {
+		t.Fatalf("%+v", list)
+	}
+
+	a.Must(200, "PATCH", a.path+at, `{"subject":"Sales","description":"","who_may_write":"admins","who_may_edit":"everyone","ephemeral_seconds":0}`, &g)
+	if g.Subject != "Sales" || g.Description != nil || g.WhoMayWrite != "admins" || g.WhoMayEdit != "everyone" || g.EphemeralSeconds != 0 {
+		t.Fatalf("%+v", g)
+	}
+
+	// Each person has an outcome of their own.
+	a.act(whatsapp.Action{PhoneNumber: cleo, Kind: "profile", GroupAdd: "none"})
+	if _, err := a.simulator.SetPhone(a.world, "4915100000009", whatsapp.Behaviour{OnWhatsApp: new(bool)}); err != nil {
+		t.Fatal(err)
+	}
+	var out struct{ Data []outcomeView }
+	a.Must(200, "POST", a.path+at+"/participants", fmt.Sprintf(`{"add":[%q,"4915100000009"],"promote":[%q],"remove":[%q]}`, cleo, ann, bob), &out)
+	if len(out.Data) != 4 {
+		t.Fatalf("%+v", out)
+	}
+	for _, o := range out.Data {
+		want := "done"
+		switch {
+		case o.is(cleo):
+			want = "invitation_needed"
+			if o.Invitation == nil || o.Invitation.Code == "" || o.WhatsAppCode == nil {
+				t.Errorf("no invitation: %+v", o)
+			}
+		case o.is("4915100000009"):
+			want = "not_on_whatsapp"
+		}
+		if o.Outcome != want {
+			t.Errorf("%+v, want %s", o, want)
+		}
+	}
+	a.Must(200, "GET", a.path+at, "", &g)
+	if g.role(ann) != "admin" || g.role(bob) != "" {
+		t.Errorf("%+v", g)
+	}
+
+	// Links.
+	var link, renewed struct{ Link string }
+	a.Must(200, "GET", a.path+at+"/invite", "", &link)
+	a.Must(200, "POST", a.path+at+"/invite/renew", "", &renewed)
+	if !strings.HasPrefix(link.Link, "https://chat.whatsapp.com/") || renewed.Link == link.Link {
+		t.Errorf("%q, %q", link, renewed)
+	}
+	a.Must(204, "POST", a.path+at+"/leave", "", nil)
+	a.refused(409, "not_in_group", "GET", at, "")
+	a.refused(404, "group_not_found", "POST", "/groups/join", fmt.Sprintf(`{"link":%q}`, link.Link))
+	a.Must(200, "POST", a.path+"/groups/join", fmt.Sprintf(`{"link":%q}`, renewed.Link), &g)
+	if g.role(a.number) != "member" || g.role(ann) != "admin" {
+		t.Errorf("%+v", g)
+	}
+
+	// A member may not do what admins do; what is no group is not there.
+	a.refused(409, "not_allowed_in_group", "GET", at+"/invite", "")
+	a.refused(404, "group_not_found", "GET", "/groups/120363000000000000%40g.us", "")
+	a.refused(404, "group_not_found", "GET", "/groups/x", "")
+	a.refused(400, "invalid_request", "POST", at+"/participants", `{}`)
+}
+
+// A group of 1,024 members is one question to WhatsApp.
+func TestLargeGroupIsOneQuestion(t *testing.T) {
+	t.Parallel()
+	a := newAsker(t)
+	members := []string{a.number}
+	for i := range 1022 {
+		members = append(members, fmt.Sprintf("49160%08d", i))
+	}
+	made := a.act(whatsapp.Action{PhoneNumber: "4915111111111", Kind: "create_group", Subject: "Crowd", Members: members})
+	queries := func() int {
+		return len(a.simulator.Journal(whatsapp.JournalFilter{Target: whatsapp.Target{World: a.world}, Tag: "iq", Limit: 100_000}))
+	}
+	before := queries()
+	began := time.Now()
+	var g groupView
+	a.Must(200, "GET", a.path+"/groups/"+url.PathEscape(made.Group.ID), "", &g)
+	t.Logf("%d participants in %v", len(g.Participants), time.Since(began))
+	if len(g.Participants) != 1024 || g.role("4915111111111") != "owner" {
+		t.Errorf("%d participants", len(g.Participants))
+	}
+	if asked := queries() - before; asked != 1 {
+		t.Errorf("%d questions", asked)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -236,7 +237,13 @@ func TestLargeGroupIsOneQuestion(t *testing.T) {
 	}
 	made := a.act(whatsapp.Action{PhoneNumber: "4915111111111", Kind: "create_group", Subject: "Crowd", Members: members})
 	queries := func() int {
-		return len(a.simulator.Journal(whatsapp.JournalFilter{Target: whatsapp.Target{World: a.world}, Tag: "iq", Limit: 100_000}))
+		n := 0
+		for _, e := range a.simulator.Journal(whatsapp.JournalFilter{Target: whatsapp.Target{World: a.world}, Tag: "iq", Limit: 100_000}) {
+			if e.Direction == whatsapp.In {
+				n++
+			}
+		}
+		return n
 	}
 	before := queries()
 	began := time.Now()
@@ -248,5 +255,68 @@ func TestLargeGroupIsOneQuestion(t *testing.T) {
 	}
 	if asked := queries() - before; asked != 1 {
 		t.Errorf("%d questions", asked)
+	}
+}
+
+// Whatever WhatsApp does, a call ends within its ten seconds, and says what it
+// knows. A change that was sent and not answered is not sent again.
+func TestAsksUnderFaults(t *testing.T) {
+	t.Parallel()
+	a := newAsker(t)
+	path := a.path + "/groups"
+	asks := []struct{ method, path, body string }{
+		{"GET", "/groups", ""}, {"GET", "/profile", ""}, {"GET", "/blocks", ""},
+		{"POST", "/contacts/check", `{"phone_numbers":["4915155555555"]}`},
+		{"POST", "/groups", `{"subject":"x","participants":["4915111111111"]}`},
+	}
+	a.Must(200, "POST", a.path+"/contacts/check", `{"phone_numbers":["4915111111111"]}`, nil)
+
+	if _, err := a.simulator.Inject(whatsapp.Fault{Target: whatsapp.Target{World: a.world}, Kind: "half_open"}); err != nil {
+		t.Fatal(err)
+	}
+	type made struct {
+		status int
+		code   string
+		took   time.Duration
+	}
+	results := make([]made, len(asks))
+	var wg sync.WaitGroup
+	for i, c := range asks {
+		wg.Go(func() {
+			began := time.Now()
+			resp, b := a.DoWith(c.method, a.path+c.path, c.body, "Idempotency-Key", "fault")
+			var e struct{ Error struct{ Code string } }
+			_ = json.Unmarshal(b, &e)
+			results[i] = made{resp.StatusCode, e.Error.Code, time.Since(began)}
+		})
+	}
+	wg.Wait()
+	unknown := false
+	for i, r := range results {
+		t.Logf("%s %s: %+v", asks[i].method, asks[i].path, r)
+		if r.took > 10*time.Second+time.Second/2 {
+			t.Errorf("%s %s took %v", asks[i].method, asks[i].path, r.took)
+		}
+		if r.status != 503 && r.status != 409 {
+			t.Errorf("%s %s: %+v", asks[i].method, asks[i].path, r)
+		}
+		unknown = unknown || asks[i].method+asks[i].path == "POST/groups" && r.code == "outcome_unknown"
+	}
+
+	// The connection comes back. What was asked for with the key is answered as it
+	// was if it was sent, and made now if it was not; either way there is one group at
+	// most.
+	a.AwaitStatus(a.id, "connected")
+	resp, b := a.DoWith("POST", path, asks[4].body, "Idempotency-Key", "fault")
+	if unknown && (resp.StatusCode != 503 || resp.Header.Get("Idempotency-Replayed") != "true") {
+		t.Errorf("the repetition: %d %s", resp.StatusCode, b)
+	}
+	var list struct{ Data []groupView }
+	localtest.Await(t, "the groups", func() bool {
+		resp, b := a.Do("GET", path, "")
+		return resp.StatusCode == 200 && json.Unmarshal(b, &list) == nil
+	})
+	if len(list.Data) > 1 {
+		t.Errorf("%d groups", len(list.Data))
 	}
 }

@@ -110,6 +110,23 @@ func trySamples(t *testing.T, s *system) {
 	expect("list-messages", 200)
 	expect("get-message", 404) // of no message: its id is WhatsApp's, and not known beforehand
 	expect("cancel-message", 404)
+	expect("check-contacts", 200)
+	expect("list-contacts", 200)
+	expect("get-contact", 200)
+	expect("subscribe-presence", 204)
+	expect("get-profile", 200)
+	expect("update-profile", 200)
+	expect("block-contact", 204)
+	expect("list-blocks", 200)
+	expect("unblock-contact", 204)
+	expect("create-group", 201)
+	expect("list-groups", 200)
+	for _, name := range []string{"get-group", "update-group", "leave-group", "change-participants", "get-group-invite", "renew-group-invite", "join-group"} {
+		expect(name, 404) // ids and links of groups are WhatsApp's, too
+	}
+	expect("read-chat", 204)
+	expect("set-chat-presence", 204)
+	expect("set-presence", 204)
 	expect("sandbox-fault", 204)
 	s.reach(id, "connected")
 	expect("disconnect", 202)

@@ -87,6 +87,16 @@ func exercise(t *testing.T, s *system) {
 	})
 	s.must(200, "GET", messages+"?direction=any", "")
 
+	// What WhatsApp is asked, answers that are kept, and a change that is asked for
+	// twice.
+	check := `{"phone_numbers":["15550100011","15550100012"]}`
+	s.must(200, "POST", "/v1/instances/"+id+"/contacts/check", check, "Idempotency-Key", "exercise-check")
+	s.must(200, "POST", "/v1/instances/"+id+"/contacts/check", check)
+	group := `{"subject":"exercise","participants":["15550100011"]}`
+	s.must(201, "POST", "/v1/instances/"+id+"/groups", group, "Idempotency-Key", "exercise-group")
+	s.must(201, "POST", "/v1/instances/"+id+"/groups", group, "Idempotency-Key", "exercise-group")
+	s.must(200, "GET", "/v1/instances/"+id+"/groups", "")
+
 	s.must(409, "GET", "/v1/instances/"+id+"/qr", "")
 	s.must(409, "POST", "/v1/instances/"+id+"/pair-code", `{"phone_number":"15550100009"}`, "Idempotency-Key", "exercise-6")
 	s.must(202, "POST", "/v1/instances/"+id+"/logout", "", "Idempotency-Key", "exercise-7")

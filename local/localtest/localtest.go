@@ -229,6 +229,12 @@ func NewClient(t testing.TB, base, key string) *Client {
 // empty.
 func (c *Client) Do(method, path, body string) (*http.Response, []byte) {
 	c.t.Helper()
+	return c.DoWith(method, path, body)
+}
+
+// DoWith is Do with more headers, names and values in turn.
+func (c *Client) DoWith(method, path, body string, headers ...string) (*http.Response, []byte) {
+	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var content io.Reader
@@ -243,6 +249,9 @@ func (c *Client) Do(method, path, body string) (*http.Response, []byte) {
 	r.Header.Set("Accept", "application/json")
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
 	}
 	resp, err := c.http.Do(r)
 	if err != nil {

@@ -419,7 +419,11 @@ func TestHeadAndOptions(t *testing.T) {
 		at = strings.Replace(at, "/v1/webhook-deliveries/{id}", "/v1/webhook-deliveries/"+delivery, 1)
 		at = fill(at, "")
 		get, head := f.call(f.a.TestKey, "GET", at, ""), f.call(f.a.TestKey, "HEAD", at, "")
-		if head.status != 200 || len(head.body) != 0 || head.header.Get("Content-Type") != get.header.Get("Content-Type") ||
+		want := 200
+		if get.code() == "not_connected" { // what is asked of WhatsApp needs a connection
+			want = 409
+		}
+		if head.status != want || len(head.body) != 0 || head.header.Get("Content-Type") != get.header.Get("Content-Type") ||
 			head.header.Get("ETag") != get.header.Get("ETag") {
 			t.Errorf("HEAD %s: %d %v, GET has %v", at, head.status, head.header, get.header)
 		}

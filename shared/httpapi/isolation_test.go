@@ -139,6 +139,10 @@ func TestBoundKey(t *testing.T) {
 		"getInstance": true, "updateInstance": true, "getSettings": true, "updateSettings": true, "getInstanceStatus": true, "connectInstance": true,
 		"disconnectInstance": true, "logoutInstance": true, "getInstanceQR": true, "getInstanceQRPicture": true, "createPairCode": true,
 		"sandboxScan": true, "sandboxEnterCode": true, "sandboxUnlink": true, "sandboxMessage": true, "sandboxFault": true,
+		"checkContacts": true, "listContacts": true, "getContact": true, "subscribePresence": true, "getProfile": true, "updateProfile": true,
+		"listBlocks": true, "blockContact": true, "unblockContact": true, "listGroups": true, "createGroup": true, "joinGroup": true,
+		"getGroup": true, "updateGroup": true, "leaveGroup": true, "changeParticipants": true, "getGroupInvite": true, "renewGroupInvite": true,
+		"readChat": true, "setChatPresence": true, "setPresence": true,
 		"sendMessage": true, "listMessages": true, "getMessage": true, "cancelMessage": true,
 		"listEvents": true, "listEventLog": true, "getLimits": true, "getRoot": true, "getOpenAPI": true, "getDocs": true,
 	}
@@ -205,5 +209,5 @@ func TestListsAreApart(t *testing.T) {
 // not there.
 func fill(path, id string) string {
 	return strings.NewReplacer("{id}", id, "{message_id}", "3EB0000000000000000001",
-		"{phone_number}", "5511987654321").Replace(path)
+		"{phone_number}", "5511987654321", "{contact}", "5511987654321", "{group}", "120363041234567890@g.us", "{chat}", "5511987654321").Replace(path)
 }

@@ -178,10 +178,15 @@ func find(method string, u *url.URL) (r *Route, id string, allow []string) {
 	if !ok {
 		return nil, "", nil
 	}
+	// A path that is written out goes before one with a parameter at the same place.
+	literal := slices.ContainsFunc(Routes, func(r Route) bool {
+		_, ok := match(r.Path, segments)
+		return ok && endsLiterally(r.Path)
+	})
 	for i := range Routes {
 		candidate := &Routes[i]
 		got, ok := match(candidate.Path, segments)
-		if !ok {
+		if !ok || literal && !endsLiterally(candidate.Path) {
 			continue
 		}
 		if candidate.Method == method || method == http.MethodHead && candidate.HeadAllowed() {
@@ -232,6 +237,8 @@ func match(pattern string, segments []string) (id string, ok bool) {
 	}
 	return id, true
 }
+
+func endsLiterally(path string) bool { return !isParameter(path[strings.LastIndex(path, "/")+1:]) }
 
 func isParameter(segment string) bool { return strings.HasPrefix(segment, "{") }
 

@@ -23,6 +23,19 @@ var bodies = map[string]string{
 	"createPairCode":     `{"phone_number":"4915112345678"}`,
 	"createAPIKey":       `{"name":"x"}`,
 	"sendMessage":        `{"to":"4915112345678","body":{"type":"text","text":"x"}}`,
+	"checkContacts":      `{"phone_numbers":["4915112345678"]}`,
+	"subscribePresence":  `{}`,
+	"updateProfile":      `{"about":"x"}`,
+	"blockContact":       `{}`,
+	"createGroup":        `{"subject":"x","participants":["4915112345678"]}`,
+	"joinGroup":          `{"link":"https://chat.whatsapp.com/x"}`,
+	"updateGroup":        `{"subject":"x"}`,
+	"leaveGroup":         `{}`,
+	"changeParticipants": `{"add":["4915112345678"]}`,
+	"renewGroupInvite":   `{}`,
+	"readChat":           `{"message_ids":["3A00"]}`,
+	"setChatPresence":    `{"state":"typing"}`,
+	"setPresence":        `{"state":"available"}`,
 	"sandboxScan":        `{}`,
 	"sandboxEnterCode":   `{"code":"ABCD-2345"}`,
 	"sandboxUnlink":      `{}`,
@@ -150,7 +163,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 				fill(route.Path, secret),
 				fill(route.Path, "+"+secret),
 				fill(route.Path, string(id)),
-				strings.NewReplacer("{id}", string(id), "{message_id}", secret).Replace(route.Path),
+				strings.NewReplacer("{id}", string(id), "{message_id}", secret, "{contact}", secret, "{group}", secret, "{chat}", secret).Replace(route.Path),
 			} {
 				query := ""
 				for _, name := range []string{"cursor", "limit", "status", "events", "instance_id", "include", secret} {

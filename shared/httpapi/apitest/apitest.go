@@ -146,7 +146,7 @@ func Check(r *http.Request, sent []byte, resp *http.Response, got []byte) []stri
 	if resp.StatusCode >= 400 && r.Method != http.MethodHead {
 		problems = append(problems, checkError(resp, got)...)
 	}
-	if !documented(r) {
+	if !documented(r) || resp.StatusCode == http.StatusMethodNotAllowed {
 		// The dashboard's files are outside /v1.
 		if resp.StatusCode < 400 && r.Method != http.MethodHead && r.Method != http.MethodOptions && strings.HasPrefix(r.URL.Path, "/v1") {
 			problems = append(problems, "the route is not documented")

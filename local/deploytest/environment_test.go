@@ -68,11 +68,13 @@ var unset = map[string]map[string]string{
 		"SANDBOX":                  "a row is accepted whoever is to send it",
 	},
 	"chats": {
-		"MESSAGES_TABLE":   "has no business with messages",
-		"DEVICES_TABLE":    "only session hosts have business with auth state",
-		"EVENTS_TABLE":     "writes and reads no events",
-		"EVENTS_URL":       "only the API's root tells it",
-		"EVENT_QUEUE_URLS": "sends no events",
+		"WEBHOOKS_TABLE":           "has no business with webhooks",
+		"WEBHOOK_EVENTS_QUEUE_URL": "sends no events",
+		"MESSAGES_TABLE":           "has no business with messages",
+		"DEVICES_TABLE":            "only session hosts have business with auth state",
+		"EVENTS_TABLE":             "writes and reads no events",
+		"EVENTS_URL":               "only the API's root tells it",
+		"EVENT_QUEUE_URLS":         "sends no events",
 	},
 	"events": {
 		"WEBHOOKS_TABLE":           "has no business with webhooks",

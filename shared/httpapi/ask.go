@@ -94,8 +94,8 @@ func (c *call) chat() (whatisup.Address, error) {
 	return a, nil
 }
 
-// texts reads a list of strings; nil with ok false where it is missing or is none.
-func texts(b *input.Object, name string, required bool, most int) (list []string, ok bool) {
+// listOf reads a list of strings; nil with ok false where it is missing or is none.
+func listOf(b *input.Object, name string, required bool, most int) (list []string, ok bool) {
 	raw, there := b.Take(name)
 	if !there {
 		if required {
@@ -120,7 +120,7 @@ func texts(b *input.Object, name string, required bool, most int) (list []string
 
 // people reads a list of persons, in whatever form each is named.
 func people(b *input.Object, name string, required bool, most int) (list []whatisup.Address) {
-	all, ok := texts(b, name, required, most)
+	all, ok := listOf(b, name, required, most)
 	if !ok {
 		return nil
 	}

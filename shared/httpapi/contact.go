@@ -12,7 +12,7 @@ func checkContacts(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	queries, _ := texts(b, "phone_numbers", true, whatisup.CheckedMost)
+	queries, _ := listOf(b, "phone_numbers", true, whatisup.CheckedMost)
 	numbers := make([]whatisup.PhoneNumber, len(queries))
 	for n, q := range queries {
 		a, ok := whatisup.ParseAddress(q)

@@ -39,7 +39,7 @@ var timers = []uint32{0, 86_400, 604_800, 7_776_000}
 // new group must have one.
 func groupSettings(b *input.Object) whatisup.GroupSettings {
 	s := whatisup.GroupSettings{
-		Description: words(b, "description", false, 0, whatisup.MaxDescription),
+		Description: words(b, "description", false, 0, whatisup.MaxGroupDescription),
 		WhoMayWrite: choice(b, "who_may_write", false, whatisup.GroupAudiences),
 		WhoMayEdit:  choice(b, "who_may_edit", false, whatisup.GroupAudiences),
 	}

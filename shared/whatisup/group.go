@@ -124,7 +124,7 @@ const InviteLinkPrefix = "https://chat.whatsapp.com/"
 
 // Limits of groups, as WhatsApp has them.
 const (
-	MaxSubject      = 100 // characters
-	MaxDescription  = 2048
-	MaxParticipants = 1023 // named in one request
+	MaxSubject          = 100 // characters
+	MaxGroupDescription = 2048
+	MaxParticipants     = 1023 // named in one request
 )

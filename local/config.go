@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	localaws "whatisup/local/aws"
+	"whatisup/local/front"
 	"whatisup/shared/whatisup"
 )
 
@@ -50,6 +51,9 @@ type Config struct {
 
 	// ForeignAllow is what URLs of customers may reach beside public addresses.
 	ForeignAllow string
+	// Door is the API's own: TLS, proxies, limits by address. Zero: plain HTTP without
+	// limits.
+	Door front.Config
 
 	// Env is the program's environment: what the session host reads beside what
 	// the stack gives it, and where secrets come from that are not in DataDir.
@@ -66,6 +70,8 @@ type Config struct {
 	// Version of the program, as DataDir and the metrics name it.
 	Version string
 	Log     *slog.Logger
+
+	figures *figures
 }
 
 // The settings of WHATSAPP.
@@ -139,6 +145,15 @@ func ConfigFromEnv(getenv func(string) string, log *slog.Logger) (Config, error)
 		} else if !isLoopback(host) {
 			wrong("HEALTH_ADDR must be an address of this machine alone, like 127.0.0.1:9090, not %q: it asks for no key", c.Health)
 		}
+	}
+
+	var err error
+	if c.Door, err = front.FromEnv(getenv, c.PublicURL); err != nil {
+		problems = append(problems, err)
+	}
+	c.Door.Cache = c.path("acme")
+	if c.PublicURL == "" && len(c.Door.Domains) > 0 {
+		wrong("PUBLIC_URL must be set with ACME_DOMAINS, as in https://%s", c.Door.Domains[0])
 	}
 
 	modes := strings.Split(cmp.Or(strings.ReplaceAll(getenv("WHATSAPP"), " ", ""), sandbox), ",")

@@ -44,6 +44,7 @@ var rooms = []struct {
 	{"sessionhost", []string{"sessionhost", "shared"}, "the host's program wires its rooms"},
 	{"local/aws", nil, "a stand-in for AWS must not know who calls it"},
 	{"local/whatsapp", nil, "a stand-in for WhatsApp must not know who calls it"},
+	{"local/front", nil, "what faces the world knows no product: who asks, how often, and TLS"},
 	{"local/gateway", []string{"shared/lambdahttp"}, "API Gateway knows events and routes"},
 	{"cmd/whatisup", []string{"local", "shared", "sessionhost"}, "the program for one machine and for the operator"},
 	{"local", []string{"local", "shared", "sessionhost"}, "everything on one machine; the functions are linked as handlers, never as mains"},

@@ -28,6 +28,7 @@ import (
 
 	repository "whatisup"
 	localaws "whatisup/local/aws"
+	"whatisup/local/front"
 	"whatisup/local/gateway"
 	"whatisup/local/gateway/template"
 	"whatisup/local/whatsapp"
@@ -38,6 +39,7 @@ import (
 	"whatisup/shared/dynamo"
 	"whatisup/shared/foreign"
 	"whatisup/shared/httpapi"
+	"whatisup/shared/input"
 	"whatisup/shared/integration"
 	"whatisup/shared/lambdahttp"
 	"whatisup/shared/operator"
@@ -69,6 +71,7 @@ const stopWithin = 90 * time.Second
 
 // Run runs the stack until ctx ends, and calls ready once everything answers.
 func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
+	c.figures = newFigures(c.Version)
 	unlock, err := c.lockFolder(ctx)
 	if err != nil {
 		return err
@@ -133,6 +136,9 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 		return err
 	}
 	s.API = "http://" + api.Addr().String()
+	if c.Door.TLS() {
+		s.API = "https://" + api.Addr().String()
+	}
 	s.Public = cmp.Or(c.PublicURL, s.API)
 
 	s.Env = map[string]string{
@@ -159,14 +165,19 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 			delete(s.Env, k)
 		}
 	}
+	var h *host.Host
 	if !c.NoHost {
-		if err := c.startHost(s, start); err != nil {
+		if h, err = c.startHost(s, "", start); err != nil {
 			return errors.Join(err, api.Close())
 		}
+	}
+	if err := c.startHealth(s, h, start); err != nil {
+		return errors.Join(err, api.Close())
 	}
 	if err := c.startGateway(s, api, db, peppers, urls, start); err != nil {
 		return errors.Join(err, api.Close())
 	}
+	s.Env["HEALTH_URL"] = s.Health
 	text, err := json.MarshalIndent(s.Env, "", "  ")
 	if err != nil {
 		return err
@@ -291,7 +302,7 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 	if err != nil {
 		return err
 	}
-	log := c.Log.With("part", "function")
+	log := slog.New(withoutRequests(c.Log.Handler())).With("part", "function")
 	queues := sqs.NewFromConfig(s.AWSConf)
 	hooks, err := c.webhooks(s, db, log)
 	if err != nil {
@@ -365,12 +376,17 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 	}
 	g, err := gateway.New(gateway.Config{
 		Template: t, Functions: answering, Streams: streaming, StreamPath: streamPath, Log: c.Log.With("part", "gateway"),
+		MaxBody: input.MaxBody, Observe: c.figures.observe,
 	})
 	if err != nil {
 		return err
 	}
+	door, err := front.New(c.Door, g, httpapi.RefuseAddress, c.Log.With("part", "front"))
+	if err != nil {
+		return err
+	}
 	start("gateway", func(ctx context.Context) error {
-		err := serve(ctx, l, g)
+		err := door.Serve(ctx, l)
 		g.Wait()
 		return err
 	})
@@ -415,21 +431,24 @@ const streamPath = "/v1/events"
 // startHost starts the session host of this process. Its id is the data
 // directory's, which one process at a time has: so a new run takes over at once
 // what the last one owned, however that ended.
-func (c Config) startHost(s *Stack, start starter) error {
+//
+// health is where it shows its own; empty: the stack shows it.
+func (c Config) startHost(s *Stack, health string, start starter) (*host.Host, error) {
 	conf, err := host.FromEnv(HostEnv(s.Env, c.hostMode(), hostID, c.getenv))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// It is the first of its machine: nobody whom it should leave shards to is
 	// about to start, and somebody waits for a first code.
 	conf.Fleet = fleet.Default()
 	conf.Fleet.Settle, conf.Fleet.ClaimEvery = 50*time.Millisecond, 5*time.Millisecond
+	conf.Health = health
 	h, err := host.New(conf, s.AWSConf, c.Log.With("part", "host"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	start("host", h.Run)
-	return nil
+	return h, nil
 }
 
 // hostID is the name of the session host that a stack runs itself. Each mode has
@@ -497,33 +516,4 @@ func listen(bind string, port int, name string) (net.Listener, error) {
 		return nil, fmt.Errorf("%w (choose another port with %s=…)", err, name)
 	}
 	return l, nil
-}
-
-// serve serves until ctx ends, then lets requests in hand end, within bounds.
-func serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	// Streams end with the server, so that it can: their context is its.
-	base, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	server := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		BaseContext:       func(net.Listener) context.Context { return base },
-	}
-	server.RegisterOnShutdown(cancel)
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(l) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	ending, done := context.WithTimeout(context.Background(), 15*time.Second)
-	defer done()
-	err := server.Shutdown(ending)
-	if err != nil {
-		err = server.Close()
-	}
-	<-failed // http.ErrServerClosed
-	return err
 }

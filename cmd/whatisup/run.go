@@ -76,6 +76,11 @@ func watch(ctx context.Context, c local.Config, log *slog.Logger) error {
 	children := []string{childStack}
 	if c.Both() {
 		children = append(children, childSandbox)
+		free, err := freePort("127.0.0.1")
+		if err != nil {
+			return err
+		}
+		ports = append(ports, local.SandboxHealth+"=127.0.0.1:"+strconv.Itoa(free))
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

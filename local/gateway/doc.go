@@ -10,6 +10,8 @@
 //
 //	no such route                              404 {"message":"Not Found"}
 //	body over 10 MB, or event over 6 MB        413 {"message":"Request Entity Too Large"}
+//	the body took over 30 s to come            408 {"message":"Request Timeout"}
+//	over 64 MB of bodies in hand               503 {"message":"Service Unavailable"}
 //	request line and headers over 10,240 bytes 431 {"message":"Request Header Fields Too Large"}
 //	the function failed, crashed, took longer
 //	than its timeout, or answered nonsense     500 {"message":"Internal Server Error"}

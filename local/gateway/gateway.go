@@ -1,13 +1,13 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -27,6 +27,11 @@ const (
 	maxEvent   = 6 << 20
 )
 
+const (
+	defaultMaxBodies  = 64 << 20
+	defaultBodyWithin = 30 * time.Second // what API Gateway gives a request in all
+)
+
 // Handler is a function as its main hands it to lambda.Start.
 type Handler = func(context.Context, events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error)
 
@@ -42,7 +47,17 @@ type Config struct {
 	// StreamPath is where a streaming URL that has no routes is answered. On AWS it
 	// has an origin of its own; here what asks for JSON goes on to the path's route.
 	StreamPath string
-	Log        *slog.Logger
+	// MaxBody is how much of a body functions see, and one byte more, by which
+	// they know that it was longer; API Gateway's own 10 MB by default.
+	MaxBody int64
+	// MaxBodies bounds the sum of the bodies in hand, in bytes; 64 MiB by default.
+	// BodyWithin is how long one may take to come; 30 seconds by default.
+	MaxBodies  int64
+	BodyWithin time.Duration
+	// Observe, if given, is told of each answer: the function, the route's key, the
+	// status, and how long it took. Streams are told of when they end.
+	Observe func(function, route string, status int, took time.Duration)
+	Log     *slog.Logger
 }
 
 // Gateway serves the API. It is an [http.Handler] for the whole origin.
@@ -54,6 +69,11 @@ type Gateway struct {
 	routes    routes
 	log       *slog.Logger
 	running   sync.WaitGroup
+
+	seen       int64 // of a body, by functions
+	bodies     room
+	bodyWithin time.Duration
+	observe    func(function, route string, status int, took time.Duration)
 }
 
 type function struct {
@@ -64,7 +84,9 @@ type function struct {
 // New returns a gateway for the template. It fails if a route has no handler, or
 // a handler no place in the template.
 func New(c Config) (*Gateway, error) {
-	g := &Gateway{functions: make(map[string]function), streams: make(map[string]http.Handler), log: c.Log}
+	g := &Gateway{functions: make(map[string]function), streams: make(map[string]http.Handler), log: c.Log,
+		seen: cmp.Or(c.MaxBody, maxBody), bodies: room{left: cmp.Or(c.MaxBodies, defaultMaxBodies)},
+		bodyWithin: cmp.Or(c.BodyWithin, defaultBodyWithin), observe: c.Observe}
 	all, err := c.Template.Functions()
 	if err != nil {
 		return nil, err
@@ -119,38 +141,76 @@ func asksForJSON(r *http.Request) bool {
 func (g *Gateway) Wait() { g.running.Wait() }
 
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if g.observe == nil {
+		g.serve(w, r)
+		return
+	}
+	began := time.Now()
+	seen := &witness{ResponseWriter: w}
+	function, route := g.serve(seen, r)
+	g.observe(function, route, cmp.Or(seen.status, http.StatusOK), time.Since(began))
+}
+
+// witness notes the status of an answer.
+type witness struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *witness) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for [http.ResponseController].
+func (w *witness) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// serve answers, and says which function's route it was.
+func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) (name, key string) {
 	received := time.Now()
 	if g.apart != nil && r.URL.Path == g.apartAt && !asksForJSON(r) {
 		g.apart.ServeHTTP(w, r)
-		return
+		return "", "GET " + g.apartAt
 	}
 	route, params, ok := g.routes.find(r.Method, decodedPath(r))
 	if !ok {
 		refuse(w, http.StatusNotFound, "Not Found")
-		return
+		return "", ""
 	}
 	if headerSize(r) > maxHeaders {
 		refuse(w, http.StatusRequestHeaderFieldsTooLarge, "Request Header Fields Too Large")
-		return
+		return route.Function, route.Key()
 	}
 	if stream, ok := g.streams[route.Function]; ok {
 		stream.ServeHTTP(w, r)
-		return
+		return route.Function, route.Key()
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		refuse(w, http.StatusRequestEntityTooLarge, "Request Entity Too Large")
-		return
-	} else if err != nil {
-		refuse(w, http.StatusBadRequest, "Bad Request")
-		return
+	body, release, err := g.readBody(w, r)
+	defer release()
+	if err != nil {
+		w.Header().Set("Connection", "close") // in the middle of a body
+		switch err {
+		case errTooLong:
+			refuse(w, http.StatusRequestEntityTooLarge, "Request Entity Too Large")
+		case errTooSlow:
+			refuse(w, http.StatusRequestTimeout, "Request Timeout")
+		case errNoRoom:
+			w.Header().Set("Retry-After", "1")
+			refuse(w, http.StatusServiceUnavailable, "Service Unavailable")
+		default:
+			refuse(w, http.StatusBadRequest, "Bad Request")
+		}
+		return route.Function, route.Key()
 	}
 	event := newEvent(r, route, params, body, requestID(), received)
 	if eventSize(event) > maxEvent {
 		refuse(w, http.StatusRequestEntityTooLarge, "Request Entity Too Large")
-		return
+		return route.Function, route.Key()
 	}
 	g.invoke(w, r, route, event)
+	return route.Function, route.Key()
 }
 
 // outcome is what came of an invocation.

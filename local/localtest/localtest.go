@@ -146,7 +146,7 @@ func StartProcess(t testing.TB, dataDir string, env ...string) *Process {
 	p := &Process{DataDir: dataDir, cmd: exec.Command(path, "run"), done: make(chan error, 1)}
 	p.cmd.Dir = t.TempDir() // it needs no checkout
 	p.cmd.Env = append(os.Environ(), "DATA_DIR="+dataDir, "PORT=0", "AWS_PORT=0", "WHATSAPP_PORT=0",
-		"RATE_LIMIT_BURST=100000", "RATE_LIMIT_PER_SECOND=100000")
+		"RATE_LIMIT_BURST=100000", "RATE_LIMIT_PER_SECOND=100000", "ADDRESS_LIMIT_PER_SECOND=0")
 	p.cmd.Env = append(p.cmd.Env, env...)
 	var log bytes.Buffer
 	p.cmd.Stderr = &log
@@ -199,6 +199,16 @@ func (p *Process) end(t testing.TB, with syscall.Signal) error {
 		t.Errorf("the program did not end after %v", with)
 		return nil
 	}
+}
+
+// Health is the URL of the program's health page.
+func (p *Process) Health(t testing.TB) string {
+	t.Helper()
+	env, err := stack.Local(p.DataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return env["HEALTH_URL"]
 }
 
 // Key reads the first customer's key of a mode.

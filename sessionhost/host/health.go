@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"whatisup/shared/whatisup"
@@ -96,19 +97,34 @@ func (h *Host) Address() string {
 func (h *Host) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		s := h.state()
-		h.answer(w, s.turned < stale || s.Draining, s)
+		ok, s := h.Healthy()
+		h.answer(w, ok, s)
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		s := h.state()
-		h.answer(w, s.looked < stale && !s.Draining && len(s.Shards) > 0, s)
+		ok, s := h.Ready()
+		h.answer(w, ok, s)
 	})
-	h.metrics.registry.MustRegister(gauges{h})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(h.metrics.registry, promhttp.HandlerOpts{}))
 	return mux
 }
 
-func (h *Host) answer(w http.ResponseWriter, ok bool, s state) {
+// Healthy says whether this process works and should not be killed, and what it
+// does.
+func (h *Host) Healthy() (bool, any) {
+	s := h.state()
+	return s.turned < stale || s.Draining, s
+}
+
+// Ready says whether the host owns what it should and takes part in the fleet.
+func (h *Host) Ready() (bool, any) {
+	s := h.state()
+	return s.looked < stale && !s.Draining && len(s.Shards) > 0, s
+}
+
+// Registry has the host's metrics.
+func (h *Host) Registry() prometheus.Gatherer { return h.metrics.registry }
+
+func (h *Host) answer(w http.ResponseWriter, ok bool, s any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	if !ok {

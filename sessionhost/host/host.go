@@ -87,6 +87,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 			Format: cfg.AuthFormat,
 		}),
 	}
+	m.registry.MustRegister(gauges{h})
 	timing := cfg.Session
 	if timing == (session.Timing{}) {
 		timing = session.DefaultTiming()

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"errors"
 	"math"
+	"net/http"
 	"strconv"
 	"time"
 
@@ -58,9 +59,30 @@ var (
 	errScoped          = whatisup.NewError(whatisup.CodeInstanceScopedKey, "This API key is bound to one instance and is not allowed to do this.")
 	errTooLarge        = whatisup.NewError(whatisup.CodePayloadTooLarge, "The body must have at most 262144 bytes.")
 	errMediaType       = whatisup.NewError(whatisup.CodeUnsupportedMediaType, "Send the body as application/json in UTF-8, not compressed.")
+	errAddress         = whatisup.NewError(whatisup.CodeRateLimited, "Too many requests from this address. Wait as long as Retry-After says.")
 	errRateLimited     = whatisup.NewError(whatisup.CodeRateLimited, "Too many requests. The X-RateLimit headers tell the limit and when it resets.")
 	errIdemConflict    = whatisup.NewError(whatisup.CodeIdempotencyConflict, "This Idempotency-Key was already used with another body or another API key.")
 	errIdemInProgress  = whatisup.NewError(whatisup.CodeIdempotencyInProgress, "The first request with this Idempotency-Key is still running. Retry.").After(time.Second)
 	errPositionExpired = whatisup.NewError(whatisup.CodePositionExpired, "The event log does not go back that far. Start without a position.")
 	errStreams         = whatisup.NewError(whatisup.CodeTooManyStreams, "This account has reached its limit of open event streams.").After(30 * time.Second)
 )
+
+// RefuseAddress answers a request of an address that has sent too many, for who
+// stands before the API and looks at nothing but that.
+func RefuseAddress(w http.ResponseWriter, retryAfter time.Duration) {
+	id := whatisup.NewRequestID()
+	a := errorAnswer(errAddress.After(retryAfter), id)
+	b, kind, err := a.encode()
+	if err != nil {
+		w.WriteHeader(http.StatusTooManyRequests) // of constants: it does not happen
+		return
+	}
+	for _, h := range a.headers {
+		w.Header().Set(h[0], h[1])
+	}
+	w.Header().Set("X-Request-Id", string(id))
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Type", kind)
+	w.WriteHeader(a.status)
+	w.Write(b) // a client that left is nobody's failure
+}

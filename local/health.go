@@ -1,0 +1,203 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"whatisup/sessionhost/host"
+	"whatisup/shared/httpapi"
+)
+
+// figures are what the API's side counts. No label has a customer or an instance.
+type figures struct {
+	registry   *prometheus.Registry
+	requests   *prometheus.HistogramVec
+	operations map[string]string // by route
+}
+
+func newFigures(version string) *figures {
+	f := &figures{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "whatisup_api_request_seconds", Help: "Requests to the API by operation and status, and how long they took.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"operation", "status"}),
+		operations: map[string]string{},
+	}
+	for _, r := range httpapi.Routes {
+		f.operations[r.Method+" "+r.Path] = r.Operation
+	}
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "whatisup_build_info", Help: "1, with the version as label."}, []string{"version", "go"})
+	build.WithLabelValues(version, runtime.Version()).Set(1)
+	f.registry.MustRegister(f.requests, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return f
+}
+
+func (f *figures) observe(_, route string, status int, took time.Duration) {
+	operation, ok := f.operations[route]
+	if !ok {
+		operation = "other" // the dashboard, a HEAD, what there is not
+	}
+	f.requests.WithLabelValues(operation, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+// SandboxHealth is the variable that names the address of the health page of the sandbox's process.
+const SandboxHealth = "WHATISUP_SANDBOX_HEALTH"
+
+// startHealth serves what is seen of the whole stack at one address.
+func (c Config) startHealth(s *Stack, h *host.Host, start starter) error {
+	address := c.Health
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("HEALTH_ADDR: %w", err)
+	}
+	s.Health = "http://" + l.Addr().String()
+	other := c.getenv(SandboxHealth)
+	if !c.Both() {
+		other = ""
+	}
+
+	gather := prometheus.Gatherers{c.figures.registry}
+	if h != nil {
+		gather = append(gather, labelled{h.Registry(), "mode", modeLabel(c.hostMode())})
+	}
+	if other != "" {
+		gather = append(gather, labelled{remote("http://" + other + "/metrics"), "mode", modeLabel(sandbox)})
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(gather, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
+	answer := func(ask func(*host.Host) (bool, any), path string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			ok, all := true, map[string]any{"version": c.Version}
+			if h != nil {
+				well, state := ask(h)
+				ok, all[modeLabel(c.hostMode())] = ok && well, state
+			}
+			if other != "" {
+				well, state := askRemote(r.Context(), "http://"+other+path)
+				ok, all[modeLabel(sandbox)] = ok && well, state
+			}
+			if err := s.answers(r.Context()); err != nil {
+				ok, all["aws"] = false, "the embedded AWS does not answer"
+			}
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Cache-Control", "no-store")
+			if !ok {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+			json.NewEncoder(w).Encode(all) //nolint:errcheck // the client is gone
+		}
+	}
+	mux.Handle("GET /healthz", answer((*host.Host).Healthy, "/healthz"))
+	mux.Handle("GET /readyz", answer((*host.Host).Ready, "/readyz"))
+	server := &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 20 * time.Second, IdleTimeout: time.Minute}
+	start("health", func(ctx context.Context) error {
+		stop := context.AfterFunc(ctx, func() { server.Close() })
+		defer stop()
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	return nil
+}
+
+// modeLabel is a mode as keys name it.
+func modeLabel(whatsapp string) string {
+	if whatsapp == sandbox {
+		return "test"
+	}
+	return whatsapp
+}
+
+// answers asks the embedded AWS whether it serves.
+func (s *Stack) answers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.AWS+"/", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+func askRemote(ctx context.Context, url string) (bool, any) {
+	b, status, err := fetch(ctx, url)
+	var state any
+	if err != nil || json.Unmarshal(b, &state) != nil {
+		return false, "the process of this mode does not answer"
+	}
+	return status == http.StatusOK, state
+}
+
+func fetch(ctx context.Context, url string) ([]byte, int, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 8<<20))
+	return b, resp.StatusCode, err
+}
+
+// remote gathers what another process shows.
+type remote string
+
+func (u remote) Gather() ([]*dto.MetricFamily, error) {
+	resp, err := (&http.Client{Timeout: 5 * time.Second}).Get(string(u))
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(io.LimitReader(resp.Body, 8<<20))
+	var all []*dto.MetricFamily
+	for _, f := range families {
+		all = append(all, f)
+	}
+	return all, err
+}
+
+// labelled adds a label to all that is gathered.
+type labelled struct {
+	prometheus.Gatherer
+	name, value string
+}
+
+func (l labelled) Gather() ([]*dto.MetricFamily, error) {
+	families, err := l.Gatherer.Gather()
+	for _, f := range families {
+		for _, m := range f.Metric {
+			m.Label = append(m.Label, &dto.LabelPair{Name: &l.name, Value: &l.value})
+		}
+	}
+	return families, err
+}

@@ -27,6 +27,9 @@ type Config struct {
 	Bind, AWSBind string
 	// The ports of the API, of AWS and of the simulator; 0 lets the system choose.
 	Port, AWSPort, WhatsAppPort int
+	// Listeners are open already, by the name of their port's setting (PORT, AWS_PORT,
+	// WHATSAPP_PORT); the others are opened.
+	Listeners map[string]net.Listener
 	// Health is the address of /healthz, /readyz and /metrics; empty: a free port
 	// of this machine.
 	Health string

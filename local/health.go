@@ -56,9 +56,6 @@ func (f *figures) observe(_, route string, status int, took time.Duration) {
 	f.requests.WithLabelValues(operation, strconv.Itoa(status)).Observe(took.Seconds())
 }
 
-// SandboxHealth is the variable that names the address of the health page of the sandbox's process.
-const SandboxHealth = "WHATISUP_SANDBOX_HEALTH"
-
 // startHealth serves what is seen of the whole stack at one address.
 func (c Config) startHealth(s *Stack, h *host.Host, start starter) error {
 	address := c.Health
@@ -70,17 +67,13 @@ func (c Config) startHealth(s *Stack, h *host.Host, start starter) error {
 		return fmt.Errorf("HEALTH_ADDR: %w", err)
 	}
 	s.Health = "http://" + l.Addr().String()
-	other := c.getenv(SandboxHealth)
-	if !c.Both() {
-		other = ""
-	}
 
 	gather := prometheus.Gatherers{c.figures.registry}
 	if h != nil {
 		gather = append(gather, labelled{h.Registry(), "mode", modeLabel(c.hostMode())})
 	}
-	if other != "" {
-		gather = append(gather, labelled{remote("http://" + other + "/metrics"), "mode", modeLabel(sandbox)})
+	if c.Both() {
+		gather = append(gather, labelled{remote{c}, "mode", modeLabel(sandbox)})
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gather, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
@@ -91,8 +84,8 @@ func (c Config) startHealth(s *Stack, h *host.Host, start starter) error {
 				well, state := ask(h)
 				ok, all[modeLabel(c.hostMode())] = ok && well, state
 			}
-			if other != "" {
-				well, state := askRemote(r.Context(), "http://"+other+path)
+			if c.Both() {
+				well, state := c.askSandbox(r.Context(), path)
 				ok, all[modeLabel(sandbox)] = ok && well, state
 			}
 			if err := s.answers(r.Context()); err != nil {
@@ -143,36 +136,35 @@ func (s *Stack) answers(ctx context.Context) error {
 	return resp.Body.Close()
 }
 
-func askRemote(ctx context.Context, url string) (bool, any) {
-	b, status, err := fetch(ctx, url)
-	var state any
-	if err != nil || json.Unmarshal(b, &state) != nil {
-		return false, "the process of this mode does not answer"
-	}
-	return status == http.StatusOK, state
-}
+// remoteWithin bounds a question to the process of the other mode.
+const remoteWithin = 5 * time.Second
 
-func fetch(ctx context.Context, url string) ([]byte, int, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+func (c Config) askSandbox(ctx context.Context, path string) (bool, any) {
+	const silent = "the process of this mode does not answer"
+	ctx, cancel := context.WithTimeout(ctx, remoteWithin)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	resp, err := c.askSocket(ctx, sandboxSocket, path)
 	if err != nil {
-		return nil, 0, err
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return nil, 0, err
+		return false, silent
 	}
 	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, 8<<20))
-	return b, resp.StatusCode, err
+	var answer struct {
+		OK    bool
+		State any
+	}
+	if json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&answer) != nil {
+		return false, silent
+	}
+	return answer.OK, answer.State
 }
 
-// remote gathers what another process shows.
-type remote string
+// remote gathers what the process of the other mode shows.
+type remote struct{ c Config }
 
-func (u remote) Gather() ([]*dto.MetricFamily, error) {
-	resp, err := (&http.Client{Timeout: 5 * time.Second}).Get(string(u))
+func (r remote) Gather() ([]*dto.MetricFamily, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), remoteWithin)
+	defer cancel()
+	resp, err := r.c.askSocket(ctx, sandboxSocket, "/metrics")
 	if err != nil {
 		return nil, err
 	}

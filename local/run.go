@@ -131,7 +131,7 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 			return err
 		}
 	}
-	api, err := listen(c.Bind, c.Port, "PORT")
+	api, err := c.listen("PORT")
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 	}
 	var h *host.Host
 	if !c.NoHost {
-		if h, err = c.startHost(s, "", start); err != nil {
+		if h, err = c.startHost(s, start); err != nil {
 			return errors.Join(err, api.Close())
 		}
 	}
@@ -176,6 +176,9 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 	}
 	if err := c.startGateway(s, api, db, peppers, urls, start); err != nil {
 		return errors.Join(err, api.Close())
+	}
+	if err := c.startControl(s, start); err != nil {
+		return err
 	}
 	s.Env["HEALTH_URL"] = s.Health
 	text, err := json.MarshalIndent(s.Env, "", "  ")
@@ -212,7 +215,7 @@ func (c Config) startAWS(s *Stack, secrets secrets, start starter) error {
 	if s.Server, err = localaws.Open(conf); err != nil {
 		return err
 	}
-	l, err := listen(c.AWSBind, c.AWSPort, "AWS_PORT")
+	l, err := c.listen("AWS_PORT")
 	if err != nil {
 		return errors.Join(err, s.Server.Close())
 	}
@@ -279,7 +282,7 @@ func (c Config) startSimulator(ctx context.Context, s *Stack, start starter) (ro
 		return "", err
 	}
 	// Its control calls ask for no key: it never leaves this machine.
-	l, err := listen("127.0.0.1", c.WhatsAppPort, "WHATSAPP_PORT")
+	l, err := c.listen("WHATSAPP_PORT")
 	if err != nil {
 		return "", err
 	}
@@ -431,9 +434,7 @@ const streamPath = "/v1/events"
 // startHost starts the session host of this process. Its id is the data
 // directory's, which one process at a time has: so a new run takes over at once
 // what the last one owned, however that ended.
-//
-// health is where it shows its own; empty: the stack shows it.
-func (c Config) startHost(s *Stack, health string, start starter) (*host.Host, error) {
+func (c Config) startHost(s *Stack, start starter) (*host.Host, error) {
 	conf, err := host.FromEnv(HostEnv(s.Env, c.hostMode(), hostID, c.getenv))
 	if err != nil {
 		return nil, err
@@ -442,7 +443,7 @@ func (c Config) startHost(s *Stack, health string, start starter) (*host.Host, e
 	// about to start, and somebody waits for a first code.
 	conf.Fleet = fleet.Default()
 	conf.Fleet.Settle, conf.Fleet.ClaimEvery = 50*time.Millisecond, 5*time.Millisecond
-	conf.Health = health
+	conf.Health = "" // the stack shows it
 	h, err := host.New(conf, s.AWSConf, c.Log.With("part", "host"))
 	if err != nil {
 		return nil, err
@@ -509,11 +510,35 @@ func askRoot(ctx context.Context, endpoint string) (string, error) {
 	return answer.Root, nil
 }
 
-// listen takes a port, or says how to choose another.
-func listen(bind string, port int, name string) (net.Listener, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(bind, strconv.Itoa(port)))
+// Ports are the settings of the ports that a process of the stack listens at.
+func (c Config) Ports(sandboxOnly bool) []string {
+	switch {
+	case sandboxOnly:
+		return []string{"WHATSAPP_PORT"}
+	case c.WhatsApp == sandbox && c.Endpoint == "":
+		return []string{"PORT", "AWS_PORT", "WHATSAPP_PORT"}
+	}
+	return []string{"PORT", "AWS_PORT"}
+}
+
+// Listen takes the port of a setting, or says how to choose another.
+func (c Config) Listen(name string) (net.Listener, error) {
+	at := map[string]struct {
+		bind string
+		port int
+	}{"PORT": {c.Bind, c.Port}, "AWS_PORT": {cmp.Or(c.AWSBind, loopback), c.AWSPort}, "WHATSAPP_PORT": {loopback, c.WhatsAppPort}}[name]
+	l, err := net.Listen("tcp", net.JoinHostPort(at.bind, strconv.Itoa(at.port)))
 	if err != nil {
 		return nil, fmt.Errorf("%w (choose another port with %s=…)", err, name)
 	}
 	return l, nil
+}
+
+const loopback = "127.0.0.1"
+
+func (c Config) listen(name string) (net.Listener, error) {
+	if l, ok := c.Listeners[name]; ok {
+		return l, nil
+	}
+	return c.Listen(name)
 }

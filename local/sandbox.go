@@ -47,7 +47,11 @@ func RunSandbox(ctx context.Context, c Config) (err error) {
 	}
 	s.Env["WHATSAPP_ENDPOINT"], s.Env["WHATSAPP_NOISE_ROOT"], s.Env["WHATSAPP_CA_FILE"] = s.WhatsApp, root, c.CAFile
 	c.WhatsApp = sandbox
-	if _, err := c.startHost(s, c.getenv(SandboxHealth), start); err != nil {
+	h, err := c.startHost(s, start)
+	if err != nil {
+		return err
+	}
+	if err := c.startSandboxControl(s, h, start); err != nil {
 		return err
 	}
 	c.Log.Info("the sandbox runs", "whatsapp", s.WhatsApp)

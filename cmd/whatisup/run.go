@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -43,67 +43,71 @@ func runStack(ctx context.Context, p program) error {
 	c.Version = versionName()
 	headroom := host.Headroom()
 	defer runtime.KeepAlive(headroom)
-	switch p.getenv(childVariable) {
-	case "":
+	child := p.getenv(childVariable)
+	if child == "" {
 		return watch(ctx, c, log)
-	case childSandbox:
-		line.LogLibsignal(log)
-		return local.RunSandbox(ctx, c)
+	}
+	if err := inherit(&c, child == childSandbox); err != nil {
+		return err
 	}
 	line.LogLibsignal(log)
+	if child == childSandbox {
+		return local.RunSandbox(ctx, c)
+	}
 	log.Info("whatisup starts", "version", c.Version, "whatsapp", c.WhatsApp, "data", c.DataDir)
 	return local.Run(ctx, c, func(s *local.Stack) { p.greet(c, s) })
 }
 
-// watch is the parent. Ports that the system was to choose are chosen once, so
-// that a child that is started anew is where it was.
+// watch is the parent. It holds the ports, so that a child that is started anew is
+// where it was, and who calls meanwhile waits a moment and is not refused.
 func watch(ctx context.Context, c local.Config, log *slog.Logger) error {
-	var ports []string
-	for _, one := range []struct {
-		name string
-		port int
-		bind string
-	}{{"PORT", c.Port, c.Bind}, {"AWS_PORT", c.AWSPort, c.AWSBind}, {"WHATSAPP_PORT", c.WhatsAppPort, "127.0.0.1"}} {
-		if one.port == 0 {
-			free, err := freePort(one.bind)
-			if err != nil {
-				return err
-			}
-			one.port = free
-		}
-		ports = append(ports, one.name+"="+strconv.Itoa(one.port))
-	}
 	children := []string{childStack}
 	if c.Both() {
 		children = append(children, childSandbox)
-		free, err := freePort("127.0.0.1")
-		if err != nil {
-			return err
-		}
-		ports = append(ports, local.SandboxHealth+"=127.0.0.1:"+strconv.Itoa(free))
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make([]error, len(children))
 	var wg sync.WaitGroup
-	for i, child := range children {
+	defer wg.Wait()
+	for i, name := range children {
+		child := host.Child{Args: []string{"run"}, Env: []string{childVariable + "=" + name}}
+		for _, port := range c.Ports(name == childSandbox) {
+			l, err := c.Listen(port)
+			if err != nil {
+				stop()
+				return err
+			}
+			f, err := l.(*net.TCPListener).File()
+			if err = errors.Join(err, l.Close()); err != nil {
+				stop()
+				return err
+			}
+			defer f.Close()
+			child.Files = append(child.Files, f)
+		}
 		wg.Go(func() {
 			defer stop() // a child that ends by itself ends all
-			ended[i] = host.Child{Args: []string{"run"}, Env: append([]string{childVariable + "=" + child}, ports...)}.
-				Watch(ctx, log.With("child", child))
+			ended[i] = child.Watch(ctx, log.With("child", name))
 		})
 	}
+	wg.Go(func() { notify(ctx, c) })
 	wg.Wait()
 	return errors.Join(ended...)
 }
 
-func freePort(bind string) (int, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(bind, "0"))
-	if err != nil {
-		return 0, err
+// inherit takes over the ports that the parent holds.
+func inherit(c *local.Config, sandbox bool) error {
+	c.Listeners = map[string]net.Listener{}
+	for i, port := range c.Ports(sandbox) {
+		f := os.NewFile(uintptr(3+i), port)
+		l, err := net.FileListener(f)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return fmt.Errorf("%s, from the parent: %w", port, err)
+		}
+		c.Listeners[port] = l
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return nil
 }
 
 // greet says what runs where.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -223,6 +224,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) Close() error {
 	s.sqs.Release()
 	return s.store.Close()
+}
+
+// Snapshot writes the file as it is at one moment, while requests go on; size is
+// told before how much that is. The bytes of S3's objects are not in it.
+func (s *Server) Snapshot(size func(int64) error, to io.Writer) error {
+	return s.store.Snapshot(size, to)
 }
 
 // Unknown lists the requests for what is not implemented, each once, with how

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -86,6 +87,18 @@ func openDatabase(dir string) (*database, error) {
 		return nil, fmt.Errorf("prepare the simulator's database: %w", err)
 	}
 	return d, nil
+}
+
+// Snapshot writes the file of what is kept as it is at one moment, while the
+// server goes on; size is told before how much that is.
+func (s *Server) Snapshot(size func(int64) error, to io.Writer) error {
+	return s.db.bolt.View(func(tx *bbolt.Tx) error {
+		if err := size(tx.Size()); err != nil {
+			return err
+		}
+		_, err := tx.WriteTo(to)
+		return err
+	})
 }
 
 func (d *database) removeTemporary() {

@@ -49,6 +49,9 @@ func Watch(ctx context.Context, log *slog.Logger) error {
 type Child struct {
 	Args []string
 	Env  []string // beside this process's own
+	// Files are open files that every child gets, from descriptor 3 on: listeners,
+	// say, which so outlive a crash.
+	Files []*os.File
 }
 
 // Watch runs the child, again and again, until ctx ends; then it passes the end
@@ -69,7 +72,7 @@ func (c Child) Watch(ctx context.Context, log *slog.Logger) error {
 		if blamed := crashes.blamed(time.Now()); len(blamed) > 0 {
 			env = append(env, BlamedVariable+"="+strings.Join(blamed, ","))
 		}
-		crash, err := runChild(ctx, program, c.Args, env)
+		crash, err := runChild(ctx, program, c, env)
 		if ctx.Err() != nil {
 			return err
 		}
@@ -128,8 +131,9 @@ func godebug(present string) string {
 }
 
 // runChild runs one child to its end. crash is nil if it did not crash.
-func runChild(ctx context.Context, program string, args, env []string) (*crash, error) {
-	cmd := exec.Command(program, args...)
+func runChild(ctx context.Context, program string, c Child, env []string) (*crash, error) {
+	cmd := exec.Command(program, c.Args...)
+	cmd.ExtraFiles = c.Files
 	cmd.Env = env
 	cmd.Stdin = os.Stdin // none of its own: that would take a /dev/null
 	cmd.Stdout = os.Stdout

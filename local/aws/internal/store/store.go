@@ -168,6 +168,9 @@ func (s *Store) prepare() error {
 		return nil
 	}
 	if err := s.compact(); err != nil {
+		if s.db == nil || s.db.Path() == "" { // it could not be opened again
+			return err
+		}
 		s.log.Warn("could not compact", "path", s.path, "error", err) // larger, and no less right
 		return nil
 	}
@@ -209,20 +212,26 @@ func (s *Store) compact() error {
 	if err == nil {
 		err = to.Sync()
 	}
-	if err == nil {
-		err = os.Rename(path, s.path)
+	if err = errors.Join(err, to.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
 	}
-	if err != nil {
-		return errors.Join(err, to.Close(), os.Remove(path))
+	// The same names, so that a snapshot finds its file; closed before, because a
+	// file that is open under two names has two locks.
+	if err := s.db.Close(); err != nil {
+		return err
 	}
-	// The new file's lock is held since it was made: nobody came in between.
-	from := s.db
-	s.db = to
+	if err := os.Rename(path, s.path); err != nil {
+		return err
+	}
 	folder, err := os.Open(filepath.Dir(s.path))
 	if err != nil {
-		return errors.Join(err, from.Close())
+		return err
 	}
-	return errors.Join(folder.Sync(), folder.Close(), from.Close())
+	if err := errors.Join(folder.Sync(), folder.Close()); err != nil {
+		return err
+	}
+	s.db, err = bbolt.Open(s.path, 0o600, options())
+	return err
 }
 
 // Snapshot writes the file as it is at one moment. Writes go on meanwhile. size is

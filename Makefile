@@ -115,6 +115,21 @@ soak: ## A host's death at every write, 1,000 sessions in storms and takeovers, 
 bench: ## Measures the whole system, prints a table, writes bench.json
 	@$(call start,./local/bench)
 
+##@ One server
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+.PHONY: release
+release: ## Archives, Debian packages and images of whatisup for Linux on amd64 and arm64, in dist/. VERSION
+	@mkdir -p .build/image/data
+	@GOOS= GOARCH= go build -o .build/local/release ./local/release/cmd/release
+	@GOOS= GOARCH= go build -o .build/local/image ./local/image/cmd/image
+	@for arch in amd64 arm64; do \
+	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -buildvcs=false -ldflags='-s -w -buildid= -X main.version=$(VERSION)' -o .build/release/$$arch/whatisup ./cmd/whatisup; \
+	  .build/local/release -version '$(VERSION)' -arch $$arch .build/release/$$arch/whatisup LICENSE; \
+	  .build/local/image -arch $$arch -o dist/whatisup-image_$(VERSION)_linux_$$arch.tar .build/release/$$arch/whatisup; \
+	done
+
 ##@ Deployment
 
 .PHONY: build

@@ -53,11 +53,11 @@ func (w *world) received(id whatisup.InstanceID) map[string]int {
 	n := make(map[string]int)
 	for _, e := range w.events(id) {
 		if e.Name == whatisup.MessageReceived {
-			var d whatisup.MessageData
+			var d whatisup.ReceivedData
 			if err := json.Unmarshal(e.Data, &d); err != nil {
 				w.t.Fatal(err)
 			}
-			n[d.MessageID]++
+			n[string(d.MessageID)]++
 		}
 	}
 	return n
@@ -144,11 +144,11 @@ func TestMessages(t *testing.T) {
 		if e.Name != whatisup.MessageReceived {
 			continue
 		}
-		var d whatisup.MessageData
+		var d whatisup.ReceivedData
 		if err := json.Unmarshal(e.Data, &d); err != nil {
 			t.Fatal(err)
 		}
-		if d.MessageID != ids[n] || d.Text == nil || *d.Text != "text "+strconv.Itoa(n) || d.Type != "text" || d.From.PhoneNumber == nil || *d.From.PhoneNumber != "491800000002" {
+		if string(d.MessageID) != ids[n] || d.Text == nil || *d.Text != "text "+strconv.Itoa(n) || d.Type != "text" || d.From.PhoneNumber == nil || *d.From.PhoneNumber != "491800000002" {
 			t.Errorf("message %d is %s", n, e.Data)
 		}
 		n++

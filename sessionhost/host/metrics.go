@@ -21,18 +21,19 @@ import (
 // metrics is what a host counts. It has no instance and no customer in any
 // label: their number has no bound.
 type metrics struct {
-	registry  *prometheus.Registry
-	connects  *prometheus.CounterVec
-	connect   *prometheus.HistogramVec
-	firstCode prometheus.Histogram
-	ended     *prometheus.CounterVec
-	sent      prometheus.Histogram
-	woken     prometheus.Histogram
-	setAside  *prometheus.CounterVec
-	aside     atomic.Int64 // since the last line of figures
-	calls     *prometheus.HistogramVec
-	messages  *prometheus.CounterVec
-	acked     prometheus.Histogram
+	registry    *prometheus.Registry
+	connects    *prometheus.CounterVec
+	connect     *prometheus.HistogramVec
+	firstCode   prometheus.Histogram
+	ended       *prometheus.CounterVec
+	sent        prometheus.Histogram
+	woken       prometheus.Histogram
+	unsupported *prometheus.CounterVec
+	setAside    *prometheus.CounterVec
+	aside       atomic.Int64 // since the last line of figures
+	calls       *prometheus.HistogramVec
+	messages    *prometheus.CounterVec
+	acked       prometheus.Histogram
 }
 
 func newMetrics() *metrics {
@@ -75,7 +76,10 @@ func newMetrics() *metrics {
 	m.setAside = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "whatisup_set_aside_total", Help: "Events that a sink refuses for good, and that it lacks therefore.",
 	}, []string{"sink", "reason"})
-	m.registry.MustRegister(m.setAside, m.messages, m.acked, m.calls, m.connects, m.connect, m.firstCode, m.ended, m.sent, m.woken,
+	m.unsupported = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "whatisup_unsupported_messages_total", Help: "Received messages of a kind that this version does not know, by WhatsApp's name.",
+	}, []string{"name"})
+	m.registry.MustRegister(m.unsupported, m.setAside, m.messages, m.acked, m.calls, m.connects, m.connect, m.firstCode, m.ended, m.sent, m.woken,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -94,6 +98,7 @@ func (m *metrics) SetAside(sink, reason string) {
 	m.setAside.WithLabelValues(sink, reason).Inc()
 	m.aside.Add(1)
 }
+func (m *metrics) Unsupported(name string) { m.unsupported.WithLabelValues(name).Inc() }
 func (m *metrics) MessageEnded(s whatisup.MessageStatus, c whatisup.MessageCode) {
 	m.messages.WithLabelValues(string(s), string(c)).Inc()
 }

@@ -71,11 +71,11 @@ type Handler interface {
 	Restricted(ctx context.Context, d whatisup.RestrictedData) error
 }
 
-// Message is a message that somebody sent to the number.
+// Message is what came in a chat: a message, or a change of one.
 type Message struct {
-	Data   whatisup.MessageData
-	Part   string // its id, if it came within another message
-	SentAt time.Time
+	*waconv.Decoded
+	Part string          // its id, if it came within another message
+	Self whatisup.Person // the number's own person
 }
 
 // Options of a line.
@@ -382,7 +382,12 @@ func (l *Line) handle(evt any) (ok bool) {
 		l.tell(Ended{Cause: Silent})
 
 	case *events.Message:
-		return l.message(evt)
+		return l.received(waconv.Decode(l.ctx, evt, l.env()), waconv.Part(evt))
+	case *events.UndecryptableMessage:
+		if evt.DecryptFailMode == events.DecryptFailHide {
+			return true // a reaction or the like, which nobody waits for
+		}
+		return l.received(waconv.Undecryptable(evt, l.env()), "")
 	case *events.Receipt:
 		return l.receipt(evt)
 	case *events.GroupInfo:
@@ -398,14 +403,32 @@ func (l *Line) handle(evt any) (ok bool) {
 	return true
 }
 
-// message hands a message to the session, and says whether it may be
-// acknowledged.
-func (l *Line) message(m *events.Message) bool {
-	data, ok := waconv.Message(m)
-	if !ok {
-		return true
+// env is what messages are read with.
+func (l *Line) env() waconv.Env {
+	return waconv.Env{
+		Directory: l.other, Secrets: l.cli, Own: []types.JID{l.device.GetJID().ToNonAD(), l.device.GetLID().ToNonAD()}, Now: time.Now(),
 	}
-	err := l.handler.Received(l.ctx, Message{Data: data, Part: waconv.Part(m), SentAt: m.Info.Timestamp})
+}
+
+// other is the other address of a person, empty if it is not known.
+func (l *Line) other(j types.JID) (other types.JID) {
+	var err error
+	if j.Server == types.DefaultUserServer {
+		other, err = l.device.LIDs.GetLIDForPN(l.ctx, j)
+	} else {
+		other, err = l.device.LIDs.GetPNForLID(l.ctx, j)
+	}
+	if err != nil {
+		return types.EmptyJID // a store that fails ends the line by itself
+	}
+	return other
+}
+
+// received hands what came in a chat to the session, and says whether it may be
+// acknowledged.
+func (l *Line) received(d *waconv.Decoded, part string) bool {
+	self := waconv.Person(nil, "", l.device.GetLID(), l.device.GetJID())
+	err := l.handler.Received(l.ctx, Message{Decoded: d, Part: part, Self: self})
 	if err != nil {
 		l.log.Warn("message not stored; WhatsApp delivers it again", "error", err.Error())
 		l.end(Ended{Cause: HandlerFailed, Err: err}) // before the library can acknowledge
@@ -467,8 +490,6 @@ func ignored(evt any) bool {
 	case *events.QRScannedWithoutMultidevice:
 	// The other device of a passkey link; such links are refused before.
 	case *events.PairPasskeyConfirmation:
-	// The library asks the sender again by itself; nothing can be told yet.
-	case *events.UndecryptableMessage:
 	// History is not downloaded: its notification arrives as a message that
 	// nobody sent.
 	case *events.HistorySync:

@@ -119,6 +119,15 @@ type EventLog interface {
 	PutEvent(ctx context.Context, e whatisup.Event) error
 }
 
+// Incoming is the rows of what was received. Errors are those of package whatisup.
+type Incoming interface {
+	// KeepReceived stores a message where nothing stands under its chat, sender and
+	// id, or returns what does.
+	KeepReceived(ctx context.Context, m *whatisup.Message) (old *whatisup.Message, err error)
+	// UpdateReceived replaces one that could not be read: ErrConflict.
+	UpdateReceived(ctx context.Context, m *whatisup.Message) error
+}
+
 // Device is a paired device as it was stored.
 type Device struct {
 	Store     *line.Device
@@ -141,6 +150,9 @@ type Metrics interface {
 	Ended(cause string)
 	SetAside(sink, reason string)
 	Woken(late time.Duration)
+	// Unsupported counts received messages of a kind that is not known, by
+	// WhatsApp's name.
+	Unsupported(name string)
 	outbox.Metrics
 }
 
@@ -190,6 +202,7 @@ type Kit struct {
 	Courier  *courier.Courier // takes events to the queues
 	EventLog EventLog
 	Ledger   outbox.Ledger
+	Incoming Incoming
 	Draw     func(raw string) (modules []byte, url string, err error) // a code, and it as a data URL
 	Budgets  *Budgets
 	Metrics  Metrics

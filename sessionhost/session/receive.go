@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"whatisup/sessionhost/courier"
 	"whatisup/sessionhost/line"
+	"whatisup/sessionhost/waconv"
 	"whatisup/shared/whatisup"
 )
 
@@ -49,22 +51,26 @@ type handler struct {
 	account *courier.Account
 }
 
-// Received makes an event of a message: to the queues, or marked as owed to those
-// that fail, then into the log and out of the buffer. Only then may it be
-// acknowledged. A message that can't be stored is delivered again; after some tries
-// its event has its ids alone, so that no message can hold up those behind it.
+// Received makes a row and an event of a message. The row is put where nothing
+// stands under its chat, sender and id, so that a message has one event, whatever
+// is delivered or encrypted again. Then the event goes to the queues, or is marked
+// as owed to those that fail, and into the log and out of the buffer. Only then may
+// the message be acknowledged. A message that can't be stored is delivered again;
+// after some tries it has its ids alone, so that none can hold up those behind it.
 func (h handler) Received(ctx context.Context, m line.Message) (err error) {
-	in, ok := h.auth.Inbound(m.Part)
-	if !ok {
-		// Unencrypted kinds of messages don't pass the buffer; none of them is
-		// for the customer.
+	d := m.Decoded
+	if d.Event == "" || !h.settings.Load().Receive.Takes(d.ChatType) {
 		return nil
 	}
-	data := m.Data
+	in, buffered := h.auth.Inbound(m.Part)
+	if !buffered {
+		// Channels, and what could not be read, don't pass the buffer.
+		in.EventID = whatisup.NewEventID()
+	}
 	if h.spoilt.tries(in.EventID) >= triesOfMessage {
 		h.log.Error("a message can't be stored; its event has its ids alone", "event_id", string(in.EventID))
 		h.kit.Metrics.SetAside("log", "message")
-		data = unsupported(data)
+		d = d.IDsAlone()
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -76,27 +82,152 @@ func (h handler) Received(ctx context.Context, m line.Message) (err error) {
 		}
 	}()
 
-	e, err := whatisup.NewEvent(whatisup.MessageReceived, h.ref.Customer, h.ref.Mode, h.ref.ID, time.Now(), data)
-	if err != nil {
-		return err
-	}
-	e.ID = in.EventID
 	within, cancel := context.WithTimeout(ctx, handleWithin)
 	defer cancel()
 	if !h.tenure.Trusted() {
 		return errFenced
 	}
+	name, data, err := h.keepReceived(within, d, m.Self, in.EventID)
+	if err != nil || name == "" {
+		return err
+	}
+	e, err := whatisup.NewEvent(name, h.ref.Customer, h.ref.Mode, h.ref.ID, time.Now(), data)
+	if err != nil {
+		return err
+	}
+	e.ID = in.EventID
+	if !buffered {
+		return teller{h.kit, h.ref, h.account}.tell(within, e)
+	}
 	return h.account.Keep(within, e, func(ctx context.Context) error { return in.Keep(ctx, e) })
+}
+
+// keepReceived puts the row of a message or of a change, and returns the event that
+// is to be told. The name is empty if it was told already, under another event id.
+func (h handler) keepReceived(ctx context.Context, d *waconv.Decoded, self whatisup.Person, id whatisup.EventID) (whatisup.EventName, any, error) {
+	if d.FromMe && d.ID.IsOwn() {
+		switch _, err := h.kit.Ledger.Message(ctx, h.ref, d.ID); {
+		case err == nil:
+			return "", nil, nil // sent by this API
+		case !errors.Is(err, whatisup.ErrNotFound):
+			return "", nil, err
+		}
+	}
+	row, err := h.rowOf(d, id)
+	if err != nil {
+		return "", nil, err
+	}
+	old, err := h.kit.Incoming.KeepReceived(ctx, row)
+	if err != nil {
+		return "", nil, err
+	}
+
+	name := d.Event
+	switch {
+	case old == nil, old.EventID == id && old.UpdatedBy == "":
+		// New, or delivered again before it was acknowledged.
+	case old.UpdatedBy == id:
+		name = whatisup.MessageUpdated
+	case old.Undecryptable() && !row.Undecryptable() && !row.Change:
+		name = whatisup.MessageUpdated
+		row.EventID, row.UpdatedBy, row.Times.Created = old.EventID, id, old.Times.Created
+		if err := h.kit.Incoming.UpdateReceived(ctx, row); err != nil {
+			return "", nil, err
+		}
+	default:
+		return "", nil, nil
+	}
+	if d.Received != nil {
+		if d.Received.Type == whatisup.BodyUnsupported {
+			h.kit.Metrics.Unsupported(d.Received.Body.WhatsAppType)
+		}
+		return name, d.Received, nil
+	}
+	data, err := h.changeOf(ctx, d, self)
+	return name, data, err
+}
+
+// rowOf is the row of what was received. It is received when it was first
+// decrypted, so a repetition of its event says the same.
+func (h handler) rowOf(d *waconv.Decoded, id whatisup.EventID) (*whatisup.Message, error) {
+	at := id.Time()
+	if d.Received != nil {
+		d.Received.ReceivedAt = whatisup.At(at)
+		row, err := d.Received.Row(h.ref, d.Chat, d.Peer, d.From, d.FromMe)
+		if err == nil {
+			row.EventID = id
+		}
+		return row, err
+	}
+	return &whatisup.Message{
+		Ref: h.ref, ID: d.ID, Direction: whatisup.Incoming, Chat: d.Chat, ChatType: d.ChatType, From: d.From, FromMe: d.FromMe,
+		Times: whatisup.MessageTimes{Created: at, Sent: d.SentAt}, Change: true, EventID: id,
+	}, nil
+}
+
+// changeOf is the data of an edit, a revoke, a reaction or a vote.
+func (h handler) changeOf(ctx context.Context, d *waconv.Decoded, self whatisup.Person) (any, error) {
+	target, err := h.target(ctx, d, self)
+	if err != nil {
+		return nil, err
+	}
+	change := whatisup.ChangeData{
+		MessageID: d.ID, Chat: string(d.Chat), ChatType: d.ChatType, Target: d.Target.Wire(),
+		From: d.From.From(), FromMe: d.FromMe, SentAt: whatisup.At(d.SentAt),
+	}
+	if target != nil {
+		may := d.MayChange()
+		change.ByAuthor = &may
+	}
+	switch d.Event {
+	case whatisup.MessageEdited:
+		return whatisup.EditedData{ChangeData: change, Text: d.Text}, nil
+	case whatisup.MessageRevoked:
+		return whatisup.RevokedData{ChangeData: change}, nil
+	case whatisup.MessageReaction:
+		return whatisup.ReactionData{ChangeData: change, Emoji: d.Emoji}, nil
+	}
+	vote := whatisup.VotedData{ChangeData: change}
+	var poll whatisup.Body
+	if target != nil && d.Vote != nil && json.Unmarshal(target.Raw, &poll) == nil && poll.Type == whatisup.BodyPoll {
+		vote.Options = waconv.Chosen(d.Vote, poll.Options)
+	}
+	return vote, nil
+}
+
+// target is the message that a change is about, nil if it is in no row.
+func (h handler) target(ctx context.Context, d *waconv.Decoded, self whatisup.Person) (*whatisup.Message, error) {
+	found := func(m *whatisup.Message, err error) (*whatisup.Message, error) {
+		if errors.Is(err, whatisup.ErrNotFound) {
+			return nil, nil
+		}
+		return m, err
+	}
+	author := d.Target.Author
+	if d.Target.FromMe {
+		if d.Target.ID.IsOwn() {
+			m, err := found(h.kit.Ledger.Message(ctx, h.ref, d.Target.ID))
+			if err != nil || m != nil && (m.Chat == d.Chat || m.To == d.Chat || d.Peer.Is(m.Recipient)) {
+				return m, err
+			}
+		}
+		author = self
+	}
+	if len(d.Target.ID) > whatisup.MaxReceivedID {
+		return nil, nil
+	}
+	for _, from := range author.Chats() {
+		for _, chat := range d.Chats() {
+			if m, err := found(h.kit.Ledger.Received(ctx, h.ref, chat, from, d.Target.ID)); m != nil || err != nil {
+				return m, err
+			}
+		}
+	}
+	return nil, nil
 }
 
 // triesOfMessage is how often a message is tried as it is.
 const triesOfMessage = 3
-
-// unsupported is the data of a message that can't be stored: who wrote it, and
-// when.
-func unsupported(d whatisup.MessageData) whatisup.MessageData {
-	return whatisup.MessageData{MessageID: d.MessageID, Chat: d.Chat, From: d.From, Type: "unsupported", ReceivedAt: d.ReceivedAt}
-}
 
 // spoilt counts the tries of messages that could not be stored.
 type spoilt struct {

@@ -56,6 +56,8 @@ func (s *Session) publish() {
 	o := s.inst.Observed
 	o.Owed = nil
 	s.shown.Store(&o)
+	settings := s.inst.Settings
+	s.settings.Store(&settings)
 	if s.out != nil {
 		s.out.Link(o.Link)
 	}

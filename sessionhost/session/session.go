@@ -37,6 +37,7 @@ type Session struct {
 	line      atomic.Pointer[connection]        // the newest; also read by Fail
 	linking   atomic.Bool                       // a scan is under way, or its first login; also set by the line
 	asked     bool                              // somebody waits for it; Run's own from its start on
+	settings  atomic.Pointer[whatisup.Settings] // as read last; also used by the line
 	spoilt    spoilt                            // messages that could not be stored; used by the line
 
 	state

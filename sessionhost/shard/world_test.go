@@ -610,7 +610,11 @@ func (noMessages) WaitMessage(context.Context, whatisup.Ref, whatisup.MessageID,
 func (noMessages) Received(context.Context, whatisup.Ref, whatisup.Address, whatisup.Address, whatisup.MessageID) (*whatisup.Message, error) {
 	return nil, whatisup.ErrNotFound
 }
-func (noMessages) PutEvent(context.Context, whatisup.Event) error { return nil }
+func (noMessages) KeepReceived(context.Context, *whatisup.Message) (*whatisup.Message, error) {
+	return nil, nil
+}
+func (noMessages) UpdateReceived(context.Context, *whatisup.Message) error { return nil }
+func (noMessages) PutEvent(context.Context, whatisup.Event) error          { return nil }
 
 func (l *fakeLine) tell(e line.Event) {
 	select {
@@ -909,6 +913,7 @@ func (w *world) WaitingInstances(context.Context, whatisup.Mode, whatisup.Shard)
 	return nil, nil
 }
 
+func (silent) Unsupported(string)                                        {}
 func (silent) SetAside(string, string)                                   {}
 func (silent) MessageAcked(time.Duration)                                {}
 func (silent) MessageEnded(whatisup.MessageStatus, whatisup.MessageCode) {}
@@ -940,7 +945,7 @@ func (w *world) claim() {
 	o.end = cut
 	o.kit = &Kit{
 		Kit: &session.Kit{
-			Mode: whatisup.Test, Store: w, Codes: w, Devices: w, EventLog: noMessages{}, Ledger: noMessages{},
+			Mode: whatisup.Test, Store: w, Codes: w, Devices: w, EventLog: noMessages{}, Ledger: noMessages{}, Incoming: noMessages{},
 			Courier: courier.New(w, w, logger(), func(time.Duration) {}),
 			Draw:    func(string) ([]byte, string, error) { return nil, "data:", nil },
 			Budgets: session.NewBudgets(1000, 1000, 0), Metrics: silent{}, Log: logger(),

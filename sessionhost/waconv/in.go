@@ -56,6 +56,36 @@ type Decoded struct {
 	Learnt *whatisup.Person // who shares a number with a LID
 }
 
+// IDsAlone is what is left of a message that can't be stored: who wrote it, and
+// when. A change is told as such a message.
+func (d *Decoded) IDsAlone() *Decoded {
+	r := &reader{out: &Decoded{
+		ID: d.ID, Chat: d.Chat, ChatType: d.ChatType, Peer: d.Peer, From: d.From, FromMe: d.FromMe, SentAt: d.SentAt,
+	}}
+	r.message(&whatisup.ReceivedBody{Body: whatisup.Body{Type: whatisup.BodyUnsupported}, WhatsAppType: "not stored"}, "", nil)
+	return r.out
+}
+
+// Chats are the ids that the chat may have had, the present one first.
+func (d *Decoded) Chats() []whatisup.Address {
+	if d.ChatType == whatisup.ChatDirect {
+		return d.Peer.Chats()
+	}
+	return []whatisup.Address{d.Chat}
+}
+
+// MayChange says whether whoever made the change may do so: everybody may react and
+// vote, the author may edit and revoke, and an admin, whom WhatsApp's server has
+// checked, may revoke.
+func (d *Decoded) MayChange() bool {
+	switch d.Event {
+	case whatisup.MessageEdited, whatisup.MessageRevoked:
+		return d.Target.FromMe && d.FromMe || !d.Target.FromMe && d.Target.Author.Is(d.From) ||
+			d.Event == whatisup.MessageRevoked && d.ChatType == whatisup.ChatGroup && d.Target.Admin
+	}
+	return true
+}
+
 // Target is the message that a change is about.
 type Target struct {
 	ID     whatisup.MessageID
@@ -95,6 +125,15 @@ func Decode(ctx context.Context, m *events.Message, env Env) *Decoded {
 	r := &reader{ctx: ctx, env: env, event: &opened, wrappers: wrappers, out: d}
 	r.read(content)
 	return d
+}
+
+// Part is the id of a message that came within another one, empty for any other.
+// The phone sends again what this device could not read, several messages in one.
+func Part(m *events.Message) string {
+	if m.UnavailableRequestID == "" {
+		return ""
+	}
+	return m.Info.ID
 }
 
 // Undecryptable is the event of a message that could not be read.

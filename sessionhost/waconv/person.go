@@ -78,5 +78,8 @@ func chatOf(directory Directory, i *types.MessageInfo) (whatisup.Address, whatis
 	if !i.IsFromMe {
 		p = Person(directory, "", i.Sender, i.SenderAlt)
 	}
+	if p == (whatisup.Person{}) { // a bot, or somebody of another app
+		return whatisup.Address(i.Chat.ToNonAD().String()), whatisup.ChatDirect, p
+	}
 	return p.Chat(), whatisup.ChatDirect, p
 }

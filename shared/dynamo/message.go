@@ -2,6 +2,7 @@ package dynamo
 
 import (
 	"context"
+	"encoding/json"
 	"iter"
 	"strings"
 	"time"
@@ -40,19 +41,119 @@ func (db *DB) AcceptMessage(ctx context.Context, m *whatisup.Message) (old *what
 // sender and id. If something does, it returns that; its event id is the one that
 // the message has been told under.
 func (db *DB) KeepReceived(ctx context.Context, m *whatisup.Message) (old *whatisup.Message, err error) {
-	return db.putMessage(ctx, m)
+	row, err := db.putParts(ctx, m, db.messageRowOf(m))
+	if err != nil {
+		return nil, err
+	}
+	return db.putRow(ctx, row)
 }
 
+// partSize is how many bytes of a large message stand in one row. A row may have
+// 400 KB.
+const partSize = 300_000
+
+// putParts moves body and context of a message that is too large for one row into
+// rows of their own, which are written first. They are named by the event, so that
+// another message under the same key can't replace them.
+func (db *DB) putParts(ctx context.Context, m *whatisup.Message, row item) (item, error) {
+	if len(m.Raw)+len(m.Context)+len(m.Text) <= partSize {
+		return row, nil
+	}
+	whole, err := json.Marshal(wholeMessage{m.Raw, m.Context, m.Text})
+	if err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(map[string]whatisup.BodyType{"type": m.Type()})
+	if err != nil {
+		return nil, err
+	}
+	n := 0
+	for ; len(whole) > 0; n++ {
+		size := min(partSize, len(whole))
+		part := partKey(messagesPartition(m.Ref), string(m.EventID), n)
+		part["part"], part[attrTTL] = &types.AttributeValueMemberB{Value: whole[:size]}, row[attrTTL]
+		if _, err := db.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String(db.tables.Messages), Item: part}); err != nil {
+			return nil, translate(err)
+		}
+		whole = whole[size:]
+	}
+	row["body"], row["parts"], row["part_of"] = str(string(body)), number(n), str(string(m.EventID))
+	delete(row, "context")
+	delete(row, "text")
+	return row, nil
+}
+
+// wholeMessage is what the parts of a large message hold.
+type wholeMessage struct {
+	Body    json.RawMessage `json:"body"`
+	Context json.RawMessage `json:"context,omitempty"`
+	Text    string          `json:"text,omitempty"`
+}
+
+// withParts completes a message that was read with what its parts hold.
+func (db *DB) withParts(ctx context.Context, row item, m *whatisup.Message) error {
+	n := intOf(row["parts"])
+	if n == 0 {
+		return nil
+	}
+	var whole []byte
+	for i := range int(n) {
+		out, err := db.client.GetItem(ctx, &dynamodb.GetItemInput{
+			TableName: aws.String(db.tables.Messages), Key: partKey(messagesPartition(m.Ref), stringOf(row["part_of"]), i), ConsistentRead: aws.Bool(true),
+		})
+		if err != nil {
+			return translate(err)
+		}
+		part, ok := out.Item["part"].(*types.AttributeValueMemberB)
+		if !ok {
+			return nil // past its time: the row goes, too
+		}
+		whole = append(whole, part.Value...)
+	}
+	var w wholeMessage
+	if err := json.Unmarshal(whole, &w); err != nil {
+		return err
+	}
+	m.Raw, m.Context, m.Text = w.Body, w.Context, w.Text
+	return nil
+}
+
+// UpdateReceived replaces a received message that could not be read by what it
+// turned out to be. ErrConflict: somebody has done so, or there is no such row.
+func (db *DB) UpdateReceived(ctx context.Context, m *whatisup.Message) error {
+	row, err := db.putParts(ctx, m, db.messageRowOf(m))
+	if err != nil {
+		return err
+	}
+	_, err = db.client.PutItem(ctx, &dynamodb.PutItemInput{
+		TableName: aws.String(db.tables.Messages), Item: row,
+		ConditionExpression:       aws.String("begins_with(body, :undecryptable) AND attribute_not_exists(updated_by)"),
+		ExpressionAttributeValues: item{":undecryptable": str(undecryptableBody)},
+	})
+	err = translate(err)
+	if _, failed := failedAt(err, 0); failed {
+		return whatisup.ErrConflict
+	}
+	return err
+}
+
+// undecryptableBody is how the body of a message begins that could not be read.
+const undecryptableBody = `{"type":"` + string(whatisup.BodyUndecryptable) + `"`
+
 func (db *DB) putMessage(ctx context.Context, m *whatisup.Message) (old *whatisup.Message, err error) {
+	return db.putRow(ctx, db.messageRowOf(m))
+}
+
+func (db *DB) putRow(ctx context.Context, row item) (old *whatisup.Message, err error) {
 	_, err = db.client.PutItem(ctx, &dynamodb.PutItemInput{
 		TableName:                           aws.String(db.tables.Messages),
-		Item:                                db.messageRowOf(m),
+		Item:                                row,
 		ConditionExpression:                 aws.String("attribute_not_exists(pk)"),
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	})
 	err = translate(err)
-	if row, failed := failedAt(err, 0); failed {
-		return message(row)
+	if found, failed := failedAt(err, 0); failed {
+		return message(found)
 	}
 	return nil, err
 }
@@ -399,6 +500,9 @@ func (db *DB) listed(ctx context.Context, r whatisup.Ref, d whatisup.Direction, 
 				continue
 			}
 			m, err := message(row)
+			if err == nil {
+				err = db.withParts(ctx, row, m)
+			}
 			if !yield(whatisup.Listed{Message: m, Place: place}, err) || err != nil {
 				return
 			}

@@ -65,6 +65,13 @@ type messageRow struct {
 	Error        string `dynamodbav:"error,omitempty"`
 	Counts       string `dynamodbav:"recipients,omitempty"`
 	EventID      string `dynamodbav:"event_id,omitempty"`
+	UpdatedBy    string `dynamodbav:"updated_by,omitempty"`
+	FromMe       bool   `dynamodbav:"from_me,omitempty"`
+	Change       bool   `dynamodbav:"change,omitempty"`
+	Text         string `dynamodbav:"text,omitempty"`
+	Context      string `dynamodbav:"context,omitempty"`
+	Truncated    string `dynamodbav:"truncated,omitempty"`
+	Parts        int    `dynamodbav:"parts,omitempty"` // rows that hold body and context
 
 	// The keys of the indexes: see doc.go.
 	Line     string `dynamodbav:"line,omitempty"`
@@ -94,7 +101,13 @@ func refOfPartition(pk string) (whatisup.Ref, bool) {
 const (
 	ownMessage      = "m#"
 	receivedMessage = "r#"
+	messagePart     = "p#"
 )
+
+// partKey is the key of a part of a large received message.
+func partKey(partition, sk string, n int) item {
+	return key(partition, messagePart+strings.TrimPrefix(sk, receivedMessage)+"#"+fmt.Sprint(n))
+}
 
 func messageKey(r whatisup.Ref, id whatisup.MessageID) item {
 	return key(messagesPartition(r), ownMessage+string(id))
@@ -140,13 +153,16 @@ func (db *DB) messageRowOf(m *whatisup.Message) item {
 		WaitingFor: string(m.WaitingFor), WaitingUntil: millis(m.WaitingUntil), Attempts: m.Attempts,
 		MaySent: m.MayHaveBeenSent, CancelAsked: m.CancelAsked,
 		Error: jsonOf(m.Error), Counts: jsonOf(m.Recipients), ReplyTo: jsonOf(m.ReplyTo), Target: jsonOf(m.Target), EventID: string(m.EventID),
+		UpdatedBy: string(m.UpdatedBy), FromMe: m.FromMe, Change: m.Change, Text: m.Text, Context: string(m.Context), Truncated: jsonOf(listOf(m.Truncated)),
 	}
 	k := messageKey(m.Ref, m.ID)
 	if m.Direction == whatisup.Incoming {
 		k = receivedKey(m)
 		r.ID = string(m.ID)
 	}
-	r.Listed = listKey(m.Direction, t.Created, stringOf(k[attrSK]))
+	if !m.Change {
+		r.Listed = listKey(m.Direction, t.Created, stringOf(k[attrSK]))
+	}
 	kept := t.Created
 	if m.Status.Waiting() {
 		r.Line, r.ShardKey = lineKey(m.DueAt, m.ID), shardKey(m.Ref.Mode, db.ShardOf(m.Ref.ID))
@@ -186,11 +202,22 @@ func message(row item) (*whatisup.Message, error) {
 		},
 		WaitingFor: whatisup.WaitingFor(r.WaitingFor), WaitingUntil: fromMillis(r.WaitingUntil), Attempts: r.Attempts,
 		MayHaveBeenSent: r.MaySent, CancelAsked: r.CancelAsked, EventID: whatisup.EventID(r.EventID),
+		UpdatedBy: whatisup.EventID(r.UpdatedBy), FromMe: r.FromMe, Change: r.Change, Text: r.Text,
+	}
+	if r.Context != "" {
+		m.Context = json.RawMessage(r.Context)
 	}
 	if id, own := strings.CutPrefix(stringOf(row[attrSK]), ownMessage); own {
 		m.ID, m.Direction = whatisup.MessageID(id), whatisup.Outgoing
 	}
-	return m, errors.Join(intoJSON(r.Error, &m.Error), intoJSON(r.Counts, &m.Recipients), intoJSON(r.ReplyTo, &m.ReplyTo), intoJSON(r.Target, &m.Target))
+	return m, errors.Join(intoJSON(r.Error, &m.Error), intoJSON(r.Counts, &m.Recipients), intoJSON(r.ReplyTo, &m.ReplyTo), intoJSON(r.Target, &m.Target), intoJSON(r.Truncated, &m.Truncated))
+}
+
+func listOf(s []string) *[]string {
+	if len(s) == 0 {
+		return nil
+	}
+	return &s
 }
 
 // intoJSON reads what jsonOf has written.

@@ -141,7 +141,7 @@ func TestStream(t *testing.T) {
 	f.create(f.b.TestKey, "another customer's")
 	f.create(f.a.LiveKey, "another mode's")
 	fr, e := s.next(t)
-	if e.Name != whatisup.InstanceCreated || e.Instance != id || e.Customer != f.a.Customer || e.Mode != whatisup.Test || e.Version != "2026-11" {
+	if e.Name != whatisup.InstanceCreated || e.Instance != id || e.Customer != f.a.Customer || e.Mode != whatisup.Test || e.Version != "2026-12" {
 		t.Errorf("%+v", e)
 	}
 	f.want(200, "", f.a.TestKey, "PATCH", path, `{"name":"two"}`)
@@ -222,8 +222,8 @@ func (f *fixture) write(e whatisup.Event, p whatisup.Position, row func(*dynamo.
 func (f *fixture) message(n int) whatisup.Event {
 	f.t.Helper()
 	text := fmt.Sprint(n)
-	e, err := whatisup.NewEvent(whatisup.MessageReceived, f.a.Customer, whatisup.Test, whatisup.NewInstanceID(), f.clock.now(), whatisup.MessageData{
-		MessageID: text, Chat: "x", Type: "text", Text: &text, ReceivedAt: whatisup.At(f.clock.now()),
+	e, err := whatisup.NewEvent(whatisup.MessageReceived, f.a.Customer, whatisup.Test, whatisup.NewInstanceID(), f.clock.now(), whatisup.ReceivedData{
+		MessageID: whatisup.MessageID(text), Chat: "x", Type: "text", Text: &text, ReceivedAt: whatisup.At(f.clock.now()),
 	})
 	if err != nil {
 		f.t.Fatal(err)
@@ -433,9 +433,9 @@ func TestLog(t *testing.T) {
 		p := read(query)
 		pages++
 		for _, e := range p.Data {
-			var d whatisup.MessageData
+			var d whatisup.ReceivedData
 			json.Unmarshal(e.Data, &d)
-			texts = append(texts, d.MessageID)
+			texts = append(texts, string(d.MessageID))
 		}
 		if p.Next == nil {
 			break

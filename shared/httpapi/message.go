@@ -174,7 +174,11 @@ func listMessages(c *call) (*answer, error) {
 			break
 		}
 		if keep.keeps(m.Message) {
-			b, err := encode(m.Message.Wire(connected))
+			var entry any = m.Message.Wire(connected)
+			if m.Direction == whatisup.Incoming {
+				entry = m.Message.ReceivedWire()
+			}
+			b, err := encode(entry)
 			if err != nil {
 				return nil, err
 			}

@@ -104,6 +104,24 @@ type Person struct {
 	Name        string
 }
 
+// Is says whether both are the same person, as far as is known.
+func (p Person) Is(other Person) bool {
+	return p.LID != "" && p.LID == other.LID || p.PhoneNumber != "" && p.PhoneNumber == other.PhoneNumber
+}
+
+// Chats are the ids that the direct chat with the person may have had, the present
+// one first.
+func (p Person) Chats() []Address {
+	var all []Address
+	if p.LID != "" {
+		all = append(all, LIDAddress(p.LID))
+	}
+	if p.PhoneNumber != "" {
+		all = append(all, NumberAddress(p.PhoneNumber))
+	}
+	return all
+}
+
 // Chat is the id of the direct chat with the person: by LID where it is known,
 // else by number.
 func (p Person) Chat() Address {

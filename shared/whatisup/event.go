@@ -18,7 +18,7 @@ const (
 	InstanceDisconnected EventName = "instance.disconnected" // data: DisconnectedData
 	InstanceFailed       EventName = "instance.failed"       // data: FailedData
 	QRUpdated            EventName = "qr.updated"            // data: QRData
-	MessageReceived      EventName = "message.received"      // data: MessageData
+	MessageReceived      EventName = "message.received"      // data: ReceivedData
 	CommandRefused       EventName = "command.refused"       // data: RefusedData
 	MessageEcho          EventName = "message.echo"          // data: ReceivedData
 	MessageUpdated       EventName = "message.updated"       // data: ReceivedData
@@ -37,10 +37,11 @@ var EventNames = []EventName{
 	InstanceCreated, InstanceDeleted, InstanceUpdated, InstanceConnected,
 	InstanceDisconnected, InstanceFailed, QRUpdated, MessageReceived, CommandRefused,
 	MessageStatusChanged, InstanceRestricted, WebhookDisabled,
+	MessageEcho, MessageUpdated, MessageEdited, MessageRevoked, MessageReaction, PollVoted,
 }
 
 // EventVersion names the shape of events.
-const EventVersion = "2026-11"
+const EventVersion = "2026-12"
 
 // EventsKept is how long the log keeps an event.
 const EventsKept = 30 * 24 * time.Hour
@@ -190,18 +191,6 @@ type (
 		QR        string `json:"qr"` // a data URL
 		Raw       string `json:"raw"`
 		ExpiresAt Time   `json:"expires_at"`
-	}
-	MessageData struct {
-		MessageID  string      `json:"message_id"`
-		Chat       string      `json:"chat"`
-		From       MessageFrom `json:"from"`
-		Type       string      `json:"type"`
-		Text       *string     `json:"text"`
-		ReceivedAt Time        `json:"received_at"`
-	}
-	MessageFrom struct {
-		PhoneNumber *string `json:"phone_number"`
-		LID         *string `json:"lid"`
 	}
 	WebhookDisabledData struct {
 		EndpointID string `json:"endpoint_id"`

@@ -86,6 +86,9 @@ func (id CustomerID) CreatedAt() time.Time { return idTime(string(id)) }
 // CreatedAt is [InstanceID.CreatedAt] for keys.
 func (id KeyID) CreatedAt() time.Time { return idTime(string(id)) }
 
+// Time is when the id was made, to the millisecond; zero if it is none of ours.
+func (id EventID) Time() time.Time { return idTime(string(id)) }
+
 func idTime(s string) time.Time {
 	u, err := uuid.Parse(s)
 	if err != nil || u.Version() != 7 {

@@ -171,7 +171,7 @@ const (
 	maxClientRef     = 128                 // characters
 	EditWindow       = 15 * time.Minute
 	MaxReceivedID    = maxTargetID
-	MaxReceivedText  = 1 << 20 // bytes of one text in the ledger
+	MaxReceivedText  = 5 << 18 // bytes of a body, and of a context, as JSON in the ledger: texts of 1 MB
 	MaxEventBytes    = 200_000 // an event as JSON
 	UnknownTriesMost = 3       // sends of unknown outcome before a message is given up
 	DeathsMost       = 2       // sends that ended the process before a message is given up
@@ -215,8 +215,22 @@ type Message struct {
 	Error           *MessageError
 	Recipients      *RecipientCounts // of a message to a group
 
-	EventID EventID // of a received message: the event that told of it
+	// Of a received message; Times.Created is when we received it, Times.Sent is
+	// WhatsApp's time.
+	EventID   EventID         // the event that told of it
+	UpdatedBy EventID         // the event that told that it could be read after all
+	FromMe    bool            // written on the phone or on another linked device
+	Change    bool            // an edit, a revoke, a reaction or a vote: it stands in no list
+	Text      string          // where it is neither the body's text nor its caption
+	Context   json.RawMessage // a ContextWire; nil: there is none
+	Truncated []string        // the texts that were cut, because not even the row takes them
 }
+
+// Type is the type of the message's body.
+func (m *Message) Type() BodyType { return typeOf(m.Raw) }
+
+// Undecryptable says whether a received message could not be read so far.
+func (m *Message) Undecryptable() bool { return typeOf(m.Raw) == BodyUndecryptable }
 
 // Direction tells what was sent by the instance from what it received.
 type Direction string

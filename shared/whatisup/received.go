@@ -1,5 +1,10 @@
 package whatisup
 
+import (
+	"cmp"
+	"encoding/json"
+)
+
 // ReceivedData is the data of message.received, message.updated and message.echo.
 type ReceivedData struct {
 	MessageID  MessageID     `json:"message_id"`
@@ -170,3 +175,86 @@ const (
 	RestrictReachout Restriction = "reachout"
 	RestrictNewChats Restriction = "new_chats"
 )
+
+// ReceivedWire is a received message in the list of messages.
+type ReceivedWire struct {
+	MessageID  MessageID  `json:"message_id"`
+	InstanceID InstanceID `json:"instance_id"`
+	Direction  Direction  `json:"direction"`
+	FromMe     bool       `json:"from_me"` // written on the phone or on another linked device
+	Chat       string     `json:"chat"`
+	ChatType   ChatType   `json:"chat_type"`
+	PersonWire
+	From       FromWire        `json:"from"`
+	Type       BodyType        `json:"type"`
+	Text       *string         `json:"text"`
+	Body       json.RawMessage `json:"body"`
+	Media      any             `json:"media"`
+	Context    json.RawMessage `json:"context"`
+	SentAt     Time            `json:"sent_at"`
+	ReceivedAt Time            `json:"received_at"`
+	Truncated  []string        `json:"truncated,omitempty"`
+}
+
+// ReceivedWire is the message as the list of messages shows it.
+func (m *Message) ReceivedWire() ReceivedWire {
+	w := ReceivedWire{
+		MessageID: m.ID, InstanceID: m.Ref.ID, Direction: m.Direction, FromMe: m.FromMe,
+		Chat: string(m.Chat), ChatType: m.ChatType, PersonWire: m.Recipient.Wire(), From: m.From.From(),
+		Body: m.Raw, Context: m.Context, SentAt: At(m.Times.Sent), ReceivedAt: At(m.Times.Created), Truncated: m.Truncated,
+	}
+	var b struct {
+		Type    BodyType `json:"type"`
+		Text    string   `json:"text"`
+		Caption string   `json:"caption"`
+	}
+	_ = json.Unmarshal(m.Raw, &b) // the row was written by us
+	w.Type = b.Type
+	if text := cmp.Or(m.Text, b.Text, b.Caption); text != "" || b.Type == BodyText {
+		w.Text = &text
+	}
+	return w
+}
+
+// Row is the row of a received message.
+func (d *ReceivedData) Row(r Ref, chat Address, peer, from Person, fromMe bool) (*Message, error) {
+	m := &Message{
+		Ref: r, ID: d.MessageID, Direction: Incoming, Chat: chat, ChatType: d.ChatType, Recipient: peer, From: from, FromMe: fromMe,
+		Times: MessageTimes{Created: d.ReceivedAt.Time, Sent: d.SentAt.Time},
+	}
+	var err error
+	if m.Raw, err = json.Marshal(d.Body); err != nil {
+		return nil, err
+	}
+	if d.Context != nil {
+		if m.Context, err = json.Marshal(d.Context); err != nil {
+			return nil, err
+		}
+	}
+	if d.Text != nil && *d.Text != d.Body.Text && *d.Text != d.Body.Caption {
+		m.Text = cutBy(*d.Text, len(*d.Text)-MaxReceivedText)
+	}
+	return m, m.cut()
+}
+
+// cut shortens the texts of a received message that are longer than a row keeps.
+func (m *Message) cut() error {
+	for _, part := range []*json.RawMessage{&m.Raw, &m.Context} {
+		short, err := shorten(pairSurrogates(*part), MaxReceivedText)
+		if err != nil {
+			return err
+		}
+		if len(short) == len(*part) {
+			continue
+		}
+		var cut struct {
+			Truncated []string `json:"truncated"`
+		}
+		if err := json.Unmarshal(short, &cut); err != nil {
+			return err
+		}
+		m.Truncated = append(m.Truncated, cut.Truncated...)
+		*part = short
+	}
+	return nil
+}

@@ -133,7 +133,7 @@ func collect(v any, path string, visit func(leaf)) {
 			p = path + "." + name
 		}
 		if text, ok := v.(string); ok {
-			visit(leaf{path: p, text: text, quoted: strings.Contains(p, "quoted"), set: set})
+			visit(leaf{path: p, text: text, quoted: strings.HasPrefix(p, "context.") || strings.Contains(p, "quoted"), set: set})
 			return
 		}
 		collect(v, p, visit)

@@ -223,7 +223,9 @@ func (f *fixture) message(n int) whatisup.Event {
 	f.t.Helper()
 	text := fmt.Sprint(n)
 	e, err := whatisup.NewEvent(whatisup.MessageReceived, f.a.Customer, whatisup.Test, whatisup.NewInstanceID(), f.clock.now(), whatisup.ReceivedData{
-		MessageID: whatisup.MessageID(text), Chat: "x", Type: "text", Text: &text, ReceivedAt: whatisup.At(f.clock.now()),
+		MessageID: whatisup.MessageID(text), Chat: "4915112345678@s.whatsapp.net", ChatType: whatisup.ChatDirect, Type: "text", Text: &text,
+		Body:   &whatisup.ReceivedBody{Body: whatisup.Body{Type: whatisup.BodyText, Text: text}},
+		SentAt: whatisup.At(f.clock.now()), ReceivedAt: whatisup.At(f.clock.now()),
 	})
 	if err != nil {
 		f.t.Fatal(err)

@@ -189,6 +189,9 @@ type Shown struct {
 //     or a code.
 func View(i *Instance, ownerSeen, now time.Time) Shown {
 	w, o := &i.Wanted, i.Observed
+	if o.UpdatedAt.After(ownerSeen) {
+		ownerSeen = o.UpdatedAt // what it has just stored shows that it lives
+	}
 	if w.GivesUp(Link(o.ObservedGeneration)) &&
 		!(o.Status == Pending && o.Link == 0 && o.PhoneNumber == "") {
 		o = Observed{

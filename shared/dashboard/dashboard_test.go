@@ -192,6 +192,31 @@ func TestEveryStateAndErrorHasASentence(t *testing.T) {
 		for _, c := range whatisup.Codes() {
 			want("error." + string(c))
 		}
+		for _, s := range whatisup.MessageStatuses {
+			want("message.status." + string(s))
+		}
+		for _, w := range []whatisup.WaitingFor{
+			whatisup.ForSchedule, whatisup.ForConnection, whatisup.ForMedia,
+			whatisup.ForChatOrder, whatisup.ForPace, whatisup.ForRestriction,
+		} {
+			want("wait." + string(w))
+		}
+		for _, c := range []whatisup.MessageCode{
+			whatisup.NotOnWhatsApp, whatisup.ReachoutRestricted, whatisup.NewChatLimit, whatisup.RejectedByWhatsApp,
+			whatisup.NotInGroup, whatisup.NotAllowedInGroup, whatisup.MediaUnavailable, whatisup.UnsupportedMedia,
+			whatisup.EditWindowPassed, whatisup.TargetNotSent, whatisup.NoRecipientDevice, whatisup.LinkLost, whatisup.MessageInternal,
+		} {
+			want("failed." + string(c))
+		}
+		for _, b := range whatisup.Sendable {
+			want("type." + string(b))
+		}
+		for _, b := range []whatisup.BodyType{
+			whatisup.BodyEvent, whatisup.BodyAlbum, whatisup.BodyGroupInvite, whatisup.BodyInteractiveReply, whatisup.BodyInteractive,
+			whatisup.BodyOrder, whatisup.BodyProduct, whatisup.BodyViewOnce, whatisup.BodyUndecryptable, whatisup.BodyUnsupported,
+		} {
+			want("type." + string(b))
+		}
 		for _, f := range httpapi.Faults {
 			want("fault." + f)
 		}
@@ -256,7 +281,7 @@ func TestStringsAndCodeAgree(t *testing.T) {
 		}
 	}
 	// Keys that are made of parts.
-	made := regexp.MustCompile(`^(status|meaning|error|fault|changed|event|app\.mode|stream)\.`)
+	made := regexp.MustCompile(`^(message\.status|wait|failed|type|phones\.(reads|replies|restricts)|status|meaning|error|fault|changed|event|app\.mode|stream)\.`)
 	for key := range maps.Keys(english) {
 		if !made.MatchString(key) && !strings.Contains(code.String(), `"`+key+`"`) {
 			t.Errorf("nobody asks for %s", key)

@@ -27,4 +27,13 @@
 // such as that a session host went silent: those come with the list, which is
 // read again whenever the stream comes back or the page is looked at again.
 // While there is no stream the page says so, and what it shows is from then.
+//
+// # Conversations
+//
+// They are put together from the list of messages, newest first, and from the
+// events that change a message (edited, taken back, reactions, votes), which come
+// from the event log once and then over the stream. A person is one conversation,
+// under the number where it is known. Of a long conversation only the rows in and
+// near the window are in the page, and older messages are read when somebody
+// scrolls up to them.
 package dashboard

@@ -56,6 +56,10 @@ export class API {
     return this.#call("PATCH", path, body);
   }
 
+  put(path, body) {
+    return this.#call("PUT", path, body);
+  }
+
   delete(path) {
     return this.#call("DELETE", path);
   }

@@ -53,6 +53,7 @@ export class Detail {
         h("div", { class: "title" }, this.heading, this.rename),
         h("div", { class: "state" }, this.badge.element, this.since, this.number),
         this.sentence, this.retry,
+        h("p", null, h("a", { class: "go", href: `#/instances/${id}/chats` }, t("detail.chats"))),
         h("div", { class: "actions" }, this.connect, this.disconnect, this.logout, this.delete),
         this.problem),
       this.pairing.element, this.phone?.element ?? "", facts, this.log.element);

@@ -1,5 +1,6 @@
 // The page: who is signed in, what is open, and what the stream says.
 import { announce, button, h, set } from "/dashboard/dom.js";
+import { Conversations } from "/dashboard/conversations.js";
 import { Detail } from "/dashboard/instance.js";
 import { List } from "/dashboard/list.js";
 import { Log } from "/dashboard/log.js";
@@ -9,6 +10,17 @@ import { Stream } from "/dashboard/stream.js";
 import { choose, explain, language, languages, meaning, preferred, speak, t } from "/dashboard/strings.js";
 
 const page = document.getElementById("page");
+
+// pages are those that the bar leads to, beside the instances.
+const pages = {};
+
+function decode(text) {
+  try {
+    return text ? decodeURIComponent(text) : null;
+  } catch {
+    return null;
+  }
+}
 
 // staleAfter is how old what is shown may be when somebody looks again.
 const staleAfter = 30_000;
@@ -63,7 +75,10 @@ class Session {
     this.banner = h("p", { class: "banner", hidden: !this.#gone }, this.#gone);
     this.list = new List({ api, store, open: (id, pair) => this.#open(id, pair) });
     this.right = h("div", { class: "right" });
-    this.columns = h("main", { class: "columns" }, this.list.element, this.right);
+    this.columns = h("div", { class: "columns" }, this.list.element, this.right);
+    this.main = h("main", null, this.banner, this.columns);
+    this.view?.close();
+    this.view = null;
     page.replaceChildren(
       h("header", { class: "bar" },
         h("a", { class: "brand", href: "#/" }, h("img", { src: "/dashboard/icon.svg", alt: "" }), h("h1", null, "WhatIsUp")),
@@ -72,25 +87,47 @@ class Session {
         this.state, this.retry,
         languageChoice(() => this.build()),
         button("quiet", t("app.signout"), () => this.leave(null))),
-      this.banner, this.columns, footer());
+      this.main, footer());
     if (this.#synced) this.list.render();
     this.detail = this.overview = null;
     this.#route();
     this.#live(this.#state.state, this.#state.failure, this.#state.retryAt);
   }
 
+  // route is what the address names: a page, and of an instance what of it.
+  get #address() {
+    const parts = location.hash.replace(/^#\/?/, "").split("/");
+    const only = this.store.only;
+    if (!only && parts[0] in pages) return { page: parts[0], id: null };
+    const id = only ?? (parts[0] === "instances" && /^[0-9a-f-]{36}$/.test(parts[1] ?? "") ? parts[1] : null);
+    if (id && parts[1] === id && parts[2] === "chats") return { page: "chats", id, key: decode(parts[3]) };
+    return { page: "instances", id };
+  }
+
   get #selected() {
-    if (this.store.only) return this.store.only;
-    return /^#\/instances\/([0-9a-f-]{36})$/.exec(location.hash)?.[1] ?? null;
+    return this.#address.id;
   }
 
   // route shows what the address names.
   #route({ moved = false } = {}) {
-    const id = this.#selected;
+    const { page, id, key } = this.#address;
     const known = id && this.store.instances.has(id);
     if (id && !known && this.#synced) {
       // Not on the pages read so far, or gone.
       this.store.refresh(id).then(() => { if (!this.store.instances.has(id)) location.hash = "#/"; }, () => {});
+    }
+    for (const link of this.nav?.querySelectorAll("a") ?? []) {
+      if (link.dataset.page === page || (link.dataset.page === "instances" && page === "chats")) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    if (page !== "instances" && (known || !id)) {
+      this.#whole(page, id, key, moved);
+      return;
+    }
+    if (this.view) {
+      this.view.close();
+      this.view = null;
+      this.main.replaceChildren(this.banner, this.columns);
     }
     const before = this.detail?.id ?? null;
     const shown = known ? id : null;
@@ -107,6 +144,22 @@ class Session {
       if (this.detail) this.detail.heading.focus();
       else this.list.focus(before);
     }
+  }
+
+  // whole shows a page that takes the whole width.
+  #whole(page, id, key, moved) {
+    const name = page + (id ?? "");
+    const fresh = this.view?.name !== name;
+    if (fresh) {
+      this.view?.close();
+      this.view = page === "chats" ? new Conversations({ api: this.api, store: this.store, id }) : new pages[page]({ api: this.api, store: this.store });
+      this.view.name = name;
+      this.detail = this.overview = null;
+      this.right.replaceChildren();
+      this.main.replaceChildren(this.banner, this.view.element);
+    }
+    this.view.choose?.(key ?? null);
+    if (moved) this.view.focus();
   }
 
   #open(id, pair) {
@@ -153,6 +206,7 @@ class Session {
       this.store.apply(event);
       this.overview?.add(event);
       this.detail?.log.add(event);
+      this.view?.add(event);
     } catch (error) {
       console.error(error); // of an event that is not as promised; the next one may be
     }
@@ -181,6 +235,8 @@ class Session {
       this.#route({ moved: true });
     } else if (this.detail?.id === id) {
       this.detail.update();
+    } else if (this.view) {
+      this.view.update?.();
     } else {
       this.#route();
     }
@@ -201,12 +257,13 @@ class Session {
     if (state === "connecting" && was === "waiting") return;
     this.#state = { state, failure, retryAt };
     this.state.dataset.state = state;
-    if (state === "live" && document.activeElement === this.retry) (this.detail?.heading ?? this.list.search).focus();
+    if (state === "live" && document.activeElement === this.retry) (this.view?.heading ?? this.detail?.heading ?? this.list.search).focus();
     this.retry.hidden = state !== "waiting";
     if (state === "live") {
       this.list.fail(null);
       if (was === "waiting") this.#say(t("stream.back"));
       if (was !== "live" || !this.#synced) this.#sync();
+      if (was !== "live" && this.#synced) this.view?.read();
       setTimeout(() => { if (this.#gone === t("stream.back")) this.#say(""); }, 4000);
     } else if (state === "waiting") {
       if (was !== "waiting") this.#say(`${t("stream.lost")} ${explain(failure)}`, "warning");
@@ -225,6 +282,7 @@ class Session {
     if (document.hidden) return;
     this.list.tick();
     this.detail?.tick();
+    this.view?.tick?.();
   }
 }
 

@@ -84,10 +84,10 @@ func TestUnknownStep(t *testing.T) {
 
 func TestBounds(t *testing.T) {
 	t.Parallel()
-	if got := beyond("received message", usage{Writes: 2, Sends: 1, WriteUnits: 5}); len(got) != 0 {
+	if got := beyond("received message", usage{Writes: 3, Sends: 1, WriteUnits: 6}); len(got) != 0 {
 		t.Errorf("what is allowed is refused: %q", got)
 	}
-	if got := beyond("received message", usage{Writes: 3, Reads: .1, Sends: 1}); len(got) != 2 {
+	if got := beyond("received message", usage{Writes: 4, Reads: .1, Sends: 1}); len(got) != 2 {
 		t.Errorf("two bounds were passed: %q", got)
 	}
 	if got := beyond("something new", usage{}); len(got) == 0 {

@@ -150,7 +150,7 @@ type consumer struct {
 func newConsumer(s *stack) *consumer {
 	conf := aws.Config{
 		Region: s.Env["AWS_REGION"], BaseEndpoint: aws.String(s.AWS),
-		Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
+		Credentials: credentials.NewStaticCredentialsProvider(s.Env["AWS_ACCESS_KEY_ID"], s.Env["AWS_SECRET_ACCESS_KEY"], ""),
 		HTTPClient: awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 			t.MaxIdleConnsPerHost = 32
 		}),

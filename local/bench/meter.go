@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"io"
 	"maps"
@@ -14,14 +16,18 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
 // meter stands in front of the embedded AWS and counts what one side, functions
 // or hosts, asks it for, and the capacity that it says it took. Callers know it
 // only as their AWS endpoint. Switched off it is a function call.
 type meter struct {
-	aws http.Handler
-	on  atomic.Bool
+	aws   http.Handler
+	on    atomic.Bool
+	signs atomic.Pointer[aws.Config] // with the credentials of who calls
 
 	mu    sync.Mutex
 	count map[operation]*tally
@@ -105,6 +111,10 @@ func (m *meter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		sent = slices.Concat([]byte(`{"ReturnConsumedCapacity":"TOTAL",`), bytes.TrimPrefix(body, []byte("{")))
 	}
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(sent)), int64(len(sent))
+	if err := m.sign(r, op.Service, sent); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	answer := httptest.NewRecorder()
 	m.aws.ServeHTTP(answer, r)
 	if r.Context().Err() != nil {
@@ -139,6 +149,24 @@ func (m *meter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			m.trace = append(m.trace, moment{name, op.Resource, began, began.Add(t.Took), ids})
 		}
 	}
+}
+
+// sign signs a request anew, as its body is another one now.
+func (m *meter) sign(r *http.Request, service string, body []byte) error {
+	conf := m.signs.Load()
+	if conf == nil {
+		return nil // nobody has called yet who is counted
+	}
+	who, err := conf.Credentials.Retrieve(r.Context())
+	if err != nil {
+		return err
+	}
+	hash := sha256.Sum256(body)
+	signed := r.Clone(r.Context())
+	signed.URL.Host = r.Host
+	err = v4.NewSigner().SignHTTP(r.Context(), who, signed, hex.EncodeToString(hash[:]), service, conf.Region, time.Now())
+	r.Header = signed.Header
+	return err
 }
 
 func (t *tally) add(o tally) {

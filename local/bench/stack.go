@@ -159,6 +159,8 @@ func runStack(ctx context.Context) error {
 	case err := <-ended:
 		return err
 	}
+	api.signs.Store(&s.AWSConf)
+	host.signs.Store(&s.AWSConf)
 	peppers, err := whatisup.ParsePeppers(s.Env["PEPPER"])
 	if err != nil {
 		return err

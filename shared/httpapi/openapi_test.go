@@ -27,8 +27,11 @@ type document struct {
 	Paths      map[string]map[string]json.RawMessage
 	Components struct {
 		Schemas    map[string]schema
-		Parameters map[string]struct{ Description string }
-		Responses  map[string]struct{ Description string }
+		Parameters map[string]struct {
+			Description string
+			Schema      struct{ Items schema }
+		}
+		Responses map[string]struct{ Description string }
 	}
 }
 
@@ -115,6 +118,7 @@ func TestDocumentAndCodeAgree(t *testing.T) {
 
 	mapping := s["Event"].Discriminator.Mapping
 	same(t, "events", slices.Collect(maps.Keys(mapping)), texts(whatisup.EventNames))
+	same(t, "events of the filter", doc.Components.Parameters["EventNames"].Schema.Items.Open, texts(whatisup.EventNames))
 	for name, ref := range mapping {
 		component := strings.TrimPrefix(ref, "#/components/schemas/")
 		if got := s[component].Properties["event"].Const; got != name {

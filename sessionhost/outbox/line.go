@@ -154,7 +154,7 @@ func (o *Outbox) remove(id whatisup.MessageID) {
 func (o *Outbox) tell(ctx context.Context, m *whatisup.Message, s whatisup.Step) error {
 	told, previous := *m, m.Status
 	told.Take(s)
-	return o.c.Teller.Status(ctx, &told, previous)
+	return o.c.Teller.Status(ctx, &told, previous, "")
 }
 
 // plan is what can be done with the line at this moment.

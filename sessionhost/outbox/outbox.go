@@ -18,13 +18,23 @@ type Ledger interface {
 	Line(ctx context.Context, r whatisup.Ref, since time.Time, most int) ([]*whatisup.Message, error)
 	// Message reads one own message: ErrNotFound.
 	Message(ctx context.Context, r whatisup.Ref, id whatisup.MessageID) (*whatisup.Message, error)
-	// StepMessage moves a message to a higher rank, or leaves it, and returns it.
-	StepMessage(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, s whatisup.Step) (*whatisup.Message, error)
+	// StepMessage moves a message to a higher rank, or leaves it, and returns it and the
+	// status that it had.
+	StepMessage(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, s whatisup.Step) (m *whatisup.Message, previous whatisup.MessageStatus, err error)
 	// EndMessages writes what only the owner may: ErrFenced, ErrConflict.
 	EndMessages(ctx context.Context, r whatisup.Ref, epoch whatisup.Epoch, steps map[whatisup.MessageID]whatisup.Step) error
 	TryMessage(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, attempts int) error
 	// WaitMessage writes what a message waits for: ErrConflict if it waits no more.
 	WaitMessage(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, why whatisup.WaitingFor, until time.Time) error
+	// PutRecipients, Recipients and CountRecipients keep how far a message to a group has
+	// come with each member: ErrNotFound.
+	PutRecipients(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, p *whatisup.Recipients, first bool) error
+	Recipients(ctx context.Context, r whatisup.Ref, id whatisup.MessageID) (*whatisup.Recipients, error)
+	CountRecipients(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, c *whatisup.RecipientCounts) error
+	// MarkUntold, Untold and Stepped keep which steps may not have been told.
+	MarkUntold(ctx context.Context, r whatisup.Ref, since time.Time) error
+	Untold(ctx context.Context, r whatisup.Ref) (since time.Time, err error)
+	Stepped(ctx context.Context, r whatisup.Ref, created, since time.Time, most int) ([]*whatisup.Message, error)
 	// Received reads a received message by chat, sender and id: ErrNotFound.
 	Received(ctx context.Context, r whatisup.Ref, chat, from whatisup.Address, id whatisup.MessageID) (*whatisup.Message, error)
 }
@@ -78,9 +88,11 @@ type Outcome struct {
 // Teller makes events of what happens to messages. It returns when the event
 // can't be lost any more.
 type Teller interface {
-	// Status tells that a message has come to a status. It is told before the row
-	// is written, so that a death in between repeats and never omits.
-	Status(ctx context.Context, m *whatisup.Message, previous whatisup.MessageStatus) error
+	// Status tells that a message has come to a status. All is the furthest that
+	// everybody in a group has come to by it, empty for none.
+	// What only the owner decides is told before the row is written, so that a death in
+	// between repeats and never omits.
+	Status(ctx context.Context, m *whatisup.Message, previous, all whatisup.MessageStatus) error
 	// Restricted tells that WhatsApp keeps the account from beginning chats.
 	Restricted(ctx context.Context, d whatisup.RestrictedData) error
 }
@@ -136,6 +148,17 @@ type Outbox struct {
 
 	preparing int // messages that are being prepared
 
+	tellMu   sync.Mutex
+	tellings map[whatisup.MessageID]*telling
+	telling  bool // somebody tells them
+	tellers  sync.WaitGroup
+	marked   time.Time // when it was written that steps may be untold
+	closed   bool
+	closing  chan struct{}
+
+	recipientsMu sync.Mutex
+	recipients   map[whatisup.MessageID]*recipients
+
 	// The worker's own.
 	readAt  time.Time // of the newest read
 	wholeAt time.Time // of the newest read of the whole line
@@ -151,9 +174,11 @@ type entry struct {
 	retried  bool      // sent again after 421 or 479
 	before   time.Time // not to be tried before
 	tries    int       // failures before the frame
+	received bool      // a receipt has come: it needs not be sent again
 	typed    bool      // the recipient was shown that somebody writes
 	canceled bool
 
+	members    []whatisup.Person   // of the group that it was sent to
 	preparing  bool                // belongs, as ready, to whoever holds the mutex
 	ready      *prepared           // the worker's, once preparing is false
 	hold       whatisup.WaitingFor // until before
@@ -164,7 +189,11 @@ type entry struct {
 
 // New returns an outbox that has nothing and does nothing until it is woken.
 func New(c Config) *Outbox {
-	return &Outbox{c: c, waiting: make(map[whatisup.MessageID]*entry), stale: true, old: true}
+	return &Outbox{
+		c: c, waiting: make(map[whatisup.MessageID]*entry), stale: true, old: true,
+		tellings: make(map[whatisup.MessageID]*telling), closing: make(chan struct{}),
+		recipients: make(map[whatisup.MessageID]*recipients),
+	}
 }
 
 // Link says which link the instance has, 0 for none. What was accepted under
@@ -340,6 +369,14 @@ func (o *Outbox) read(ctx context.Context) error {
 		return nil
 	}
 
+	if o.old {
+		if err := o.makeGood(ctx); err != nil {
+			o.mu.Lock()
+			o.stale = true
+			o.mu.Unlock()
+			return err
+		}
+	}
 	since := o.readAt.Add(-rereadBack)
 	whole := o.wholeAt.IsZero() || now.Sub(o.wholeAt) >= rereadAll
 	if whole {

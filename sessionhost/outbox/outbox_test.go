@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,12 +39,19 @@ type world struct {
 	// leaves says whether a send commits its copy, and whether its frame arrives.
 	leaves func(id whatisup.MessageID, n int) (copied, arrives bool)
 	sends  map[whatisup.MessageID]int
+
+	members     map[whatisup.MessageID]*whatisup.Recipients
+	untold      time.Time
+	began       func(*Outbox)
+	deadTellers bool // nothing is told any more
+	writes      int  // of recipients
 }
 
 func newWorld() *world {
 	return &world{
 		rows: map[whatisup.MessageID]*whatisup.Message{}, copies: map[whatisup.MessageID]waconv.JID{},
 		shown: map[whatisup.MessageID]int{}, nobody: map[whatisup.PhoneNumber]bool{}, sends: map[whatisup.MessageID]int{},
+		members: map[whatisup.MessageID]*whatisup.Recipients{},
 	}
 }
 
@@ -71,15 +79,68 @@ func (w *world) Message(_ context.Context, _ whatisup.Ref, id whatisup.MessageID
 	return nil, whatisup.ErrNotFound
 }
 
-func (w *world) StepMessage(_ context.Context, _ whatisup.Ref, id whatisup.MessageID, s whatisup.Step) (*whatisup.Message, error) {
+func (w *world) StepMessage(_ context.Context, _ whatisup.Ref, id whatisup.MessageID, s whatisup.Step) (*whatisup.Message, whatisup.MessageStatus, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.down != nil {
-		return nil, w.down
+		return nil, "", w.down
 	}
+	if w.rows[id] == nil {
+		return nil, "", whatisup.ErrNotFound
+	}
+	previous := w.rows[id].Status
 	w.rows[id].Take(s)
 	c := *w.rows[id]
-	return &c, nil
+	return &c, previous, nil
+}
+
+func (w *world) PutRecipients(_ context.Context, _ whatisup.Ref, id whatisup.MessageID, p *whatisup.Recipients, _ bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.writes++
+	w.members[id] = &whatisup.Recipients{Base: p.Base, Members: p.Members, At: slices.Clone(p.At)}
+	return w.down
+}
+
+func (w *world) Recipients(_ context.Context, _ whatisup.Ref, id whatisup.MessageID) (*whatisup.Recipients, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := w.members[id]; p != nil {
+		return &whatisup.Recipients{Base: p.Base, Members: p.Members, At: slices.Clone(p.At)}, nil
+	}
+	return nil, whatisup.ErrNotFound
+}
+
+func (w *world) CountRecipients(_ context.Context, _ whatisup.Ref, id whatisup.MessageID, c *whatisup.RecipientCounts) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rows[id].Recipients = c
+	return w.down
+}
+
+func (w *world) MarkUntold(_ context.Context, _ whatisup.Ref, since time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.untold = since
+	return w.down
+}
+
+func (w *world) Untold(context.Context, whatisup.Ref) (time.Time, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.untold, w.down
+}
+
+func (w *world) Stepped(_ context.Context, _ whatisup.Ref, _, since time.Time, _ int) (list []*whatisup.Message, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range w.rows {
+		if m.Status.Rank() >= whatisup.MessageSent.Rank() && !m.StatusAt.Before(since) {
+			c := *m
+			list = append(list, &c)
+		}
+	}
+	return list, w.down
 }
 
 func (w *world) EndMessages(_ context.Context, _ whatisup.Ref, _ whatisup.Epoch, steps map[whatisup.MessageID]whatisup.Step) error {
@@ -184,7 +245,14 @@ func (w *world) note(s string) {
 	w.events = append(w.events, s)
 }
 
-func (w *world) Status(_ context.Context, m *whatisup.Message, previous whatisup.MessageStatus) error {
+func (w *world) Status(ctx context.Context, m *whatisup.Message, previous, all whatisup.MessageStatus) error {
+	if w.deadTellers {
+		return errors.New("dead")
+	}
+	if all != "" {
+		w.note(fmt.Sprintf("%s %s by all", m.ID, all))
+		return nil
+	}
 	w.note(fmt.Sprintf("%s %s→%s", m.ID, previous, m.Status))
 	return nil
 }
@@ -238,6 +306,9 @@ func (w *world) run(t *testing.T, for_ time.Duration) *Outbox {
 	})
 	o.Link(1)
 	o.Connected(ctx, w)
+	if w.began != nil {
+		w.began(o)
+	}
 	end := time.After(for_)
 	for {
 		var due <-chan time.Time
@@ -247,6 +318,7 @@ func (w *world) run(t *testing.T, for_ time.Duration) *Outbox {
 		select {
 		case <-end:
 			cancel()
+			o.Close(t.Context())
 			workers.Wait()
 			return o
 		case <-changed:
@@ -461,6 +533,82 @@ func TestTypingHoldsUpItsChatOnly(t *testing.T) {
 		w.run(t, 20*time.Second)
 		if !slices.Equal(w.order, []whatisup.MessageID{"other", "slow", "behind"}) {
 			t.Errorf("sent in the order %v", w.order)
+		}
+	})
+}
+
+// Steps within two seconds are one event with the furthest, and a death in between
+// omits none.
+func TestStepsAreToldTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		receipt := func(id whatisup.MessageID, s whatisup.MessageStatus) Receipt {
+			return Receipt{IDs: []whatisup.MessageID{id}, Status: s, At: time.Now()}
+		}
+		var o atomic.Pointer[Outbox]
+		w.began = o.Store
+		tell := func(after time.Duration, id whatisup.MessageID, s whatisup.MessageStatus) {
+			time.AfterFunc(after, func() {
+				if err := o.Load().Receipt(t.Context(), receipt(id, s)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		w.accept("m", "4915111111111")
+		tell(500*time.Millisecond, "m", whatisup.MessageDelivered)
+		tell(time.Second, "m", whatisup.MessageRead)
+		tell(4*time.Second, "m", whatisup.MessagePlayed)
+		w.run(t, 10*time.Second)
+		if want := []string{"m queued→read", "m read→played"}; !slices.Equal(w.events, want) {
+			t.Errorf("told %v", w.events)
+		}
+		if !w.untold.IsZero() {
+			t.Error("the mark of untold steps stays")
+		}
+
+		w.events = nil
+		w.accept("n", "4915111111111")
+		w.deadTellers = true // the process ends before the two seconds are over
+		w.run(t, time.Second)
+		w.deadTellers = false
+		if w.status("n") != whatisup.MessageSent || w.untold.IsZero() {
+			t.Fatalf("n is %s, the mark %s", w.status("n"), w.untold)
+		}
+		w.events = nil
+		w.run(t, time.Second)
+		if !slices.Contains(w.events, "n queued→sent") {
+			t.Errorf("the next owner told %v", w.events)
+		}
+	})
+}
+
+// The members of a group come to a message at their own times.
+func TestRecipientsOfAGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		var o atomic.Pointer[Outbox]
+		w.began = o.Store
+		tell := func(after time.Duration, lid string, s whatisup.MessageStatus) {
+			time.AfterFunc(after, func() {
+				r := Receipt{IDs: []whatisup.MessageID{"m"}, Status: s, Group: true, By: whatisup.Person{LID: lid}, At: time.Now()}
+				if err := o.Load().Receipt(t.Context(), r); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		w.accept("m", "12036300000@g.us")
+		tell(3*time.Second, "2", whatisup.MessageDelivered)
+		tell(3*time.Second, "2", whatisup.MessageDelivered) // another device
+		tell(10*time.Second, "2", whatisup.MessageRead)
+		tell(11*time.Second, "9", whatisup.MessageRead) // was no member
+		tell(20*time.Second, "3", whatisup.MessageDelivered)
+		w.run(t, time.Minute)
+		want := []string{"m queued→sent", "m sent→delivered", "m delivered→read", "m delivered by all"}
+		if !slices.Equal(w.events, want) {
+			t.Errorf("told %v", w.events)
+		}
+		if c := w.rows["m"].Recipients; c == nil || c.Total != 2 || c.Delivered != 2 || c.Read != 1 {
+			t.Errorf("counts %+v", c)
 		}
 	})
 }

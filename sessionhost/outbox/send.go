@@ -14,12 +14,26 @@ import (
 func (o *Outbox) send(ctx context.Context, conn Conn, e *entry) error {
 	p := e.ready
 	e.ready = nil
+	o.mu.Lock()
+	received := e.received
+	o.mu.Unlock()
+	if received {
+		o.remove(e.ID) // its receipt is in its row
+		return nil
+	}
 	if p.again == nil {
 		e.copied, e.unknown = false, 0 // it never left
 	}
 	if e.copied || e.unknown > 0 {
 		e.Attempts++
 		if err := o.c.Ledger.TryMessage(ctx, o.c.Ref, e.ID, e.Attempts); err != nil && !errors.Is(err, whatisup.ErrConflict) {
+			return err
+		}
+	}
+
+	if len(p.members) > 0 {
+		e.members = p.members
+		if err := o.address(ctx, e.ID, p.members); err != nil {
 			return err
 		}
 	}
@@ -85,10 +99,10 @@ func (o *Outbox) sent(ctx context.Context, e *entry, outcome Outcome) error {
 		at = o.c.Now()
 	}
 	step := whatisup.Step{Status: whatisup.MessageSent, At: at, Recipient: e.Recipient, Chat: e.Chat}
-	if err := o.tell(ctx, e.Message, step); err != nil {
-		return err
+	if n := len(e.members); n > 0 && !e.received {
+		step.Recipients = &whatisup.RecipientCounts{Total: n}
 	}
-	if _, err := o.c.Ledger.StepMessage(ctx, o.c.Ref, e.ID, step); err != nil && !errors.Is(err, whatisup.ErrNotFound) {
+	if err := o.advance(ctx, e.ID, step, ""); err != nil {
 		return err
 	}
 	o.c.Metrics.MessageEnded(whatisup.MessageSent, "")

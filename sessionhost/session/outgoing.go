@@ -52,14 +52,18 @@ type teller struct {
 	account *courier.Account
 }
 
-func (t teller) Status(ctx context.Context, m *whatisup.Message, previous whatisup.MessageStatus) error {
+func (t teller) Status(ctx context.Context, m *whatisup.Message, previous, all whatisup.MessageStatus) error {
 	data := m.Wire(true)
 	data.Body, data.PreviousStatus = nil, previous
 	e, err := whatisup.NewEvent(whatisup.MessageStatusChanged, t.ref.Customer, t.ref.Mode, t.ref.ID, time.Now(), data)
 	if err != nil {
 		return err
 	}
-	e.ID = whatisup.StepEventID(m.Ref.ID, m.ID, m.Status, m.Times.Created)
+	step := m.Status
+	if all != "" && m.Status == previous {
+		step = all + "/all"
+	}
+	e.ID = whatisup.StepEventID(m.Ref.ID, m.ID, step, m.Times.Created)
 	e.Command = m.CommandID
 	return t.tell(ctx, e)
 }
@@ -83,27 +87,7 @@ func (t teller) tell(ctx context.Context, e whatisup.Event) error {
 func (h handler) Receipt(ctx context.Context, r line.Receipt) error {
 	ctx, cancel := context.WithTimeout(ctx, handleWithin)
 	defer cancel()
-	for _, id := range r.IDs {
-		m, err := h.kit.Ledger.Message(ctx, h.ref, id)
-		if errors.Is(err, whatisup.ErrNotFound) {
-			continue // of another device of the number, or of before
-		}
-		if err != nil {
-			return err
-		}
-		step := whatisup.Step{Status: r.Status, At: r.At}
-		if r.Status.Rank() > m.Status.Rank() {
-			told, previous := *m, m.Status
-			told.Take(step)
-			if err := (teller{h.kit, h.ref, h.account}).Status(ctx, &told, previous); err != nil {
-				return err
-			}
-		}
-		if _, err := h.kit.Ledger.StepMessage(ctx, h.ref, id, step); err != nil && !errors.Is(err, whatisup.ErrNotFound) {
-			return err
-		}
-	}
-	return nil
+	return h.outbox.Receipt(ctx, outbox.Receipt{IDs: r.IDs, Status: r.Status, Group: r.Group, By: r.By, At: r.At})
 }
 
 // MembersLeft makes a new key of a group, so that who has left can't read on.

@@ -10,6 +10,7 @@ import (
 
 	"whatisup/sessionhost/courier"
 	"whatisup/sessionhost/line"
+	"whatisup/sessionhost/outbox"
 	"whatisup/sessionhost/waconv"
 	"whatisup/shared/whatisup"
 )
@@ -27,7 +28,7 @@ type connection struct {
 // is lost.
 func (s *Session) open(device *line.Device) *connection {
 	l := s.kit.Open(s.ctx, line.Options{
-		Device: device, Ref: s.ref, Trusted: s.tenure.Trusted, Handler: handler{s, s.auth, s.account}, Log: s.log, Background: &s.kit.Background,
+		Device: device, Ref: s.ref, Trusted: s.tenure.Trusted, Handler: handler{s, s.auth, s.account, s.out}, Log: s.log, Background: &s.kit.Background,
 	})
 	c := &connection{Line: l, forget: s.tenure.OnLost(l.Shut)}
 	s.line.Store(c)
@@ -47,8 +48,9 @@ func (c *connection) end() {
 // goroutines, so of the session it uses only what never changes.
 type handler struct {
 	*Session
-	auth    Auth // of the session when it opened the line, as is
+	auth    Auth // of the session when it opened the line, as are
 	account *courier.Account
+	outbox  *outbox.Outbox
 }
 
 // Received makes a row and an event of a message. The row is put where nothing

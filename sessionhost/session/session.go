@@ -179,6 +179,9 @@ func (s *Session) close() {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), 3*time.Second)
 	defer cancel()
+	if s.out != nil && s.account != nil {
+		s.out.Close(ctx)
+	}
 	if s.inst != nil && s.account != nil {
 		s.sendNow(ctx)
 	}

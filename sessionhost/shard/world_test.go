@@ -595,8 +595,24 @@ func (noMessages) Line(context.Context, whatisup.Ref, time.Time, int) ([]*whatis
 func (noMessages) Message(context.Context, whatisup.Ref, whatisup.MessageID) (*whatisup.Message, error) {
 	return nil, whatisup.ErrNotFound
 }
-func (noMessages) StepMessage(context.Context, whatisup.Ref, whatisup.MessageID, whatisup.Step) (*whatisup.Message, error) {
+func (noMessages) StepMessage(context.Context, whatisup.Ref, whatisup.MessageID, whatisup.Step) (*whatisup.Message, whatisup.MessageStatus, error) {
+	return nil, "", whatisup.ErrNotFound
+}
+func (noMessages) PutRecipients(context.Context, whatisup.Ref, whatisup.MessageID, *whatisup.Recipients, bool) error {
+	return nil
+}
+func (noMessages) Recipients(context.Context, whatisup.Ref, whatisup.MessageID) (*whatisup.Recipients, error) {
 	return nil, whatisup.ErrNotFound
+}
+func (noMessages) CountRecipients(context.Context, whatisup.Ref, whatisup.MessageID, *whatisup.RecipientCounts) error {
+	return nil
+}
+func (noMessages) MarkUntold(context.Context, whatisup.Ref, time.Time) error { return nil }
+func (noMessages) Untold(context.Context, whatisup.Ref) (time.Time, error) {
+	return time.Time{}, nil
+}
+func (noMessages) Stepped(context.Context, whatisup.Ref, time.Time, time.Time, int) ([]*whatisup.Message, error) {
+	return nil, nil
 }
 func (noMessages) EndMessages(context.Context, whatisup.Ref, whatisup.Epoch, map[whatisup.MessageID]whatisup.Step) error {
 	return nil

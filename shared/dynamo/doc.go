@@ -34,6 +34,9 @@
 //	           auth state         I#link       kind#key      host (package devicestore)
 //	messages   own message        M#C#I        m#<id>        API, host   TTL
 //	           received message   M#C#I        r#<hash>      host        TTL
+//	           recipients' times  M#C#I        p#<id>        host        TTL
+//	           group members      M#C#I        q#<hash>      host        TTL
+//	           untold steps       M#C#I        u#            host
 //	webhooks   endpoint           C#M          endpoint#E    API, deliver
 //	           count of them      C#M          count         API
 //	           customer on hold   C#M          customer      operator

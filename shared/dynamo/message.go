@@ -268,33 +268,39 @@ func (db *DB) WaitingInstances(ctx context.Context, m whatisup.Mode, s whatisup.
 	return refs, nil
 }
 
-// StepMessage moves an own message to a higher rank, and returns it as it is
-// then. A message that is at that rank or above already is returned unchanged,
+// StepMessage moves an own message to a higher rank, and returns it as it is then,
+// with the status that it had. A message that is at that rank or above already is returned unchanged,
 // with the first time of the step if that was missing; ErrNotFound if there is
 // none. It has no fence: sent and receipts are true whoever writes them.
-func (db *DB) StepMessage(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, s whatisup.Step) (*whatisup.Message, error) {
+func (db *DB) StepMessage(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, s whatisup.Step) (m *whatisup.Message, previous whatisup.MessageStatus, err error) {
 	u := db.stepUpdate(r, id, s)
 	out, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 		TableName: u.TableName, Key: u.Key, UpdateExpression: u.UpdateExpression,
 		ConditionExpression: u.ConditionExpression, ExpressionAttributeNames: u.ExpressionAttributeNames,
 		ExpressionAttributeValues:           u.ExpressionAttributeValues,
-		ReturnValues:                        types.ReturnValueAllNew,
+		ReturnValues:                        types.ReturnValueAllOld,
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	})
 	err = translate(err)
 	row, failed := failedAt(err, 0)
 	switch {
 	case err == nil:
-		return message(out.Attributes)
+		if m, err = message(out.Attributes); err == nil {
+			previous = m.Status
+			m.Take(s)
+		}
+		return m, previous, err
 	case !failed:
-		return nil, err
+		return nil, "", err
 	case len(row) == 0:
-		return nil, whatisup.ErrNotFound
+		return nil, "", whatisup.ErrNotFound
 	}
 
-	m, err := message(row)
-	if err != nil || !m.Take(s) {
-		return m, err
+	if m, err = message(row); err != nil {
+		return nil, "", err
+	}
+	if previous = m.Status; !m.Take(s) {
+		return m, previous, nil
 	}
 	// Only the time was missing: a receipt may come before the acknowledgement.
 	expression, values := "SET #time = if_not_exists(#time, :at)", item{":at": number(millis(s.At))}
@@ -309,7 +315,7 @@ func (db *DB) StepMessage(ctx context.Context, r whatisup.Ref, id whatisup.Messa
 		ExpressionAttributeNames:  map[string]string{"#time": timeOf(s.Status)},
 		ExpressionAttributeValues: values,
 	})
-	return m, translate(err)
+	return m, previous, translate(err)
 }
 
 // EndMessages moves own messages that wait to a step that only the instance's
@@ -419,6 +425,10 @@ func (db *DB) stepUpdate(r whatisup.Ref, id whatisup.MessageID, s whatisup.Step)
 	if s.Chat != "" {
 		set = append(set, "chat = :chat")
 		values[":chat"] = str(string(s.Chat))
+	}
+	if s.Recipients != nil {
+		set = append(set, "recipients = :counts")
+		values[":counts"] = str(jsonOf(s.Recipients))
 	}
 	if !s.Status.Waiting() {
 		remove = append(remove, "line", attrShardKey)

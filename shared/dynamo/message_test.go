@@ -99,7 +99,7 @@ func TestLineIsInOrderAndEmptiesItself(t *testing.T) {
 	}
 
 	for _, m := range line {
-		if _, err := db.StepMessage(t.Context(), r, m.ID, whatisup.Step{Status: whatisup.MessageSent, At: at}); err != nil {
+		if _, _, err := db.StepMessage(t.Context(), r, m.ID, whatisup.Step{Status: whatisup.MessageSent, At: at}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -122,7 +122,7 @@ func TestStepsOnlyRise(t *testing.T) {
 	}
 	for i, s := range []whatisup.MessageStatus{whatisup.MessageRead, whatisup.MessageDelivered, whatisup.MessageSent, whatisup.MessageRead} {
 		step := whatisup.Step{Status: s, At: at.Add(time.Duration(i+1) * time.Second), Recipient: whatisup.Person{LID: "7"}, Chat: "7@lid"}
-		got, err := db.StepMessage(t.Context(), r, m.ID, step)
+		got, _, err := db.StepMessage(t.Context(), r, m.ID, step)
 		if err != nil || got.Status != whatisup.MessageRead {
 			t.Fatalf("%s: %v, %v", s, got, err)
 		}
@@ -134,7 +134,7 @@ func TestStepsOnlyRise(t *testing.T) {
 	if err != nil || !got.Times.Read.Equal(at.Add(time.Second)) || !got.Times.Delivered.Equal(at.Add(2*time.Second)) || got.Chat != "7@lid" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if _, err := db.StepMessage(t.Context(), r, whatisup.NewMessageID(), whatisup.Step{Status: whatisup.MessageSent, At: at}); !errors.Is(err, whatisup.ErrNotFound) {
+	if _, _, err := db.StepMessage(t.Context(), r, whatisup.NewMessageID(), whatisup.Step{Status: whatisup.MessageSent, At: at}); !errors.Is(err, whatisup.ErrNotFound) {
 		t.Errorf("a step of no message: %v", err)
 	}
 	if _, err := db.AskCancel(t.Context(), r, m.ID); err != nil {
@@ -176,7 +176,7 @@ func TestEndingNeedsTheEpoch(t *testing.T) {
 	if err != nil || got.Status != whatisup.MessageFailed || got.Error.Code != whatisup.LinkLost || !got.MayHaveBeenSent {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	got, err = db.StepMessage(t.Context(), r, a.ID, whatisup.Step{Status: whatisup.MessageDelivered, At: at})
+	got, _, err = db.StepMessage(t.Context(), r, a.ID, whatisup.Step{Status: whatisup.MessageDelivered, At: at})
 	if err != nil || got.Status != whatisup.MessageDelivered || got.Error != nil || got.MayHaveBeenSent {
 		t.Errorf("a receipt after it: %+v, %v", got, err)
 	}
@@ -199,7 +199,7 @@ func TestCancellingWhatIsScheduled(t *testing.T) {
 	if err := db.CancelScheduled(t.Context(), r, m.ID, at, at); !errors.Is(err, whatisup.ErrConflict) {
 		t.Errorf("twice: %v", err)
 	}
-	got, err := db.StepMessage(t.Context(), r, m.ID, whatisup.Step{Status: whatisup.MessageSent, At: at})
+	got, _, err := db.StepMessage(t.Context(), r, m.ID, whatisup.Step{Status: whatisup.MessageSent, At: at})
 	if err != nil || got.Status != whatisup.MessageCanceled {
 		t.Errorf("%+v, %v", got, err)
 	}

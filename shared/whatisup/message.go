@@ -288,6 +288,8 @@ type RecipientCounts struct {
 	Delivered int `json:"delivered"`
 	Read      int `json:"read"`
 	Played    int `json:"played"`
+
+	List []RecipientWire `json:"list,omitempty"` // where it was asked for
 }
 
 // Step is one move of a message to a status, and what comes with it.
@@ -298,6 +300,7 @@ type Step struct {
 	MayHaveBeenSent bool
 	Recipient       Person  // learnt on the way; empty: unchanged
 	Chat            Address // ... and with it the chat's id
+	Recipients      *RecipientCounts
 }
 
 // Take moves the message by a step and says whether anything changed. A step to
@@ -334,6 +337,9 @@ func (m *Message) learn(s Step) {
 	}
 	if s.Chat != "" {
 		m.Chat = s.Chat
+	}
+	if s.Recipients != nil {
+		m.Recipients = s.Recipients
 	}
 }
 
@@ -451,7 +457,8 @@ func typeOf(raw json.RawMessage) BodyType {
 
 // StepEventID is the id of the event that tells of a message's step. It follows
 // from instance, message and step, so a repetition of the event has the same id.
-// Its time is the message's creation.
+// Its time is the message's creation. All says that everybody in a group has come to
+// the step, and not only the first.
 func StepEventID(i InstanceID, id MessageID, s MessageStatus, created time.Time) EventID {
 	sum := sha256.Sum256([]byte("step\x00" + string(i) + "\x00" + string(id) + "\x00" + string(s)))
 	u := uuid.UUID(sum[:16])

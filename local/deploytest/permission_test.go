@@ -20,7 +20,7 @@ var unused = map[string]map[string]string{
 		"sqs:SendMessage on queue/whatisup-fanout-events.fifo":               "no endpoint takes what the run's sessions tell",
 		"dynamodb:GetItem on table/whatisup-fleet":                           "a lease is read when another connection took a link, and before one of its own name is taken over",
 		"sqs:ChangeMessageVisibility on queue/whatisup-commands-test-*.fifo": "only a message that is held when a host drains is given back, or one that takes long",
-		"dynamodb:Query on table/whatisup-messages/index/listed": "only after a host that died with steps that were not told",
+		"dynamodb:Query on table/whatisup-messages/index/listed":             "only after a host that died with steps that were not told",
 	},
 	"qr": {
 		"dynamodb:Query on table/whatisup-access": "a customer's places are looked through when one of their rows is full",

@@ -30,7 +30,8 @@ type Webhooks interface {
 	CheckURL(ctx context.Context, url string, test bool) error
 	// SealSecret makes a secret the endpoint's newest; the one before signs until a time.
 	SealSecret(ctx context.Context, e *whatisup.Endpoint, s whatisup.Secret, until time.Time) error
-	// CatchUp delivers what somebody who knew the endpoint as it was has left out.
+	// CatchUp delivers, a little later, what somebody who knew the endpoint as it was has
+	// left out; if the endpoint is gone by then, what it was owed fails.
 	CatchUp(context.Context, *whatisup.Endpoint) error
 	// Deliver gives a new delivery of an event to the endpoint.
 	Deliver(ctx context.Context, e *whatisup.Endpoint, d *whatisup.Delivery) error
@@ -143,6 +144,10 @@ func (c *Control) RotateSecret(ctx context.Context, e *whatisup.Endpoint, overla
 
 // DeleteEndpoint deletes an endpoint. What it is owed fails; its deliveries stay.
 func (c *Control) DeleteEndpoint(ctx context.Context, e *whatisup.Endpoint) error {
+	// Noted first, so that nothing stays owed to nobody.
+	if err := c.Webhooks.CatchUp(ctx, e); err != nil {
+		return err
+	}
 	err := c.Store.DeleteEndpoint(ctx, e)
 	if errors.Is(err, whatisup.ErrNotFound) {
 		return ErrEndpointNotFound

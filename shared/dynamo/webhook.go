@@ -41,13 +41,14 @@ type endpointRow struct {
 	Secrets     []secretRow `dynamodbav:"secrets"`
 	DataKey     []byte      `dynamodbav:"data_key"`
 
-	Behind       bool  `dynamodbav:"behind,omitempty"`
-	Version      int   `dynamodbav:"version,omitempty"`
-	Queued       int   `dynamodbav:"queued,omitempty"`
-	Failures     int   `dynamodbav:"failures,omitempty"`
-	FailingSince int64 `dynamodbav:"failing_since,omitempty"`
-	ProbeAt      int64 `dynamodbav:"probe_at,omitempty"`
-	ProbeWait    int64 `dynamodbav:"probe_wait,omitempty"`
+	Behind       bool   `dynamodbav:"behind,omitempty"`
+	Version      int    `dynamodbav:"version,omitempty"`
+	Failures     int    `dynamodbav:"failures,omitempty"`
+	FailingSince int64  `dynamodbav:"failing_since,omitempty"`
+	ProbeAt      int64  `dynamodbav:"probe_at,omitempty"`
+	ProbeWait    int64  `dynamodbav:"probe_wait,omitempty"`
+	Untold       string `dynamodbav:"untold,omitempty"`
+	AnswerTime   int64  `dynamodbav:"answer_time,omitempty"`
 }
 
 type secretRow struct {
@@ -60,8 +61,10 @@ func (r *endpointRow) endpoint() *whatisup.Endpoint {
 		Customer: whatisup.CustomerID(r.Customer), Mode: whatisup.Mode(r.Mode), ID: whatisup.EndpointID(r.ID),
 		URL: r.URL, Events: r.Events, Instance: whatisup.InstanceID(r.Instance), Description: r.Description,
 		Disabled: r.Disabled, MaxInFlight: r.MaxInFlight, UpdatedAt: fromMillis(r.UpdatedAt), DataKey: r.DataKey,
-		Behind: r.Behind, Version: r.Version, Queued: r.Queued, Failures: r.Failures,
+		Behind: r.Behind, Version: r.Version, Failures: r.Failures,
 		FailingSince: fromMillis(r.FailingSince), ProbeAt: fromMillis(r.ProbeAt), ProbeWait: time.Duration(r.ProbeWait) * time.Millisecond,
+		Untold:     []byte(r.Untold),
+		AnswerTime: time.Duration(r.AnswerTime) * time.Millisecond,
 	}
 	for _, t := range r.ChatTypes {
 		e.ChatTypes = append(e.ChatTypes, whatisup.ChatType(t))
@@ -204,18 +207,25 @@ func (db *DB) updateEndpoint(e *whatisup.Endpoint, expression, condition string,
 // UpdateEndpoint stores what the customer configures, or ErrNotFound. Enabling it
 // forgets its failures.
 func (db *DB) UpdateEndpoint(ctx context.Context, e *whatisup.Endpoint, enabled bool) error {
-	expression := "SET #url = :url, events = :events, chat_types = :chats, description = :description, disabled = :disabled, updated_at = :at"
-	if enabled {
-		expression += " REMOVE failures, failing_since, probe_at, probe_wait"
+	expression := "SET #url = :url, events = :events, chat_types = :chats, description = :description, updated_at = :at"
+	change := enabled || e.Disabled == whatisup.DisabledByCustomer
+	if change { // else somebody else may disable it at this moment
+		expression += ", disabled = :disabled"
 	}
-	u := db.updateEndpoint(e, expression, "", marshal(struct {
+	if enabled {
+		expression += " REMOVE failures, failing_since, probe_at, probe_wait, answer_time"
+	}
+	values := marshal(struct {
 		URL         string   `dynamodbav:":url"`
 		Events      []string `dynamodbav:":events"`
 		ChatTypes   []string `dynamodbav:":chats"`
 		Description string   `dynamodbav:":description"`
-		Disabled    string   `dynamodbav:":disabled"`
 		At          int64    `dynamodbav:":at"`
-	}{e.URL, e.Events, chatTexts(e.ChatTypes), e.Description, e.Disabled, millis(e.UpdatedAt)}))
+	}{e.URL, e.Events, chatTexts(e.ChatTypes), e.Description, millis(e.UpdatedAt)})
+	if change {
+		values[":disabled"] = str(e.Disabled)
+	}
+	u := db.updateEndpoint(e, expression, "", values)
 	u.ExpressionAttributeNames = map[string]string{"#url": "url"}
 	return goneIfFailed(db.updateOne(ctx, u))
 }
@@ -247,52 +257,98 @@ func (db *DB) DeleteEndpoint(ctx context.Context, e *whatisup.Endpoint) error {
 	}))
 }
 
-// DisableEndpoint disables an endpoint for a reason: ErrConflict if it is disabled
-// already or gone.
-func (db *DB) DisableEndpoint(ctx context.Context, e *whatisup.Endpoint, reason string, at time.Time) error {
-	err := db.updateOne(ctx, db.updateEndpoint(e, "SET disabled = :reason, updated_at = :at",
-		" AND (attribute_not_exists(disabled) OR disabled = :none)",
-		item{":reason": str(reason), ":none": str(""), ":at": number(millis(at))}))
-	if isConditionFailed(err) {
+// DisableEndpoint disables an endpoint for a reason, and writes the event of it to the log
+// and, for the queues, to the endpoint: ErrConflict if it is disabled already or gone.
+func (db *DB) DisableEndpoint(ctx context.Context, e *whatisup.Endpoint, reason string, told whatisup.Event) error {
+	b, err := json.Marshal(told)
+	if err != nil {
+		return err
+	}
+	event, err := db.eventItem(told)
+	if err != nil {
+		return err
+	}
+	at := told.OccurredAt.Time
+	err = db.transact(ctx, []types.TransactWriteItem{
+		{Update: db.updateEndpoint(e, "SET disabled = :reason, updated_at = :at, untold = :told, due = :due, due_at = :due_at",
+			" AND (attribute_not_exists(disabled) OR disabled = :none)", item{
+				":reason": str(reason), ":none": str(""), ":at": number(millis(at)), ":told": str(string(b)),
+				":due": str(allDue), ":due_at": str(dueText(at)),
+			})},
+		event,
+	})
+	if _, failed := failedAt(err, 0); failed {
 		return whatisup.ErrConflict
 	}
 	return err
 }
 
-// Reserve counts a delivery into the queue. It returns false if the endpoint's
-// deliveries are to be rows: it is behind, or the queue has as many as it may.
-func (db *DB) Reserve(ctx context.Context, e *whatisup.Endpoint, n int) (bool, error) {
-	err := db.updateOne(ctx, db.updateEndpoint(e, "ADD queued :n",
-		" AND (attribute_not_exists(behind) OR behind = :no) AND (attribute_not_exists(queued) OR queued < :most)",
-		item{":n": number(n), ":no": boolean(false), ":most": number(whatisup.MaxInQueue)}))
-	if isConditionFailed(err) {
-		return false, nil
-	}
-	return err == nil, err
+// ToldDisabled notes that the queues have the event of an endpoint's end.
+func (db *DB) ToldDisabled(ctx context.Context, e *whatisup.Endpoint) error {
+	return goneIfFailed(db.updateOne(ctx, &types.Update{
+		TableName: aws.String(db.tables.Webhooks), Key: endpointKey(e.Customer, e.Mode, e.ID),
+		UpdateExpression: aws.String("REMOVE untold"), ConditionExpression: aws.String("attribute_exists(pk)"),
+	}))
 }
 
-// Release counts deliveries out of the queue (or, below zero, in), and returns the
-// endpoint as it is then; ErrNotFound if it is gone.
-func (db *DB) Release(ctx context.Context, e *whatisup.Endpoint, n int) (*whatisup.Endpoint, error) {
-	u := db.updateEndpoint(e, "ADD queued :n", "", item{":n": &types.AttributeValueMemberN{Value: fmt.Sprint(-n)}})
-	var out *dynamodb.UpdateItemOutput
-	err := retry(ctx, func() (err error) {
-		out, err = db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-			TableName: u.TableName, Key: u.Key, UpdateExpression: u.UpdateExpression, ConditionExpression: u.ConditionExpression,
-			ExpressionAttributeValues: u.ExpressionAttributeValues, ReturnValues: types.ReturnValueAllNew,
-		})
-		return translate(err)
+// A delivery that is in the queue has a mark in the endpoint's partition of them, named
+// after delivery and turn. So it makes no difference how often one is put or removed.
+func queuedPartition(id whatisup.EndpointID) string { return "queued#" + string(id) }
+
+func queuedKey(d *whatisup.Delivery) item {
+	return key(queuedPartition(d.Endpoint), fmt.Sprintf("%s#%d", d.ID, d.Turn))
+}
+
+// MarkQueued notes that a delivery of this turn is in the queue.
+func (db *DB) MarkQueued(ctx context.Context, d *whatisup.Delivery) error {
+	row := queuedKey(d)
+	row["delivery_id"], row["turn"] = str(string(d.ID)), number(d.Turn)
+	row["at"], row[attrTTL] = number(millis(d.UpdatedAt)), number(db.now().Add(whatisup.DeliveriesKept).Unix())
+	_, err := db.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String(db.tables.Webhooks), Item: row})
+	return translate(err)
+}
+
+// UnmarkQueued notes that it no longer is.
+func (db *DB) UnmarkQueued(ctx context.Context, d *whatisup.Delivery) error {
+	_, err := db.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: aws.String(db.tables.Webhooks), Key: queuedKey(d)})
+	return translate(err)
+}
+
+// CountQueued counts the deliveries of an endpoint in the queue.
+func (db *DB) CountQueued(ctx context.Context, id whatisup.EndpointID) (int, error) {
+	out, err := db.client.Query(ctx, &dynamodb.QueryInput{
+		TableName: aws.String(db.tables.Webhooks), Select: types.SelectCount,
+		KeyConditionExpression:    aws.String("pk = :pk"),
+		ExpressionAttributeValues: item{":pk": str(queuedPartition(id))},
 	})
 	if err != nil {
-		return nil, goneIfFailed(err)
+		return 0, translate(err)
 	}
-	var r endpointRow
-	if err := attributevalue.UnmarshalMap(out.Attributes, &r); err != nil {
-		return nil, err
+	return int(out.Count), nil // a page of them is far more than there may be
+}
+
+// Queued lists the deliveries of an endpoint that were marked before a time, with
+// their turns.
+func (db *DB) Queued(ctx context.Context, id whatisup.EndpointID, before time.Time) ([]whatisup.Owed, error) {
+	var all []whatisup.Owed
+	for row, err := range db.query(ctx, &dynamodb.QueryInput{
+		TableName: aws.String(db.tables.Webhooks), ConsistentRead: aws.Bool(true),
+		KeyConditionExpression:    aws.String("pk = :pk"),
+		ExpressionAttributeValues: item{":pk": str(queuedPartition(id))},
+	}) {
+		if err != nil {
+			return nil, err
+		}
+		if fromMillis(intOf(row["at"])).Before(before) {
+			all = append(all, whatisup.Owed{Key: stringOf(row[attrSK]), Delivery: whatisup.DeliveryID(stringOf(row["delivery_id"])), Turn: int(intOf(row["turn"]))})
+		}
 	}
-	now := r.endpoint()
-	now.Suspended = e.Suspended
-	return now, nil
+	return all, nil
+}
+
+// SetAnswerTime stores how long the endpoint's answers take on average.
+func (db *DB) SetAnswerTime(ctx context.Context, e *whatisup.Endpoint, d time.Duration) error {
+	return goneIfFailed(db.updateOne(ctx, db.updateEndpoint(e, "SET answer_time = :d", "", item{":d": number(d.Milliseconds())})))
 }
 
 // Fail notes that a delivery failed: first says that it was its first attempt. It
@@ -344,9 +400,9 @@ func (db *DB) SetBehind(ctx context.Context, e *whatisup.Endpoint) error {
 // CaughtUp ends an endpoint's being behind, if nothing was owed since the version was
 // read: ErrConflict.
 func (db *DB) CaughtUp(ctx context.Context, e *whatisup.Endpoint) error {
-	err := db.updateOne(ctx, db.updateEndpoint(e, "SET behind = :no, queued = :none REMOVE due, due_at",
+	err := db.updateOne(ctx, db.updateEndpoint(e, "SET behind = :no REMOVE due, due_at",
 		" AND (version = :version OR attribute_not_exists(version))",
-		item{":no": boolean(false), ":none": number(0), ":version": number(e.Version)}))
+		item{":no": boolean(false), ":version": number(e.Version)}))
 	if isConditionFailed(err) {
 		return whatisup.ErrConflict
 	}

@@ -121,6 +121,9 @@ func (c *call) readEndpoint(b *input.Object, e *whatisup.Endpoint, required bool
 	if raw, ok := b.Take("enabled"); ok {
 		switch string(raw) {
 		case "true":
+			if e.Disabled == whatisup.DisabledByOperator {
+				b.Problem("enabled", "can't be true: the operator has disabled the endpoint")
+			}
 			enabled = e.Disabled != ""
 			e.Disabled = ""
 		case "false":

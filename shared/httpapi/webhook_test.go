@@ -118,6 +118,18 @@ func TestWebhookEndpoints(t *testing.T) {
 	if on := into[endpoint](t, f.want(200, "", f.a.TestKey, "PATCH", at, `{"enabled":true,"events":["*"]}`)); !on.Enabled || len(on.Events) != 1 {
 		t.Errorf("enabled: %+v", on)
 	}
+	// What the operator has disabled stays so.
+	told, err := whatisup.DisabledEvent(row, whatisup.DisabledByOperator, f.clock.now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.db.DisableEndpoint(t.Context(), row, whatisup.DisabledByOperator, told); err != nil {
+		t.Fatal(err)
+	}
+	f.want(400, "invalid_request", f.a.TestKey, "PATCH", at, `{"enabled":true}`)
+	if still := into[endpoint](t, f.want(200, "", f.a.TestKey, "PATCH", at, `{"enabled":false,"description":"x"}`)); *still.DisabledReason != "disabled_by_operator" {
+		t.Errorf("disabled by the operator: %+v", still)
+	}
 	// Another customer and the other mode see nothing.
 	for _, key := range []string{f.a.LiveKey, f.b.TestKey} {
 		f.want(404, "webhook_endpoint_not_found", key, "GET", at, "")

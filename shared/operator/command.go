@@ -26,6 +26,10 @@ key CUSTOMER [-mode live|test] [-name NAME]
                                makes a key
 revoke CUSTOMER KEY            ends a key
 rotate CUSTOMER KEY            makes a key like it, and ends it
+endpoints CUSTOMER [-instance INSTANCE]
+                               its webhook endpoints, and how each is
+disable-endpoint CUSTOMER ENDPOINT
+                               nothing more is sent to it; its customer can't enable it
 wiped CUSTOMER INSTANCE        what is left of a deleted instance; fails if there is anything
 `
 
@@ -49,6 +53,7 @@ func (o *Operator) Run(ctx context.Context, args []string, out io.Writer) error 
 		perSecond    = flags.Float64("per-second", 0, "")
 		mode         = flags.String("mode", string(whatisup.Live), "")
 		name         = flags.String("name", "operator", "")
+		instance     = flags.String("instance", "", "")
 	)
 	words, err := parse(flags, args[1:])
 	if err != nil {
@@ -60,7 +65,8 @@ func (o *Operator) Run(ctx context.Context, args []string, out io.Writer) error 
 		}
 		return ""
 	}
-	wants := map[string]int{"make": 1, "list": 0, "suspend": 1, "resume": 1, "limits": 1, "keys": 1, "key": 1, "revoke": 2, "rotate": 2, "wiped": 2}
+	wants := map[string]int{"make": 1, "list": 0, "suspend": 1, "resume": 1, "limits": 1, "keys": 1, "key": 1, "revoke": 2, "rotate": 2, "wiped": 2,
+		"endpoints": 1, "disable-endpoint": 2}
 	n, known := wants[command]
 	if !known || len(words) != n {
 		return ErrUsage
@@ -161,6 +167,35 @@ func (o *Operator) Run(ctx context.Context, args []string, out io.Writer) error 
 			}
 		}
 		return o.Store.RevokeKey(ctx, id, k.Mode, k.ID)
+	case "endpoints":
+		i, ok := whatisup.ParseInstanceID(*instance)
+		if *instance != "" && !ok {
+			return fmt.Errorf("%w: %q is no instance's id", ErrUsage, *instance)
+		}
+		if *instance == "" {
+			i = ""
+		}
+		return o.Endpoints(ctx, id, i, func(e *whatisup.Endpoint) error {
+			queued, err := o.Store.CountQueued(ctx, e.ID)
+			if err != nil {
+				return err
+			}
+			return print(endpointOf(e, queued))
+		})
+	case "disable-endpoint":
+		endpoint, ok := whatisup.ParseEndpointID(word(1))
+		if !ok {
+			return fmt.Errorf("%w: %q is no endpoint's id", ErrUsage, word(1))
+		}
+		e, err := o.DisableEndpoint(ctx, id, endpoint)
+		if err != nil {
+			return err
+		}
+		queued, err := o.Store.CountQueued(ctx, e.ID)
+		if err != nil {
+			return err
+		}
+		return print(endpointOf(e, queued))
 	default: // wiped
 		instance, ok := whatisup.ParseInstanceID(word(1))
 		if !ok {
@@ -234,6 +269,26 @@ type keyLine struct {
 
 func keyOf(k whatisup.APIKey, text string) keyLine {
 	return keyLine{k.ID, k.Mode, k.Instance, k.Name, k.Prefix, whatisup.At(k.LastUsedAt), whatisup.At(k.ExpiresAt), text}
+}
+
+type endpointLine struct {
+	ID       whatisup.EndpointID     `json:"endpoint_id"`
+	Mode     whatisup.Mode           `json:"mode"`
+	Instance whatisup.InstanceID     `json:"instance_id,omitempty"`
+	URL      string                  `json:"url"`
+	Events   []string                `json:"events"`
+	Status   whatisup.EndpointStatus `json:"status"`
+	Disabled string                  `json:"disabled_reason,omitempty"`
+	Queued   int                     `json:"queued"` // deliveries in the queue
+	Behind   bool                    `json:"behind"` // more are owed
+	Failures int                     `json:"failures"`
+	Failing  whatisup.Time           `json:"failing_since"`
+}
+
+func endpointOf(e *whatisup.Endpoint, queued int) endpointLine {
+	return endpointLine{
+		e.ID, e.Mode, e.Instance, e.URL, e.Events, e.Status(), e.Disabled, queued, e.Behind, e.Failures, whatisup.At(e.FailingSince),
+	}
 }
 
 // Timeout bounds one command line.

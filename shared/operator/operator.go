@@ -34,6 +34,10 @@ type Store interface {
 	Suspend(context.Context, *whatisup.Instance, whatisup.Wanted) error
 	Unsuspend(context.Context, *whatisup.Instance) error
 	Left(context.Context, whatisup.CustomerID, whatisup.InstanceID) ([]string, error)
+
+	Endpoints(context.Context, whatisup.CustomerID, whatisup.Mode) ([]*whatisup.Endpoint, error)
+	CountQueued(context.Context, whatisup.EndpointID) (int, error)
+	DisableEndpoint(ctx context.Context, e *whatisup.Endpoint, reason string, told whatisup.Event) error
 }
 
 // Operator does the work.
@@ -176,4 +180,55 @@ func (o *Operator) MakeKey(ctx context.Context, c whatisup.CustomerID, m whatisu
 		return whatisup.APIKey{}, "", err
 	}
 	return k, string(text), o.Store.CreateKey(ctx, k, nil)
+}
+
+// Endpoints calls do for each webhook endpoint of a customer, in both modes; of one
+// instance, if it is named: those that are bound to it.
+func (o *Operator) Endpoints(ctx context.Context, c whatisup.CustomerID, i whatisup.InstanceID, do func(*whatisup.Endpoint) error) error {
+	for _, m := range modes {
+		all, err := o.Store.Endpoints(ctx, c, m)
+		if err != nil {
+			return err
+		}
+		for _, e := range all {
+			if i != "" && e.Instance != i {
+				continue
+			}
+			if err := do(e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// DisableEndpoint disables a customer's webhook endpoint. What it is owed is held, and only
+// the operator's leave, which is to make the endpoint anew, ends it. The sweep tells it to
+// the queues. It is harmless to repeat.
+func (o *Operator) DisableEndpoint(ctx context.Context, c whatisup.CustomerID, id whatisup.EndpointID) (*whatisup.Endpoint, error) {
+	var found *whatisup.Endpoint
+	err := o.Endpoints(ctx, c, "", func(e *whatisup.Endpoint) error {
+		if e.ID == id {
+			found = e
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if found == nil {
+		return nil, whatisup.ErrNotFound
+	}
+	told, err := whatisup.DisabledEvent(found, whatisup.DisabledByOperator, o.Now())
+	if err != nil {
+		return nil, err
+	}
+	err = o.Store.DisableEndpoint(ctx, found, whatisup.DisabledByOperator, told)
+	if err != nil && !errors.Is(err, whatisup.ErrConflict) {
+		return nil, err
+	}
+	if err == nil {
+		found.Disabled = whatisup.DisabledByOperator
+	}
+	return found, nil // disabled already, for the reason that it has
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
@@ -84,6 +85,49 @@ func TestCommands(t *testing.T) {
 		if err := o.Run(t.Context(), args, &bytes.Buffer{}); err == nil || errors.Is(err, operator.ErrUsage) {
 			t.Errorf("%v: %v", args, err)
 		}
+	}
+}
+
+func TestEndpoints(t *testing.T) {
+	t.Parallel()
+	client := dynamodb.NewFromConfig(awstest.Start(t).Config)
+	if err := dynamo.Local().Create(t.Context(), client); err != nil {
+		t.Fatal(err)
+	}
+	db := dynamo.New(dynamo.Config{Client: client, Tables: dynamo.Local()})
+	o := operator.New(db, whatisup.Peppers{1: "0123456789abcdef"})
+	customer, other := whatisup.NewCustomerID(), whatisup.NewCustomerID()
+	e := &whatisup.Endpoint{Customer: customer, Mode: whatisup.Test, ID: whatisup.NewEndpointID(), URL: "https://1.1.1.1/", Events: []string{"*"}, MaxInFlight: 4}
+	if err := db.CreateEndpoint(t.Context(), e, nil); err != nil {
+		t.Fatal(err)
+	}
+	run := func(args ...string) string {
+		t.Helper()
+		var out bytes.Buffer
+		if err := o.Run(t.Context(), args, &out); err != nil {
+			t.Fatalf("%v: %v", args, err)
+		}
+		return out.String()
+	}
+	if out := run("endpoints", string(customer)); !strings.Contains(out, string(e.ID)) || !strings.Contains(out, `"status":"active"`) || strings.Contains(out, "secret") {
+		t.Errorf("endpoints: %s", out)
+	}
+	if out := run("endpoints", string(customer), "-instance", string(whatisup.NewInstanceID())); out != "" {
+		t.Errorf("of another instance: %s", out)
+	}
+	for range 2 {
+		if out := run("disable-endpoint", string(customer), string(e.ID)); !strings.Contains(out, `"disabled_reason":"disabled_by_operator"`) {
+			t.Errorf("disabled: %s", out)
+		}
+	}
+	if now, err := db.Endpoint(t.Context(), customer, whatisup.Test, e.ID); err != nil || now.Disabled != whatisup.DisabledByOperator || len(now.Untold) == 0 {
+		t.Errorf("%+v, %v", now, err)
+	}
+	if due, err := db.Due(t.Context(), time.Now(), 10); err != nil || len(due) != 1 {
+		t.Errorf("the sweep would not tell it: %v, %v", due, err)
+	}
+	if err := o.Run(t.Context(), []string{"disable-endpoint", string(other), string(e.ID)}, &bytes.Buffer{}); !errors.Is(err, whatisup.ErrNotFound) {
+		t.Errorf("another customer's: %v", err)
 	}
 }
 

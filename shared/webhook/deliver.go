@@ -53,10 +53,13 @@ func (p *Path) Deliver(ctx context.Context, m Message) error {
 	if err != nil {
 		return err
 	}
+	if err := p.tell(ctx, ep); err != nil {
+		return err
+	}
 	d, err := p.Store.Delivery(ctx, h.Customer, h.Mode, h.Delivery)
 	if errors.Is(err, whatisup.ErrNotFound) {
 		if d, err = h.delivery(), nil; h.Payload == "" {
-			return p.release(ctx, ep) // its row is over its time
+			return p.release(ctx, ep, d) // its row is over its time
 		}
 	}
 	if err != nil {
@@ -88,7 +91,7 @@ func (p *Path) Deliver(ctx context.Context, m Message) error {
 	if err != nil {
 		return err
 	}
-	return p.release(ctx, ep)
+	return p.release(ctx, ep, h.delivery())
 }
 
 func (p *Path) put(ctx context.Context, d *whatisup.Delivery) error {
@@ -122,18 +125,22 @@ func (p *Path) oweAgain(ctx context.Context, ep *whatisup.Endpoint, d *whatisup.
 	return nil
 }
 
-// release counts a delivery out of the queue, and lets an endpoint that is behind have
-// more once there is room.
-func (p *Path) release(ctx context.Context, ep *whatisup.Endpoint) error {
+// release takes the mark off a delivery that is no longer in the queue, and lets an
+// endpoint that is behind have more once there is room. One that came to be behind
+// meanwhile gets it after the next delivery, or by the sweep.
+func (p *Path) release(ctx context.Context, ep *whatisup.Endpoint, d *whatisup.Delivery) error {
 	p.halt("release")
-	now, err := p.Store.Release(ctx, ep, 1)
-	if err != nil {
-		return ignore(err, whatisup.ErrNotFound)
+	if err := p.Store.UnmarkQueued(ctx, d); err != nil {
+		return err
 	}
-	if now.Behind && !now.Degraded() && now.Queued <= roomAgain {
-		return p.Pump(ctx, ep.Customer, ep.Mode, ep.ID)
+	if !ep.Behind || ep.Degraded() {
+		return nil
 	}
-	return nil
+	n, err := p.Store.CountQueued(ctx, ep.ID)
+	if err != nil || n > roomAgain {
+		return err
+	}
+	return p.Pump(ctx, ep.Customer, ep.Mode, ep.ID)
 }
 
 // attempt makes one request and stores what came of it.
@@ -148,6 +155,9 @@ func (p *Path) attempt(ctx context.Context, ep *whatisup.Endpoint, d *whatisup.D
 		return ctx.Err() // the function's own end, not the endpoint's
 	}
 	p.halt("answered")
+	if err := p.noteTime(ctx, ep, time.Duration(a.MS)*time.Millisecond); err != nil {
+		return err
+	}
 	d.Attempts = append(d.Attempts, a)
 	first := len(d.Attempts) == 1
 	d.Error, d.NextAt = a.Error, time.Time{}
@@ -188,6 +198,28 @@ func (p *Path) attempt(ctx context.Context, ep *whatisup.Endpoint, d *whatisup.D
 	return p.oweAgain(ctx, ep, d, d.NextAt)
 }
 
+// noteTime notes how long answers take on average, where that is near being slow.
+func (p *Path) noteTime(ctx context.Context, ep *whatisup.Endpoint, took time.Duration) error {
+	mean := (4*ep.AnswerTime + took) / 5
+	if mean < worthNoting {
+		mean = 0
+	}
+	if mean == ep.AnswerTime {
+		return nil
+	}
+	if mean > whatisup.SlowAfter && !ep.Slow() && !ep.Behind {
+		if err := p.Store.SetBehind(ctx, ep); err != nil {
+			return ignore(err, whatisup.ErrNotFound)
+		}
+		ep.Behind = true
+	}
+	ep.AnswerTime = mean
+	return ignore(p.Store.SetAnswerTime(ctx, ep, mean), whatisup.ErrNotFound)
+}
+
+// worthNoting is from which average time of answers on it is kept. What is below is zero.
+const worthNoting = time.Second
+
 // failed notes a failure on the endpoint, and degrades or disables it when it is time.
 func (p *Path) failed(ctx context.Context, ep *whatisup.Endpoint, first, gone bool) (*whatisup.Endpoint, error) {
 	if gone {
@@ -213,34 +245,44 @@ func (p *Path) failed(ctx context.Context, ep *whatisup.Endpoint, first, gone bo
 	return now, nil
 }
 
-// disable disables an endpoint and tells it. An event may be told twice if the process
-// dies in between; it is never left out.
+// disable disables an endpoint and tells it. The event is written down together with the
+// change, so it is one, however often the work is done again.
 func (p *Path) disable(ctx context.Context, ep *whatisup.Endpoint, reason string) error {
 	if ep.Disabled != "" {
-		return nil
+		return p.tell(ctx, ep)
 	}
-	e, err := whatisup.NewEvent(whatisup.WebhookDisabled, ep.Customer, ep.Mode, "", p.now(), whatisup.WebhookDisabledData{
-		EndpointID: string(ep.ID), URL: ep.URL, Reason: reason,
-	})
+	told, err := whatisup.DisabledEvent(ep, reason, p.now())
 	if err != nil {
 		return err
 	}
-	p.halt("tell disabled")
-	if err := p.Log.PutEvent(ctx, e); err != nil {
-		return err
-	}
-	if p.Events != nil {
-		if err := p.Events.Send(ctx, e); err != nil {
-			return err
-		}
-	}
 	p.halt("disable")
-	if err := p.Store.DisableEndpoint(ctx, ep, reason, p.now()); err != nil {
-		return ignore(err, whatisup.ErrConflict)
+	if err := p.Store.DisableEndpoint(ctx, ep, reason, told); err != nil {
+		return ignore(err, whatisup.ErrConflict) // whoever did it tells it
+	}
+	if ep.Untold, err = json.Marshal(told); err != nil {
+		return err
 	}
 	ep.Disabled = reason
 	p.Slog.Warn("an endpoint is disabled", "endpoint_id", string(ep.ID), "reason", reason)
-	return nil
+	p.halt("disabled")
+	return p.tell(ctx, ep)
+}
+
+// tell gives the event of an endpoint's end to the queues, if they do not have it.
+func (p *Path) tell(ctx context.Context, ep *whatisup.Endpoint) error {
+	if len(ep.Untold) == 0 || p.Events == nil {
+		return nil
+	}
+	var e whatisup.Event
+	if err := json.Unmarshal(ep.Untold, &e); err != nil {
+		return err
+	}
+	if err := p.Events.Send(ctx, e); err != nil {
+		return err
+	}
+	ep.Untold = nil
+	p.halt("told disabled")
+	return ignore(p.Store.ToldDisabled(ctx, ep), whatisup.ErrNotFound)
 }
 
 // request makes the POST. The attempt's error is empty for a 2xx; after is what a

@@ -42,7 +42,7 @@ func (d *Desk) Deliver(ctx context.Context, ep *whatisup.Endpoint, one *whatisup
 	if err := d.Path.Store.PutDelivery(ctx, one); err != nil {
 		return err
 	}
-	direct, err := d.Path.Store.Reserve(ctx, ep, 1)
+	direct, err := d.Path.direct(ctx, ep)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (d *Desk) Deliver(ctx context.Context, ep *whatisup.Endpoint, one *whatisup
 // endpoint is in.
 func (d *Desk) Test(ctx context.Context, ep *whatisup.Endpoint, one *whatisup.Delivery) error {
 	one.Group, one.Order = string(ep.ID)+"#test", orderNow(d.Path.now())
-	return d.Path.test(ctx, ep, one)
+	return d.Path.test(ctx, one)
 }
 
 func orderNow(now time.Time) string {

@@ -19,7 +19,9 @@
 // An endpoint that keeps up is served directly: the message in the queue carries the
 // envelope, and the row is written once, with the outcome. At most
 // [whatisup.MaxInQueue] deliveries of an endpoint are in the queue, because SQS finds
-// free groups among the first 120,000 messages only: above that the endpoint is
+// free groups among the first 120,000 messages only. They are counted by marks, one row a
+// delivery and turn, so what is done twice counts once; a mark that a death has left is
+// found out by the delivery's row when the endpoint has many. Above that the endpoint is
 // *behind*. What comes then is a row, and an entry in the endpoint's list of what is
 // owed; [Path.Pump] gives the list to the queue, in order, as the queue empties. A
 // retry, and everything of a degraded endpoint, is owed in the same list, from the
@@ -27,6 +29,9 @@
 //
 // An endpoint ceases to be behind by a write that fails if anything was owed since the
 // list was seen empty (Version). So nothing overtakes what is in the list.
+//
+// An endpoint whose answers take over [whatisup.SlowAfter] on average is behind, too, and
+// has one delivery in the queue at a time.
 //
 // Each time a delivery is given to the queue anew its turn rises. A message whose turn
 // is lower than its row's is a late copy, and is dropped.
@@ -50,5 +55,6 @@
 // gives one delivery at a time to the queue, 30 s to 5 min apart, and what is in the
 // queue already goes back into the list without using an attempt. The first success
 // ends it. After 5 days without one, or on a 410, the endpoint is disabled, and what
-// it is owed is held.
+// it is owed is held. The event of it is written in one transaction with the change, and
+// stays with the endpoint until the queues have it.
 package webhook

@@ -18,9 +18,13 @@ import (
 type Store interface {
 	Endpoints(context.Context, whatisup.CustomerID, whatisup.Mode) ([]*whatisup.Endpoint, error)
 	Endpoint(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.EndpointID) (*whatisup.Endpoint, error)
-	DisableEndpoint(ctx context.Context, e *whatisup.Endpoint, reason string, at time.Time) error
-	Reserve(ctx context.Context, e *whatisup.Endpoint, n int) (bool, error)
-	Release(ctx context.Context, e *whatisup.Endpoint, n int) (*whatisup.Endpoint, error)
+	DisableEndpoint(ctx context.Context, e *whatisup.Endpoint, reason string, told whatisup.Event) error
+	ToldDisabled(context.Context, *whatisup.Endpoint) error
+	MarkQueued(context.Context, *whatisup.Delivery) error
+	UnmarkQueued(context.Context, *whatisup.Delivery) error
+	CountQueued(context.Context, whatisup.EndpointID) (int, error)
+	Queued(ctx context.Context, id whatisup.EndpointID, before time.Time) ([]whatisup.Owed, error)
+	SetAnswerTime(ctx context.Context, e *whatisup.Endpoint, d time.Duration) error
 	SetBehind(context.Context, *whatisup.Endpoint) error
 	CaughtUp(context.Context, *whatisup.Endpoint) error
 	SetDue(ctx context.Context, e *whatisup.Endpoint, at time.Time, unless bool) error
@@ -192,13 +196,11 @@ func (p *Path) hand(ctx context.Context, ep *whatisup.Endpoint, d *whatisup.Deli
 		return ignore(err, whatisup.ErrConflict)
 	}
 	for range 3 {
-		p.halt("reserve")
-		direct, err := p.Store.Reserve(ctx, ep, 1)
+		direct, err := p.direct(ctx, ep)
 		if err != nil {
 			return err
 		}
 		if direct {
-			p.halt("send delivery")
 			return p.give(ctx, d, false)
 		}
 		p.halt("owe")
@@ -211,6 +213,7 @@ func (p *Path) hand(ctx context.Context, ep *whatisup.Endpoint, d *whatisup.Deli
 		err = p.Store.OweDelivery(ctx, ep, d, due(d), true)
 		switch {
 		case errors.Is(err, whatisup.ErrCaughtUp):
+			ep.Behind = false
 			continue
 		case errors.Is(err, whatisup.ErrNotFound):
 			return nil
@@ -222,7 +225,13 @@ func (p *Path) hand(ctx context.Context, ep *whatisup.Endpoint, d *whatisup.Deli
 		if ep.Degraded() {
 			at = ep.ProbeAt
 		}
-		return p.Store.SetDue(ctx, ep, at, false)
+		if err := p.Store.SetDue(ctx, ep, at, false); err != nil {
+			return err
+		}
+		if ep.Slow() && !ep.Degraded() { // there may be no delivery in the queue to go on after
+			p.wakeAfter(ctx, dueRow(ep), 0)
+		}
+		return nil
 	}
 	return fmt.Errorf("endpoint %s: behind and not: %w", ep.ID, whatisup.ErrUnavailable)
 }
@@ -237,17 +246,31 @@ func due(d *whatisup.Delivery) time.Time {
 	return time.UnixMilli(ms)
 }
 
+// direct says whether a new delivery may go straight into the queue. It may become a few
+// more than MaxInQueue, as several look at one moment.
+func (p *Path) direct(ctx context.Context, ep *whatisup.Endpoint) (bool, error) {
+	if ep.Behind || ep.Degraded() || ep.Slow() {
+		return false, nil
+	}
+	n, err := p.Store.CountQueued(ctx, ep.ID)
+	return n < whatisup.MaxInQueue, err
+}
+
 // give gives a delivery to the queue. One without a payload is read from its row.
 func (p *Path) give(ctx context.Context, d *whatisup.Delivery, probe bool) error {
+	p.halt("mark queued")
+	mark := *d
+	mark.UpdatedAt = p.now()
+	if err := p.Store.MarkQueued(ctx, &mark); err != nil {
+		return err
+	}
+	p.halt("send delivery")
 	return p.send(ctx, d, handed{Probe: probe})
 }
 
 // test gives a delivery to the queue that is tried once, and whatever state the
 // endpoint is in.
-func (p *Path) test(ctx context.Context, ep *whatisup.Endpoint, d *whatisup.Delivery) error {
-	if _, err := p.Store.Release(ctx, ep, -1); err != nil {
-		return err
-	}
+func (p *Path) test(ctx context.Context, d *whatisup.Delivery) error {
 	return p.send(ctx, d, handed{Test: true})
 }
 
@@ -305,8 +328,14 @@ const pumpBatch = 100
 func (p *Path) Pump(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, id whatisup.EndpointID) error {
 	for range pumpTries {
 		ep, err := p.Store.Endpoint(ctx, c, m, id)
+		if errors.Is(err, whatisup.ErrNotFound) {
+			return p.failOwed(ctx, c, m, id)
+		}
 		if err != nil {
-			return ignore(err, whatisup.ErrNotFound)
+			return err
+		}
+		if err := p.tell(ctx, ep); err != nil {
+			return err
 		}
 		again, err := p.pump(ctx, ep)
 		if err != nil || !again {
@@ -319,7 +348,10 @@ func (p *Path) Pump(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode,
 
 func (p *Path) pump(ctx context.Context, ep *whatisup.Endpoint) (again bool, err error) {
 	now := p.now()
-	room := whatisup.MaxInQueue - ep.Queued
+	room, err := p.room(ctx, ep)
+	if err != nil {
+		return false, err
+	}
 	probing := ep.Degraded() && !ep.Holds()
 	switch {
 	case probing && now.Before(ep.ProbeAt):
@@ -328,8 +360,7 @@ func (p *Path) pump(ctx context.Context, ep *whatisup.Endpoint) (again bool, err
 	case probing:
 		room = 1
 	case room <= 0:
-		// Deliveries go on to pump as the queue empties. Should all of them have been
-		// lost, the count says so to nobody: see the sweep.
+		// Deliveries go on to pump as the queue empties.
 		return false, p.Store.SetDue(ctx, ep, now.Add(sweepEvery), true)
 	}
 	owed, next, err := p.Store.Owed(ctx, ep.ID, now, min(room, pumpBatch))
@@ -390,6 +421,80 @@ func ignoreAgain(err error, again *bool) error {
 	return ignore(err, whatisup.ErrConflict)
 }
 
+// failOwed ends what a deleted endpoint was owed.
+func (p *Path) failOwed(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, id whatisup.EndpointID) error {
+	for {
+		owed, _, err := p.Store.Owed(ctx, id, p.now().Add(longestRetry+time.Hour), pumpBatch)
+		if err != nil || len(owed) == 0 {
+			return err
+		}
+		for _, o := range owed {
+			d, err := p.Store.Delivery(ctx, c, m, o.Delivery)
+			if err != nil && !errors.Is(err, whatisup.ErrNotFound) {
+				return err
+			}
+			if d != nil && !d.Final() {
+				d.Status, d.Error, d.NextAt = whatisup.DeliveryFailed, whatisup.ErrorEndpointDeleted, time.Time{}
+				if err := p.put(ctx, d); err != nil {
+					return err
+				}
+			}
+			if err := p.Store.Paid(ctx, id, o); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// room is how many deliveries an endpoint may have more in the queue.
+func (p *Path) room(ctx context.Context, ep *whatisup.Endpoint) (int, error) {
+	n, err := p.Store.CountQueued(ctx, ep.ID)
+	if err != nil {
+		return 0, err
+	}
+	if n > roomAgain || n > 0 && ep.Slow() {
+		if n, err = p.unmarkGone(ctx, ep, n); err != nil {
+			return 0, err
+		}
+	}
+	if ep.Slow() {
+		return 1 - n, nil
+	}
+	return whatisup.MaxInQueue - n, nil
+}
+
+// markedFor is how old a mark must be for its row to be looked at: longer than the queue
+// drops a second message of one name.
+const markedFor = 6 * time.Minute
+
+// unmarkGone removes the marks of deliveries that are no longer in the queue, as their
+// rows say. One stays behind where a process died between giving a delivery to the
+// queue and acknowledging its event, and the delivery was made before the event came
+// again. It returns how many of n are left.
+func (p *Path) unmarkGone(ctx context.Context, ep *whatisup.Endpoint, n int) (int, error) {
+	old, err := p.Store.Queued(ctx, ep.ID, p.now().Add(-markedFor))
+	if err != nil {
+		return n, err
+	}
+	for _, o := range old {
+		d, err := p.Store.Delivery(ctx, ep.Customer, ep.Mode, o.Delivery)
+		if errors.Is(err, whatisup.ErrNotFound) {
+			continue // its row is written with the outcome
+		}
+		if err != nil {
+			return n, err
+		}
+		if !d.Final() && d.Status != whatisup.DeliveryHeld && d.Turn <= o.Turn {
+			continue
+		}
+		if err := p.Store.UnmarkQueued(ctx, &whatisup.Delivery{Endpoint: ep.ID, ID: o.Delivery, Turn: o.Turn}); err != nil {
+			return n, err
+		}
+		n--
+	}
+	return n, nil
+}
+
 // pay gives one owed delivery to the queue, or holds it.
 func (p *Path) pay(ctx context.Context, ep *whatisup.Endpoint, o whatisup.Owed, probe bool) error {
 	d, err := p.Store.Delivery(ctx, ep.Customer, ep.Mode, o.Delivery)
@@ -405,10 +510,6 @@ func (p *Path) pay(ctx context.Context, ep *whatisup.Endpoint, o whatisup.Owed, 
 		}
 	default:
 		d.Payload = nil // the row has it
-		p.halt("pay")
-		if _, err := p.Store.Release(ctx, ep, -1); err != nil {
-			return ignore(err, whatisup.ErrNotFound)
-		}
 		if err := p.give(ctx, d, probe); err != nil {
 			return err
 		}
@@ -452,15 +553,16 @@ func (p *Path) Dead(ctx context.Context, m Message) error {
 	if errors.Is(err, whatisup.ErrNotFound) {
 		d, err = h.delivery(), nil
 	}
-	if err != nil || d.Final() || d.Turn > h.Turn {
+	if err != nil {
 		return err
 	}
-	d.Status, d.Error, d.UpdatedAt = whatisup.DeliveryFailed, whatisup.ErrorInternal, p.now()
-	if err := p.Store.PutDelivery(ctx, d); err != nil {
-		return ignore(err, whatisup.ErrConflict)
+	if !d.Final() && d.Turn <= h.Turn {
+		d.Status, d.Error, d.UpdatedAt, d.NextAt = whatisup.DeliveryFailed, whatisup.ErrorInternal, p.now(), time.Time{}
+		if err := p.Store.PutDelivery(ctx, d); err != nil && !errors.Is(err, whatisup.ErrConflict) {
+			return err
+		}
 	}
-	_, err = p.Store.Release(ctx, endpointOf(&h), 1)
-	return ignore(err, whatisup.ErrNotFound)
+	return p.Store.UnmarkQueued(ctx, h.delivery())
 }
 
 // DeadEvent writes the rows of an event whose fan-out was given up as failed.
@@ -487,6 +589,9 @@ func (p *Path) DeadEvent(ctx context.Context, m Message) error {
 		}
 		d.Status, d.Error, d.UpdatedAt = whatisup.DeliveryFailed, whatisup.ErrorInternal, p.now()
 		if err := p.Store.PutDelivery(ctx, d); err != nil && !errors.Is(err, whatisup.ErrConflict) {
+			return err
+		}
+		if err := p.Store.UnmarkQueued(ctx, d); err != nil {
 			return err
 		}
 	}

@@ -23,6 +23,9 @@ func (p *Path) runReplay(ctx context.Context, w whatisup.DueRow) error {
 	}
 	ep, err := p.Store.Endpoint(ctx, r.Customer, r.Mode, r.Endpoint)
 	if errors.Is(err, whatisup.ErrNotFound) {
+		if err := p.failOwed(ctx, r.Customer, r.Mode, r.Endpoint); err != nil {
+			return err
+		}
 		return p.Store.EndReplay(ctx, r)
 	}
 	if err != nil {
@@ -90,7 +93,8 @@ func (p *Path) replayOne(ctx context.Context, ep *whatisup.Endpoint, r *whatisup
 }
 
 // CatchUp has an endpoint get, a little later, what was left out of the queue because
-// somebody still had its customer's endpoints as they were before a change.
+// somebody still had its customer's endpoints as they were before a change. If it is
+// deleted by then, what it was owed fails.
 func (p *Path) CatchUp(ctx context.Context, ep *whatisup.Endpoint) error {
 	now := p.now()
 	r := &whatisup.Replay{

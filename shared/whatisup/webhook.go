@@ -103,7 +103,6 @@ type Endpoint struct {
 	// the rows that were written so.
 	Behind  bool
 	Version int
-	Queued  int // deliveries in the queue, about
 	// Failures counts deliveries that failed on their first try in a row. From
 	// [DegradedAfter] on the endpoint is degraded until the first success, and tried
 	// at ProbeAt.
@@ -111,7 +110,11 @@ type Endpoint struct {
 	FailingSince time.Time
 	ProbeAt      time.Time
 	ProbeWait    time.Duration
-	Suspended    bool // the customer is
+	// AnswerTime is how long its answers take on average, where that is worth a write.
+	AnswerTime time.Duration
+	// Untold is the event of the endpoint's end, while the queues do not have it.
+	Untold    []byte
+	Suspended bool // the customer is
 }
 
 // SealedSecret signs until a time; the zero time is for ever.
@@ -125,6 +128,13 @@ const DegradedAfter = 5
 
 // Degraded says whether only one delivery at a time is tried.
 func (e *Endpoint) Degraded() bool { return e.Failures >= DegradedAfter }
+
+// SlowAfter is from which average on an endpoint gets one delivery at a time: it would
+// keep many requests open for little.
+const SlowAfter = 5 * time.Second
+
+// Slow says whether the endpoint gets one delivery at a time.
+func (e *Endpoint) Slow() bool { return e.AnswerTime > SlowAfter }
 
 // Status is the endpoint's, as its customer is shown it.
 func (e *Endpoint) Status() EndpointStatus {
@@ -294,4 +304,9 @@ func (r *Replay) Covers(e *Event) bool {
 		return false
 	}
 	return len(r.Events) == 0 || slices.ContainsFunc(r.Events, func(p string) bool { return MatchesEvent(p, e.Name) })
+}
+
+// DisabledEvent is the event of an endpoint's end.
+func DisabledEvent(e *Endpoint, reason string, at time.Time) (Event, error) {
+	return NewEvent(WebhookDisabled, e.Customer, e.Mode, "", at, WebhookDisabledData{EndpointID: string(e.ID), URL: e.URL, Reason: reason})
 }

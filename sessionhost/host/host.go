@@ -106,7 +106,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 			Mode: cfg.Mode, Store: rows{db}, Codes: db,
 			Devices:  devices{h.devices, db},
 			Courier:  h.courier,
-			EventLog: db, Ledger: db, Incoming: db,
+			EventLog: db, Ledger: db, Incoming: db, Chats: db,
 			Draw: draw,
 			Open: func(ctx context.Context, o line.Options) session.Line {
 				return network.Open(ctx, o)
@@ -116,7 +116,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 			Blamed:   func(id whatisup.InstanceID) bool { return blamed[id] },
 			Outdated: h.outdated,
 
-			Performers: performers(db),
+			Performers: performers(db, db),
 		},
 		Shards: rows{db}, Rows: rows{db}, Results: db, End: end,
 	}
@@ -134,11 +134,13 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 }
 
 // performers are the commands that a session runs on its line.
-func performers(changes session.Changes) map[whatisup.CommandKind]session.Performer {
+func performers(changes session.Changes, chats session.Chats) map[whatisup.CommandKind]session.Performer {
 	asker, all := session.Asker(changes), make(map[whatisup.CommandKind]session.Performer)
 	for _, kind := range whatisup.Asks {
 		all[kind] = asker
 	}
+	all[whatisup.ChatRead] = session.Reader(chats, asker)
+	all[whatisup.PresenceSubscribe] = session.Subscriber(chats, asker)
 	return all
 }
 

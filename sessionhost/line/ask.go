@@ -28,6 +28,7 @@ var (
 	errNotAllowed   = whatisup.NewError(whatisup.CodeNotAllowedInGroup, "The instance may not do this in the group: only its admins may.")
 	errTooLarge     = whatisup.NewError(whatisup.CodeRejected, "WhatsApp's answer is too large to be passed on.")
 	errNoName       = whatisup.NewError(whatisup.CodeRejected, "The phone has not told its name yet, without which no presence can be shown. Set a name in the profile.")
+	errNoKeys       = whatisup.NewError(whatisup.CodeRejected, "The phone has not shared the keys of its settings yet, without which the name can't be changed. It does so within minutes of linking.")
 	errBadArguments = whatisup.NewError(whatisup.CodeInvalidRequest, "The command's arguments can't be read.")
 )
 

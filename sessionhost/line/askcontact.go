@@ -192,6 +192,11 @@ func (l *Line) updateProfile(ctx context.Context, args whatisup.ProfileArgs) (wh
 		}
 	}
 	if args.Name != nil && *args.Name != l.device.PushName {
+		if key, err := l.device.AppStateKeys.GetLatestAppStateSyncKeyID(ctx); err != nil {
+			return whatisup.Profile{}, err
+		} else if key == nil {
+			return whatisup.Profile{}, errNoKeys
+		}
 		if err := l.cli.SendAppState(ctx, appstate.BuildSettingPushName(*args.Name)); err != nil {
 			return whatisup.Profile{}, err
 		}

@@ -22,7 +22,7 @@ func (l *Line) groupOf(ctx context.Context, g *types.GroupInfo) whatisup.Group {
 	out := whatisup.Group{
 		Chat: string(whatisup.GroupAddress(g.JID.User)), Subject: g.Name, Description: some(g.Topic),
 		CreatedAt: whatisup.At(g.GroupCreated), ParticipantCount: g.ParticipantCount,
-		WhoMayWrite: audience(g.IsAnnounce), WhoMayEdit: audience(g.IsLocked),
+		WhoMayWrite: waconv.Audience(g.IsAnnounce), WhoMayEdit: waconv.Audience(g.IsLocked),
 		Kind: whatisup.GroupPlain, Approval: g.IsJoinApprovalRequired,
 	}
 	if g.IsEphemeral {
@@ -42,13 +42,6 @@ func (l *Line) groupOf(ctx context.Context, g *types.GroupInfo) whatisup.Group {
 		out.Kind = whatisup.GroupAnnouncements
 	}
 	return out
-}
-
-func audience(adminsOnly bool) whatisup.GroupAudience {
-	if adminsOnly {
-		return whatisup.Admins
-	}
-	return whatisup.Everyone
 }
 
 // withMembers is the group with everybody in it. The members come with both
@@ -127,6 +120,7 @@ func (l *Line) createGroup(ctx context.Context, args whatisup.GroupCreateArgs) (
 	}
 
 	// From here on there is a group, whatever else fails: the answer has to say so.
+	l.groupMade(g)
 	out := l.withMembers(ctx, g)
 	for _, p := range g.Participants {
 		if p.Error != 0 {

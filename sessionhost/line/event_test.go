@@ -14,10 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"go.mau.fi/whatsmeow"
 	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
 	"google.golang.org/protobuf/proto"
+
+	"whatisup/shared/whatisup"
 )
 
 // notEvents are types of the library's package of events that are parts of others.
@@ -105,7 +108,7 @@ func (c careless) Received(context.Context, Message) error {
 }
 
 func testLine(t *testing.T, h Handler) *Line {
-	l := &Line{device: &Device{}, handler: h, log: slog.New(slog.DiscardHandler), background: new(sync.WaitGroup), events: make(chan Event, eventsKept)}
+	l := &Line{device: &Device{}, cli: whatsmeow.NewClient(&Device{}, nil), settings: whatisup.DefaultSettings, handler: h, log: slog.New(slog.DiscardHandler), background: new(sync.WaitGroup), events: make(chan Event, eventsKept)}
 	l.ctx, l.cancel = context.WithCancel(t.Context())
 	return l
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.mau.fi/whatsmeow"
@@ -69,6 +70,8 @@ type Handler interface {
 	AskedAgain(ctx context.Context, group, device waconv.JID)
 	// Restricted stores what WhatsApp keeps the account from.
 	Restricted(ctx context.Context, d whatisup.RestrictedData) error
+	// Noticed stores what WhatsApp tells beside messages.
+	Noticed(ctx context.Context, n waconv.Notice) error
 }
 
 // Message is what came in a chat: a message, or a change of one.
@@ -84,7 +87,9 @@ type Options struct {
 	Ref     whatisup.Ref // a simulator is told whose connection it is
 	Trusted func() bool  // whether the process may act for the shard
 	Handler Handler
-	Log     *slog.Logger
+	// Settings are the instance's at this moment; nil: the defaults.
+	Settings func() whatisup.Settings
+	Log      *slog.Logger
 	// Background counts what may outlive the line for some seconds: the library's
 	// handshake can't be interrupted.
 	Background *sync.WaitGroup
@@ -95,6 +100,7 @@ type Line struct {
 	cli        *whatsmeow.Client
 	device     *Device
 	handler    Handler
+	settings   func() whatisup.Settings
 	log        *slog.Logger
 	background *sync.WaitGroup
 	ctx        context.Context
@@ -106,6 +112,12 @@ type Line struct {
 	shut    bool
 	scanned bool // a scan was let through
 	groups  map[waconv.JID]*waconv.Group
+	// calls are those that were offered, by id; presences is what was told last of a
+	// person in a chat.
+	calls     map[string]whatisup.CallData
+	made      map[types.JID]bool // new groups that were told of
+	presences map[[2]string]string
+	said      atomic.Bool // the presence that the settings want
 
 	handlers sync.WaitGroup
 }
@@ -114,8 +126,11 @@ type Line struct {
 // Shut, or the end of ctx, ends it.
 func (n *Network) Open(ctx context.Context, o Options) *Line {
 	l := &Line{
-		device: o.Device, handler: o.Handler, log: o.Log, background: o.Background,
+		device: o.Device, handler: o.Handler, settings: o.Settings, log: o.Log, background: o.Background,
 		events: make(chan Event, eventsKept),
+	}
+	if l.settings == nil {
+		l.settings = whatisup.DefaultSettings
 	}
 	l.ctx, l.cancel = context.WithCancel(ctx)
 	l.cli = whatsmeow.NewClient(o.Device, libraryLog{log: o.Log})
@@ -359,6 +374,11 @@ func (l *Line) handle(evt any) (ok bool) {
 		l.tell(PasskeyAsked{})
 	case *events.Connected:
 		l.tell(Up{})
+		l.SayPresence()
+	case *events.PushNameSetting:
+		if !l.said.Load() { // WhatsApp takes none without a name
+			l.SayPresence()
+		}
 
 	case *events.LoggedOut:
 		l.tell(loggedOut(evt))
@@ -382,7 +402,13 @@ func (l *Line) handle(evt any) (ok bool) {
 		l.tell(Ended{Cause: Silent})
 
 	case *events.Message:
-		return l.received(waconv.Decode(l.ctx, evt, l.env()), waconv.Part(evt))
+		d := waconv.Decode(l.ctx, evt, l.env())
+		if !l.received(d, waconv.Part(evt)) {
+			return false
+		}
+		if d.Event == whatisup.MessageReceived {
+			l.readAtOnce(&evt.Info, d.ChatType)
+		}
 	case *events.UndecryptableMessage:
 		if evt.DecryptFailMode == events.DecryptFailHide {
 			return true // a reaction or the like, which nobody waits for
@@ -392,6 +418,31 @@ func (l *Line) handle(evt any) (ok bool) {
 		return l.receipt(evt)
 	case *events.GroupInfo:
 		return l.groupChanged(evt)
+	case *events.JoinedGroup:
+		return l.groupJoined(evt)
+	case *events.Picture:
+		return l.pictureChanged(evt)
+	case *events.PushName:
+		return l.contactChanged(whatisup.ContactPushName, evt.JID, evt.JIDAlt)
+	case *events.BusinessName:
+		return l.contactChanged(whatisup.ContactBusinessName, evt.JID)
+	case *events.UserAbout:
+		return l.contactChanged(whatisup.ContactAbout, evt.JID)
+	case *events.Contact:
+		if evt.FromFullSync {
+			return true // the whole address book, after a new link
+		}
+		return l.contactChanged(whatisup.ContactName, evt.JID)
+	case *events.Presence:
+		return l.presence(waconv.Presence(l.other, evt))
+	case *events.ChatPresence:
+		return evt.IsFromMe || l.presence(waconv.Typing(l.other, evt))
+	case *events.CallOffer:
+		return l.callOffered(&evt.BasicCallMeta, offersVideo(evt))
+	case *events.CallOfferNotice:
+		return l.callOffered(&evt.BasicCallMeta, evt.Media == "video")
+	case *events.CallTerminate:
+		return l.callEnded(&evt.BasicCallMeta, waconv.CallOutcome(evt.Reason))
 	case *events.NotifyAccountReachoutTimelock:
 		return l.restricted(evt)
 
@@ -450,21 +501,6 @@ func (l *Line) receipt(r *events.Receipt) bool {
 	return err == nil
 }
 
-// groupChanged forgets what is known of a group, and says whether the notice may be
-// acknowledged.
-func (l *Line) groupChanged(g *events.GroupInfo) bool {
-	l.forgetGroup(g.JID)
-	if len(g.Leave) == 0 {
-		return true
-	}
-	err := l.handler.MembersLeft(l.ctx, g.JID, l.device.GetLID())
-	if err != nil {
-		l.log.Warn("the key of a group was not renewed; WhatsApp tells of the change again", "error", err.Error())
-		l.end(Ended{Cause: HandlerFailed, Err: err})
-	}
-	return err == nil
-}
-
 // restricted hands the notice of a restriction to the session.
 func (l *Line) restricted(n *events.NotifyAccountReachoutTimelock) bool {
 	d := whatisup.RestrictedData{Kind: whatisup.RestrictReachout, Active: n.IsActive}
@@ -497,21 +533,18 @@ func ignored(evt any) bool {
 	// themselves come as messages.
 	case *events.OfflineSyncPreview, *events.OfflineSyncCompleted:
 
-	// Not part of this release: presence,
-	case *events.Presence, *events.ChatPresence:
-	// contacts and chats,
-	case *events.Contact, *events.PushName, *events.BusinessName, *events.PushNameSetting, *events.Picture,
-		*events.UserAbout, *events.IdentityChange, *events.Pin, *events.Star, *events.Mute, *events.Archive,
+	// Not part of this release: the chats on the phone,
+	case *events.IdentityChange, *events.Pin, *events.Star, *events.Mute, *events.Archive,
 		*events.MarkChatAsRead, *events.ClearChat, *events.DeleteChat, *events.DeleteForMe,
 		*events.UnarchiveChatsSetting, *events.UserStatusMute, *events.LabelEdit, *events.LabelAssociationChat,
 		*events.LabelAssociationMessage:
 	// the state of the app on the phone,
 	case *events.AppState, *events.AppStateSyncComplete, *events.AppStateSyncError:
-	// groups, newsletters, media that is asked for again, calls,
-	case *events.JoinedGroup,
-		*events.NewsletterJoin, *events.NewsletterLeave, *events.NewsletterMuteChange, *events.NewsletterLiveUpdate,
-		*events.MediaRetry, *events.CallOffer, *events.CallAccept, *events.CallPreAccept, *events.CallTransport,
-		*events.CallOfferNotice, *events.CallRelayLatency, *events.CallTerminate, *events.CallReject,
+	// newsletters, media that is asked for again,
+	case *events.NewsletterJoin, *events.NewsletterLeave, *events.NewsletterMuteChange, *events.NewsletterLiveUpdate,
+		*events.MediaRetry:
+	// How a call is set up, and who took it: its end tells.
+	case *events.CallAccept, *events.CallPreAccept, *events.CallTransport, *events.CallRelayLatency, *events.CallReject,
 		*events.UnknownCallEvent:
 	// settings, limits of the account, and what concerns another app.
 	case *events.PrivacySettings, *events.Blocklist, *events.FBMessage, *events.CATRefreshError:

@@ -25,6 +25,7 @@ func (nobody) Received(context.Context, Message) error                   { retur
 func (nobody) Receipt(context.Context, Receipt) error                    { return nil }
 func (nobody) MembersLeft(context.Context, waconv.JID, waconv.JID) error { return nil }
 func (nobody) AskedAgain(context.Context, waconv.JID, waconv.JID)        {}
+func (nobody) Noticed(context.Context, waconv.Notice) error              { return nil }
 func (nobody) Restricted(context.Context, whatisup.RestrictedData) error { return nil }
 
 // In the sandbox, every connection of every client goes to the simulator,

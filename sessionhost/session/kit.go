@@ -177,6 +177,8 @@ type Line interface {
 	Group(ctx context.Context, group waconv.JID) (*waconv.Group, error)
 	// Ask is [line.Line.Ask].
 	Ask(ctx context.Context, kind whatisup.CommandKind, args json.RawMessage) (json.RawMessage, error)
+	// SayPresence says at WhatsApp what the setting online wants. It waits for nobody.
+	SayPresence()
 	// MayHaveLinked says whether a scan was let through: there may be a link that
 	// no event has told of.
 	MayHaveLinked() bool
@@ -203,6 +205,7 @@ type Kit struct {
 	EventLog EventLog
 	Ledger   outbox.Ledger
 	Incoming Incoming
+	Chats    Chats
 	Draw     func(raw string) (modules []byte, url string, err error) // a code, and it as a data URL
 	Budgets  *Budgets
 	Metrics  Metrics

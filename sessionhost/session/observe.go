@@ -12,7 +12,7 @@ import (
 // reread reads the instance again and says whether something is wanted
 // differently.
 func (s *Session) reread(ctx context.Context) (changed bool, err error) {
-	was := s.inst.Wanted
+	was, online := s.inst.Wanted, s.inst.Settings.Online
 	deleted := !s.inst.DeletedAt.IsZero()
 	var i *whatisup.Instance
 	err = s.persist(ctx, func() error {
@@ -27,6 +27,9 @@ func (s *Session) reread(ctx context.Context) (changed bool, err error) {
 	}
 	s.inst = i
 	s.publish()
+	if l := s.line.Load(); l != nil && s.up != nil && i.Settings.Online != online {
+		l.SayPresence()
+	}
 	if i.Unsent.From != "" && s.sendAt.IsZero() {
 		s.sendAt = time.Now().Add(s.untilAPIs())
 	}

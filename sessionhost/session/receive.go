@@ -28,7 +28,7 @@ type connection struct {
 // is lost.
 func (s *Session) open(device *line.Device) *connection {
 	l := s.kit.Open(s.ctx, line.Options{
-		Device: device, Ref: s.ref, Trusted: s.tenure.Trusted, Handler: handler{s, s.auth, s.account, s.out}, Log: s.log, Background: &s.kit.Background,
+		Device: device, Ref: s.ref, Trusted: s.tenure.Trusted, Handler: handler{s, s.auth, s.account, s.out}, Settings: s.setting, Log: s.log, Background: &s.kit.Background,
 	})
 	c := &connection{Line: l, forget: s.tenure.OnLost(l.Shut)}
 	s.line.Store(c)
@@ -158,6 +158,9 @@ func (h handler) rowOf(d *waconv.Decoded, id whatisup.EventID) (*whatisup.Messag
 		row, err := d.Received.Row(h.ref, d.Chat, d.Peer, d.From, d.FromMe)
 		if err == nil {
 			row.EventID = id
+			if h.settings.Load().ReadOnReceive {
+				row.Times.Read = at
+			}
 		}
 		return row, err
 	}

@@ -63,6 +63,9 @@ func (s *Session) publish() {
 	}
 }
 
+// setting is the instance's settings as they were read last.
+func (s *Session) setting() whatisup.Settings { return *s.settings.Load() }
+
 // Rested is how a session left its instance, so that looking through the shard
 // does not start it again for nothing.
 type Rested struct {

@@ -549,6 +549,8 @@ func (l *fakeLine) Unlink(ctx context.Context) error {
 	return nil
 }
 
+func (l *fakeLine) SayPresence() {}
+
 func (l *fakeLine) MayHaveLinked() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -630,7 +632,22 @@ func (noMessages) KeepReceived(context.Context, *whatisup.Message) (*whatisup.Me
 	return nil, nil
 }
 func (noMessages) UpdateReceived(context.Context, *whatisup.Message) error { return nil }
-func (noMessages) PutEvent(context.Context, whatisup.Event) error          { return nil }
+func (noMessages) Messages(context.Context, whatisup.Ref, whatisup.Listing, int) iter.Seq2[whatisup.Listed, error] {
+	return func(func(whatisup.Listed, error) bool) {}
+}
+func (noMessages) ReadThrough(context.Context, whatisup.Ref, whatisup.Address) (string, error) {
+	return "", nil
+}
+func (noMessages) KeepReadThrough(context.Context, whatisup.Ref, whatisup.Address, string) error {
+	return nil
+}
+func (noMessages) Subscriptions(context.Context, whatisup.Ref) ([]whatisup.Subscription, error) {
+	return nil, nil
+}
+func (noMessages) KeepSubscriptions(context.Context, whatisup.Ref, []whatisup.Subscription) error {
+	return nil
+}
+func (noMessages) PutEvent(context.Context, whatisup.Event) error { return nil }
 
 func (l *fakeLine) tell(e line.Event) {
 	select {
@@ -961,7 +978,7 @@ func (w *world) claim() {
 	o.end = cut
 	o.kit = &Kit{
 		Kit: &session.Kit{
-			Mode: whatisup.Test, Store: w, Codes: w, Devices: w, EventLog: noMessages{}, Ledger: noMessages{}, Incoming: noMessages{},
+			Mode: whatisup.Test, Store: w, Codes: w, Devices: w, EventLog: noMessages{}, Ledger: noMessages{}, Incoming: noMessages{}, Chats: noMessages{},
 			Courier: courier.New(w, w, logger(), func(time.Duration) {}),
 			Draw:    func(string) ([]byte, string, error) { return nil, "data:", nil },
 			Budgets: session.NewBudgets(1000, 1000, 0), Metrics: silent{}, Log: logger(),

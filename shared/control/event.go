@@ -8,7 +8,8 @@ import (
 	"whatisup/shared/whatisup"
 )
 
-// EventFilter is which events a caller wants; its zero value takes all.
+// EventFilter is which events a caller wants; its zero value takes all but those
+// that have to be named.
 type EventFilter struct {
 	Instance whatisup.InstanceID
 	Names    []whatisup.EventName
@@ -16,7 +17,13 @@ type EventFilter struct {
 
 // Takes says whether the filter lets an event through.
 func (f *EventFilter) Takes(e *whatisup.Event) bool {
-	return (f.Instance == "" || e.Instance == f.Instance) && (len(f.Names) == 0 || slices.Contains(f.Names, e.Name))
+	if f.Instance != "" && e.Instance != f.Instance {
+		return false
+	}
+	if len(f.Names) == 0 {
+		return !e.Name.NamedOnly()
+	}
+	return slices.Contains(f.Names, e.Name)
 }
 
 // EventsBefore lists the caller's events with positions below before (empty:

@@ -35,8 +35,7 @@ func readChat(c *call) (*answer, error) {
 func messageMarks(b *input.Object, chat whatisup.Address) (marks []whatisup.ReadMark) {
 	raw, ok := b.Take("message_ids")
 	if !ok {
-		b.Problem("message_ids", "is required: this version doesn't know which messages are unread")
-		return nil
+		return nil // all that are unread
 	}
 	var all []json.RawMessage
 	if err := json.Unmarshal(raw, &all); err != nil || len(all) == 0 || len(all) > readMarks {

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -25,10 +26,15 @@ func (e *Events) WithWebhooks(url string, takers Takers) *Events {
 	return e
 }
 
-// taken are the events that belong into a queue.
+// taken are the events that belong into a queue. A queue can name no events, so it
+// gets none that have to be named.
 func (e *Events) taken(ctx context.Context, url string, events []whatisup.Event) ([]whatisup.Event, error) {
 	if e.takers == nil || url != e.webhooks {
-		return events, nil
+		named := func(ev whatisup.Event) bool { return ev.Name.NamedOnly() }
+		if !slices.ContainsFunc(events, named) {
+			return events, nil
+		}
+		return slices.DeleteFunc(slices.Clone(events), named), nil
 	}
 	var some []whatisup.Event
 	for i := range events {

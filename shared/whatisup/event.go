@@ -7,7 +7,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// EventName is the kind of an event. The set is closed.
+// EventName is the kind of an event. The set is closed. Those beside messages and
+// instances are in notice.go.
 type EventName string
 
 const (
@@ -38,6 +39,8 @@ var EventNames = []EventName{
 	InstanceDisconnected, InstanceFailed, QRUpdated, MessageReceived, CommandRefused,
 	MessageStatusChanged, InstanceRestricted, WebhookDisabled,
 	MessageEcho, MessageUpdated, MessageEdited, MessageRevoked, MessageReaction, PollVoted,
+	GroupCreated, GroupUpdated, ParticipantAdded, ParticipantRemoved, AdminPromoted, AdminDemoted,
+	ContactUpdated, PresenceUpdated, CallOffered, CallEnded,
 }
 
 // EventVersion names the shape of events.

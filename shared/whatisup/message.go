@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 // MessageID is WhatsApp's own id of a message. What is sent has an id of ours
@@ -461,14 +459,7 @@ func typeOf(raw json.RawMessage) BodyType {
 // the step, and not only the first.
 func StepEventID(i InstanceID, id MessageID, s MessageStatus, created time.Time) EventID {
 	sum := sha256.Sum256([]byte("step\x00" + string(i) + "\x00" + string(id) + "\x00" + string(s)))
-	u := uuid.UUID(sum[:16])
-	ms := uint64(max(created.UnixMilli(), 0))
-	for i := range 6 {
-		u[i] = byte(ms >> (8 * (5 - i)))
-	}
-	u[6] = u[6]&0x0f | 0x70 // version 7
-	u[8] = u[8]&0x3f | 0x80
-	return EventID(u.String())
+	return hashedEventID(sum, created)
 }
 
 // Listing is which messages a list has.

@@ -173,9 +173,12 @@ func (e *Endpoint) Takes(ev *Event) bool {
 	return slices.Contains(e.ChatTypes, data.ChatType)
 }
 
-// MatchesEvent says whether a pattern stands for a name: the name itself, "*", or
-// all names with the same beginning ("message.*").
+// MatchesEvent says whether a pattern stands for a name: the name itself, "*" (but
+// see [EventName.NamedOnly]), or all names with the same beginning ("message.*").
 func MatchesEvent(pattern string, name EventName) bool {
+	if pattern == "*" {
+		return !name.NamedOnly()
+	}
 	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
 		return strings.HasPrefix(string(name), prefix)
 	}

@@ -1,0 +1,159 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+	"slices"
+	"sync"
+	"time"
+
+	"whatisup/sessionhost/waconv"
+	"whatisup/shared/whatisup"
+)
+
+// Chats are the rows that tell what is unread, and whose presence is wanted.
+type Chats interface {
+	// Messages lists an instance's messages, newest first.
+	Messages(ctx context.Context, r whatisup.Ref, l whatisup.Listing, about int) iter.Seq2[whatisup.Listed, error]
+	// ReadThrough is the place of the newest message of the chat that was marked as
+	// read with all before it; empty if there is none.
+	ReadThrough(ctx context.Context, r whatisup.Ref, chat whatisup.Address) (place string, err error)
+	KeepReadThrough(ctx context.Context, r whatisup.Ref, chat whatisup.Address, place string) error
+	Subscriptions(ctx context.Context, r whatisup.Ref) ([]whatisup.Subscription, error)
+	KeepSubscriptions(ctx context.Context, r whatisup.Ref, list []whatisup.Subscription) error
+}
+
+const (
+	// unreadScanned is how many received messages are looked through for the unread
+	// ones of a chat; unreadAbout how many are read at a time.
+	unreadScanned = 20_000
+	unreadAbout   = 500
+	// marksAtOnce is how many messages one question marks.
+	marksAtOnce = 1_000
+	// renewWithin bounds the renewal of one subscription.
+	renewWithin = 10 * time.Second
+)
+
+// Reader is the performer of [whatisup.ChatRead]. Without messages it marks all that
+// are unread, the newest first, and remembers how far it has come, so that the next
+// time begins there.
+func Reader(chats Chats, ask Performer) Performer {
+	return func(ctx context.Context, l Line, c *whatisup.Command) (whatisup.Result, error) {
+		var args whatisup.ReadArgs
+		if err := json.Unmarshal(c.Args, &args); err != nil || len(args.Messages) > 0 {
+			return ask(ctx, l, c)
+		}
+		r := whatisup.Ref{Customer: c.Customer, Mode: c.Mode, ID: c.Instance}
+		forms := formsOf(ctx, l, args.Chat)
+		marks, through, err := unread(ctx, chats, r, forms)
+		if err != nil {
+			return whatisup.Result{}, err
+		}
+		result := whatisup.Result{Answer: json.RawMessage("{}")}
+		for some := range slices.Chunk(marks, marksAtOnce) {
+			part := *c
+			args.Messages = some
+			if part.Args, err = json.Marshal(args); err != nil {
+				return whatisup.Result{}, err
+			}
+			if result, err = ask(ctx, l, &part); err != nil || result.Error != "" {
+				return result, err
+			}
+		}
+		if through != "" {
+			err = chats.KeepReadThrough(ctx, r, forms[0], through)
+		}
+		return result, err
+	}
+}
+
+// formsOf are the ids that a chat has, or has had; the present one first.
+func formsOf(ctx context.Context, l Line, chat whatisup.Address) []whatisup.Address {
+	if chat.IsGroup() {
+		return []whatisup.Address{chat}
+	}
+	return waconv.Person(nil, "", l.Address(ctx, chat, true), l.Address(ctx, chat, false)).Chats()
+}
+
+// unread are the messages of a chat that were received and not marked as read, and
+// the place of the newest; empty if there are none.
+func unread(ctx context.Context, chats Chats, r whatisup.Ref, forms []whatisup.Address) (marks []whatisup.ReadMark, newest string, err error) {
+	var before string
+	for _, chat := range forms {
+		place, err := chats.ReadThrough(ctx, r, chat)
+		if err != nil {
+			return nil, "", err
+		}
+		before = max(before, place)
+	}
+	seen := 0
+	for m, err := range chats.Messages(ctx, r, whatisup.Listing{Direction: whatisup.Incoming}, unreadAbout) {
+		if err != nil {
+			return nil, "", err
+		}
+		if seen++; m.Place <= before || seen > unreadScanned {
+			break
+		}
+		if !slices.Contains(forms, m.Chat) || m.ChatType == whatisup.ChatBroadcast {
+			continue
+		}
+		if newest == "" {
+			newest = m.Place
+		}
+		if m.FromMe || m.Change || !m.Times.Read.IsZero() {
+			continue
+		}
+		mark := whatisup.ReadMark{MessageID: string(m.ID)}
+		if m.ChatType == whatisup.ChatGroup {
+			mark.From = m.From.Chat()
+		}
+		marks = append(marks, mark)
+	}
+	return marks, newest, nil
+}
+
+// Subscriber is the performer of [whatisup.PresenceSubscribe]. It remembers the
+// subscription, for the connections to come.
+func Subscriber(chats Chats, ask Performer) Performer {
+	var mu sync.Mutex // two at once would forget one
+	return func(ctx context.Context, l Line, c *whatisup.Command) (whatisup.Result, error) {
+		result, err := ask(ctx, l, c)
+		if err != nil || result.Error != "" {
+			return result, err
+		}
+		var args whatisup.ContactArgs
+		if err := json.Unmarshal(c.Args, &args); err != nil {
+			return whatisup.Result{}, err
+		}
+		r := whatisup.Ref{Customer: c.Customer, Mode: c.Mode, ID: c.Instance}
+		mu.Lock()
+		defer mu.Unlock()
+		list, err := chats.Subscriptions(ctx, r)
+		if err != nil {
+			return whatisup.Result{}, err
+		}
+		return result, chats.KeepSubscriptions(ctx, r, whatisup.Subscribed(list, args.Contact, time.Now()))
+	}
+}
+
+// renew subscribes again to whom the instance has subscribed to, on a new
+// connection, one after the other. It ends with the connection.
+func (s *Session) renew(ctx context.Context, l Line) {
+	list, err := s.kit.Chats.Subscriptions(ctx, s.ref)
+	for _, sub := range list {
+		var args json.RawMessage
+		if args, err = json.Marshal(whatisup.ContactArgs{Contact: sub.Contact}); err != nil {
+			break
+		}
+		within, cancel := context.WithTimeout(ctx, renewWithin)
+		_, err = l.Ask(within, whatisup.PresenceSubscribe, args)
+		cancel()
+		if err != nil {
+			break
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("subscriptions to presences were not all renewed", "error", err.Error())
+	}
+}

@@ -320,3 +320,167 @@ func TestAsksUnderFaults(t *testing.T) {
 		t.Errorf("%d groups", len(list.Data))
 	}
 }
+
+// Each call ends within its ten seconds under each fault of the connection, with an
+// answer that says what is known. Nothing but a change may have an unknown outcome.
+func TestEveryAskUnderEveryFault(t *testing.T) {
+	t.Parallel()
+	const ann = "4915111111111"
+	kinds := []string{"silent", "drop", "unreachable", "half_open"}
+	if testing.Short() {
+		kinds = kinds[:1]
+	}
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			a := newAsker(t)
+			var g groupView
+			a.Must(201, "POST", a.path+"/groups", fmt.Sprintf(`{"subject":"Orders","participants":[%q]}`, ann), &g)
+			group := "/groups/" + url.PathEscape(g.Chat)
+			type ask struct {
+				method, path, body string
+				changes            bool
+				unanswered         bool // sends and waits for nothing, or asks nobody
+			}
+			asks := []ask{
+				{"POST", "/contacts/check", `{"phone_numbers":["4915155555555"]}`, false, false},
+				{"GET", "/contacts", "", false, true},
+				{"GET", "/contacts/" + ann, "", false, false},
+				{"GET", "/profile", "", false, false},
+				{"PATCH", "/profile", `{"about":"closed"}`, true, false},
+				{"GET", "/blocks", "", false, false},
+				{"PUT", "/blocks/" + ann, "", true, false},
+				{"DELETE", "/blocks/" + ann, "", true, false},
+				{"GET", "/groups", "", false, false},
+				{"POST", "/groups", fmt.Sprintf(`{"subject":"x","participants":[%q]}`, ann), true, false},
+				{"GET", group, "", false, false},
+				{"PATCH", group, `{"subject":"y"}`, true, false},
+				{"POST", group + "/participants", fmt.Sprintf(`{"promote":[%q]}`, ann), true, false},
+				{"GET", group + "/invite", "", false, false},
+				{"POST", group + "/invite/renew", "", true, false},
+				{"POST", "/groups/join", `{"link":"https://chat.whatsapp.com/AAAAAAAAAAAAAAAAAAAAAA"}`, true, false},
+				{"POST", "/chats/" + ann + "/read", `{"message_ids":["3A00"]}`, false, true},
+				{"PUT", "/chats/" + ann + "/presence", `{"state":"typing"}`, false, true},
+				{"PUT", "/presence", `{"state":"available"}`, false, true},
+				{"POST", "/contacts/" + ann + "/presence", "", false, true},
+				{"POST", group + "/leave", "", true, false},
+			}
+			if _, err := a.simulator.Inject(whatsapp.Fault{Target: whatsapp.Target{World: a.world}, Kind: kind, Seconds: 60}); err != nil {
+				t.Fatal(err)
+			}
+			var wg sync.WaitGroup
+			for _, c := range asks {
+				wg.Go(func() {
+					began := time.Now()
+					resp, b := a.Do(c.method, a.path+c.path, c.body)
+					took := time.Since(began)
+					var e struct{ Error struct{ Code string } }
+					_ = json.Unmarshal(b, &e)
+					what := fmt.Sprintf("%s %s: %d %s after %v", c.method, c.path, resp.StatusCode, e.Error.Code, took)
+					if took > 10*time.Second+time.Second/2 {
+						t.Error(what)
+					}
+					switch {
+					case resp.StatusCode == 503 && (e.Error.Code == "outcome_unknown") == c.changes,
+						resp.StatusCode == 503 && e.Error.Code != "outcome_unknown",
+						resp.StatusCode == 409 && e.Error.Code == "not_connected":
+					case kind == "drop": // the next connection may answer, whatever the answer is
+					case c.unanswered && (resp.StatusCode < 300 || resp.StatusCode == 422):
+					default:
+						t.Error(what)
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// Contacts, the own profile, blocked contacts, typing and presence, as they are
+// asked for and changed.
+func TestContactsAndProfile(t *testing.T) {
+	t.Parallel()
+	a := newAsker(t)
+	const ann, bob = "4915111111111", "4915122222222"
+	a.act(whatsapp.Action{PhoneNumber: ann, Kind: "profile", About: new("At work"), Picture: []byte("\xff\xd8\xff\xe0")})
+	a.act(whatsapp.Action{PhoneNumber: a.number, Kind: "sync", Name: "Shop"})
+	a.act(whatsapp.Action{PhoneNumber: a.number, Kind: "save_contact", To: ann, Name: "Ann from work"})
+
+	var c struct {
+		human
+		Chat    string
+		Name    *string
+		About   *string
+		Picture *struct{ ID string }
+	}
+	localtest.Await(t, "the saved name", func() bool {
+		a.Must(200, "GET", a.path+"/contacts/+49%20151%2011111111", "", &c)
+		return c.Name != nil && *c.Name == "Ann from work"
+	})
+	if !c.is(ann) || c.LID == nil || c.Chat != *c.LID+"@lid" || c.About == nil || *c.About != "At work" || c.Picture == nil || c.Picture.ID == "" {
+		t.Errorf("%+v", c)
+	}
+	byLID := c
+	a.Must(200, "GET", a.path+"/contacts/"+url.PathEscape(c.Chat), "", &byLID)
+	if !byLID.is(ann) || byLID.Chat != c.Chat {
+		t.Errorf("by LID: %+v", byLID)
+	}
+	var list struct{ Data []struct{ human } }
+	a.Must(200, "GET", a.path+"/contacts", "", &list)
+	n := 0
+	for _, one := range list.Data {
+		if one.is(ann) {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("Ann is %d of %+v", n, list)
+	}
+	if _, err := a.simulator.SetPhone(a.world, "4915100000009", whatsapp.Behaviour{OnWhatsApp: new(bool)}); err != nil {
+		t.Fatal(err)
+	}
+	a.refused(404, "contact_not_found", "GET", "/contacts/4915100000009", "")
+	a.refused(404, "contact_not_found", "GET", "/contacts/nobody", "")
+
+	var profile struct {
+		human
+		Name  string
+		About *string
+	}
+	localtest.Await(t, "the name can be changed", func() bool {
+		r, b := a.Do("PATCH", a.path+"/profile", `{"name":"The shop","about":"Open"}`)
+		return r.StatusCode == 200 && json.Unmarshal(b, &profile) == nil
+	})
+	a.Must(200, "GET", a.path+"/profile", "", &profile)
+	if !profile.is(a.number) || profile.Name != "The shop" || profile.About == nil || *profile.About != "Open" {
+		t.Errorf("%+v", profile)
+	}
+
+	for range 2 { // again is the same
+		a.Must(204, "PUT", a.path+"/blocks/"+bob, "", nil)
+	}
+	var blocks struct{ Data []struct{ human } }
+	a.Must(200, "GET", a.path+"/blocks", "", &blocks)
+	if len(blocks.Data) != 1 || !blocks.Data[0].is(bob) {
+		t.Errorf("%+v", blocks)
+	}
+	a.Must(204, "DELETE", a.path+"/blocks/"+bob, "", nil)
+	a.Must(200, "GET", a.path+"/blocks", "", &blocks)
+	if len(blocks.Data) != 0 {
+		t.Errorf("%+v", blocks)
+	}
+
+	a.Must(204, "PUT", a.path+"/presence", `{"state":"available"}`, nil)
+	a.Must(204, "PUT", a.path+"/chats/"+ann+"/presence", `{"state":"recording"}`, nil)
+	said := func(tag, text string) bool {
+		for _, e := range a.simulator.Journal(whatsapp.JournalFilter{Target: whatsapp.Target{World: a.world}, Tag: tag, Limit: 1000}) {
+			if e.Direction == whatsapp.In && strings.Contains(e.Stanza, text) {
+				return true
+			}
+		}
+		return false
+	}
+	localtest.Await(t, "WhatsApp is told", func() bool { return said("presence", "available") && said("chatstate", "audio") })
+	a.refused(400, "invalid_request", "PUT", "/presence", `{"state":"away"}`)
+	a.refused(400, "invalid_request", "PUT", "/chats/"+ann+"/presence", `{"state":"asleep"}`)
+}

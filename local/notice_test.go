@@ -14,6 +14,7 @@ import (
 // noticed is the data of any event of a group, a contact, a presence or a call.
 type noticed struct {
 	Chat         string
+	Previous     *string `json:"previous_chat"`
 	Actor        *human
 	Participants []human
 	Changed      []string
@@ -180,6 +181,10 @@ func TestPeopleAreTold(t *testing.T) {
 	of := func(field string) func(noticed) bool {
 		return func(n noticed) bool { return n.PhoneNumber == anna && fmt.Sprint(n.Changed) == "["+field+"]" }
 	}
+	p.Must(202, "POST", "/v1/instances/"+p.instance+"/messages", text(anna, "hello"), nil)
+	if learnt := p.await(t, "contact.updated", of("lid")); learnt.Previous == nil || *learnt.Previous != anna+"@s.whatsapp.net" || !strings.HasSuffix(learnt.Chat, "@lid") {
+		t.Errorf("the LID: %+v", learnt)
+	}
 	p.write(fmt.Sprintf(`{"from":%q,"text":"hello","name":"Anna"}`, anna))
 	p.await(t, "contact.updated", of("push_name"))
 	p.act(anna, "profile", `,"about":"At work"`)
@@ -220,5 +225,90 @@ func TestPeopleAreTold(t *testing.T) {
 		if e.Event == "presence.updated" {
 			t.Error("a presence is told to those who name no event")
 		}
+	}
+}
+
+// read says how many of somebody's messages the number's own phone shows as read.
+func (p people) read(own, from string) (read, all int) {
+	for _, m := range p.shown(own, "from", from) {
+		all++
+		if m.ReadAt != nil {
+			read++
+		}
+	}
+	return read, all
+}
+
+// All that is unread in a chat is marked as read, in whatever form the chat is
+// named; and at once where the settings want it.
+func TestWhatIsUnreadIsMarked(t *testing.T) {
+	t.Parallel()
+	p, own := newPeople(t)
+	const anna, ben = "4915100000001", "4915100000002"
+	p.Must(200, "PUT", "/v1/sandbox/phones/"+own, `{"reads":"manual"}`, nil)
+	at := "/v1/instances/" + p.instance
+	received := func(n int) (list struct{ Data []struct{ Chat string } }) {
+		t.Helper()
+		localtest.Await(t, fmt.Sprint(n, " messages"), func() bool {
+			p.Must(200, "GET", at+"/messages?direction=in", "", &list)
+			return len(list.Data) == n
+		})
+		return list
+	}
+	marked := func(from string, want, of int) {
+		t.Helper()
+		localtest.Await(t, fmt.Sprintf("%d of %d are read", want, of), func() bool {
+			read, all := p.read(own, from)
+			return read == want && all == of
+		}, func() string { return fmt.Sprint(p.read(own, from)) })
+	}
+	for i := range 3 {
+		p.write(fmt.Sprintf(`{"from":%q,"text":"letter %d"}`, anna, i))
+	}
+	p.write(fmt.Sprintf(`{"from":%q,"text":"another chat"}`, ben))
+	received(4)
+	p.Must(204, "POST", at+"/chats/"+anna+"/read", "", nil)
+	marked(anna, 3, 3)
+	marked(ben, 0, 1)
+	p.write(fmt.Sprintf(`{"from":%q,"text":"one more"}`, anna))
+	chat := received(5).Data[0].Chat
+	p.Must(204, "POST", at+"/chats/"+url.PathEscape(chat)+"/read", `{}`, nil)
+	marked(anna, 4, 4)
+	p.Must(204, "POST", at+"/chats/"+anna+"/read", "", nil) // nothing is left
+
+	group := p.act(anna, "create_group", fmt.Sprintf(`,"subject":"Orders","members":[%q]`, own))
+	p.write(fmt.Sprintf(`{"from":%q,"group":%q,"text":"hello all"}`, anna, *group.Group))
+	received(6)
+	p.Must(204, "POST", at+"/chats/"+url.PathEscape(*group.Group)+"/read", "", nil)
+	marked(anna, 5, 5)
+
+	p.Must(200, "PATCH", at+"/settings", `{"read_on_receive":true}`, nil)
+	localtest.Await(t, "a message is read at once", func() bool { // once the session knows the setting
+		p.write(fmt.Sprintf(`{"from":%q,"text":"now"}`, ben))
+		read, _ := p.read(own, ben)
+		return read > 0
+	})
+}
+
+// A subscription is renewed with each connection.
+func TestSubscriptionsAreRenewed(t *testing.T) {
+	t.Parallel()
+	p, own := newPeople(t)
+	const anna = "4915100000001"
+	at := "/v1/instances/" + p.instance
+	p.act(own, "sync", `,"name":"Shop"`)
+	p.Must(200, "PATCH", at+"/settings", `{"online":true}`, nil)
+	p.Must(204, "POST", at+"/contacts/"+anna+"/presence", "", nil)
+	seen := func() (n int) {
+		for _, e := range p.events("presence.updated") {
+			if e.From.is(anna) && e.State == "available" {
+				n++
+			}
+		}
+		return n
+	}
+	for connection := 1; connection <= 2; connection++ {
+		localtest.Await(t, fmt.Sprint("the presence is told on connection ", connection), func() bool { return seen() >= connection })
+		p.Must(204, "POST", "/v1/sandbox/instances/"+p.instance+"/faults", `{"kind":"drop"}`, nil)
 	}
 }

@@ -115,7 +115,8 @@ type Line struct {
 	// calls are those that were offered, by id; presences is what was told last of a
 	// person in a chat.
 	calls     map[string]whatisup.CallData
-	made      map[types.JID]bool // new groups that were told of
+	made      map[types.JID]bool            // new groups that were told of
+	known     map[whatisup.PhoneNumber]bool // whose LID was told
 	presences map[[2]string]string
 	said      atomic.Bool // the presence that the settings want
 
@@ -405,6 +406,9 @@ func (l *Line) handle(evt any) (ok bool) {
 		d := waconv.Decode(l.ctx, evt, l.env())
 		if !l.received(d, waconv.Part(evt)) {
 			return false
+		}
+		if d.Learnt != nil && d.Learnt.PhoneNumber != "" {
+			l.heard(waconv.ContactChanged(*d.Learnt, whatisup.ContactPhoneNumber))
 		}
 		if d.Event == whatisup.MessageReceived {
 			l.readAtOnce(&evt.Info, d.ChatType)

@@ -122,6 +122,27 @@ func (l *Line) contactChanged(changed whatisup.ContactChange, jids ...types.JID)
 	return l.heard(waconv.ContactChanged(p, changed))
 }
 
+// learnt tells that the LID behind a number is known now, and so the chat's id.
+func (l *Line) learnt(n whatisup.PhoneNumber, p whatisup.Person) {
+	if p.LID == "" {
+		return
+	}
+	l.mu.Lock()
+	told := l.known[n]
+	if l.known == nil || len(l.known) >= groupsKept {
+		l.known = make(map[whatisup.PhoneNumber]bool)
+	}
+	l.known[n] = true
+	l.mu.Unlock()
+	if told { // a spelling that is not WhatsApp's is asked about each time
+		return
+	}
+	before := string(whatisup.NumberAddress(n))
+	l.heard(waconv.Notice{Event: whatisup.ContactUpdated, Data: whatisup.ContactData{
+		Chat: string(p.Chat()), PreviousChat: &before, PersonWire: p.Wire(), Changed: []whatisup.ContactChange{whatisup.ContactLID},
+	}})
+}
+
 // presence tells what is seen of a person, unless that was told last.
 func (l *Line) presence(d whatisup.PresenceData) bool {
 	key := [2]string{d.Chat, string(deref(d.From.LID)) + "/" + deref(d.From.PhoneNumber)}

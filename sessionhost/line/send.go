@@ -80,7 +80,9 @@ func (l *Line) Resolve(ctx context.Context, n whatisup.PhoneNumber) (p whatisup.
 	}
 	for _, a := range answers {
 		if a.IsIn {
-			return waconv.Person(nil, "", a.JID, a.PhoneNumber), true, nil
+			p = waconv.Person(nil, "", a.JID, a.PhoneNumber)
+			l.learnt(n, p)
+			return p, true, nil
 		}
 	}
 	return p, false, nil

@@ -37,6 +37,8 @@
 //	           recipients' times  M#C#I        p#<id>        host        TTL
 //	           group members      M#C#I        q#<hash>      host        TTL
 //	           untold steps       M#C#I        u#            host
+//	           chat marked read   M#C#I        c#<hash>      host        TTL
+//	           subscriptions      M#C#I        s#presence    host        TTL
 //	webhooks   endpoint           C#M          endpoint#E    API, deliver
 //	           count of them      C#M          count         API
 //	           customer on hold   C#M          customer      operator

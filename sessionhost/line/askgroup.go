@@ -85,7 +85,7 @@ func (l *Line) listGroups(ctx context.Context, args whatisup.PageArgs) (whatisup
 }
 
 func (l *Line) group(ctx context.Context, args whatisup.GroupArgs) (whatisup.Group, error) {
-	g, err := l.cli.GetGroupInfo(ctx, waconv.JIDOf(args.Group))
+	g, err := l.groupInfo(ctx, waconv.JIDOf(args.Group))
 	if err != nil {
 		return whatisup.Group{}, ofGroup(err)
 	}
@@ -142,7 +142,7 @@ func (l *Line) createGroup(ctx context.Context, args whatisup.GroupCreateArgs) (
 // refused stays, and is named in the error.
 func (l *Line) updateGroup(ctx context.Context, args whatisup.GroupUpdateArgs) (whatisup.Group, error) {
 	jid, s := waconv.JIDOf(args.Group), args.Settings
-	before, err := l.cli.GetGroupInfo(ctx, jid)
+	before, err := l.groupInfo(ctx, jid)
 	if err != nil {
 		return whatisup.Group{}, ofGroup(err)
 	}
@@ -247,7 +247,7 @@ func (l *Line) changeMembers(ctx context.Context, args whatisup.MembersArgs) (wh
 	if !sent {
 		// Nobody who was named is on WhatsApp: whether there is such a group was not
 		// asked yet.
-		if _, err := l.cli.GetGroupInfo(ctx, jid); err != nil {
+		if _, err := l.groupInfo(ctx, jid); err != nil {
 			return out, ofGroup(err)
 		}
 	}
@@ -292,7 +292,7 @@ func (l *Line) joinGroup(ctx context.Context, args whatisup.JoinArgs) (whatisup.
 	if err != nil {
 		return whatisup.Group{}, err
 	}
-	g, err := l.cli.GetGroupInfo(ctx, jid)
+	g, err := l.groupInfo(ctx, jid)
 	if err == nil {
 		return l.withMembers(ctx, g), nil
 	}

@@ -32,13 +32,33 @@ func (l *Line) Group(ctx context.Context, jid waconv.JID) (*waconv.Group, error)
 
 	ctx, cancel := context.WithTimeout(ctx, resolveWithin)
 	defer cancel()
-	info, err := l.cli.GetGroupInfo(ctx, jid)
+	info, err := l.groupInfo(ctx, jid)
 	if errors.Is(err, whatsmeow.ErrNotInGroup) || errors.Is(err, whatsmeow.ErrGroupNotFound) {
 		return nil, ErrNotInGroup
 	}
 	if err != nil {
 		return nil, redact(err)
 	}
+	return l.groupFrom(info), nil
+}
+
+// groupInfo asks WhatsApp for a group, and keeps what messages to it have to know.
+func (l *Line) groupInfo(ctx context.Context, jid types.JID) (*types.GroupInfo, error) {
+	info, err := l.cli.GetGroupInfo(ctx, jid)
+	if err != nil {
+		return nil, err
+	}
+	g := l.groupFrom(info)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.groups == nil || len(l.groups) >= groupsKept {
+		l.groups = make(map[waconv.JID]*waconv.Group)
+	}
+	l.groups[jid] = g
+	return info, nil
+}
+
+func (l *Line) groupFrom(info *types.GroupInfo) *waconv.Group {
 	g := &waconv.Group{ByLID: info.AddressingMode == types.AddressingModeLID}
 	if info.IsEphemeral {
 		g.Timer = time.Duration(info.DisappearingTimer) * time.Second
@@ -50,14 +70,7 @@ func (l *Line) Group(ctx context.Context, jid waconv.JID) (*waconv.Group, error)
 		}
 		g.Members = append(g.Members, waconv.Person(nil, "", m.LID, m.PhoneNumber))
 	}
-
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.groups == nil || len(l.groups) >= groupsKept {
-		l.groups = make(map[waconv.JID]*waconv.Group)
-	}
-	l.groups[jid] = g
-	return g, nil
+	return g
 }
 
 // forgetGroup makes the next message to a group ask for it again.

@@ -49,7 +49,7 @@ func (db *DB) Subscriptions(ctx context.Context, r whatisup.Ref) (list []whatisu
 
 // KeepSubscriptions replaces them.
 func (db *DB) KeepSubscriptions(ctx context.Context, r whatisup.Ref, list []whatisup.Subscription) error {
-	return db.remember(ctx, subscriptionsKey(r), "subscriptions", jsonOf(list), db.now().Add(whatisup.SubscribedFor))
+	return db.remember(ctx, subscriptionsKey(r), "subscriptions", jsonOf(&list), db.now().Add(whatisup.SubscribedFor))
 }
 
 func (db *DB) remembered(ctx context.Context, k item) (item, error) {

@@ -369,8 +369,11 @@ func TestEveryAskUnderEveryFault(t *testing.T) {
 				t.Fatal(err)
 			}
 			var wg sync.WaitGroup
+			slots := make(chan struct{}, 8) // more at once would be 429 too_many_waiting
 			for _, c := range asks {
 				wg.Go(func() {
+					slots <- struct{}{}
+					defer func() { <-slots }()
 					began := time.Now()
 					resp, b := a.Do(c.method, a.path+c.path, c.body)
 					took := time.Since(began)

@@ -71,7 +71,7 @@ func (l *Line) groupChanged(g *events.GroupInfo) bool {
 // groupJoined tells of a group that the number is in from now on.
 func (l *Line) groupJoined(g *events.JoinedGroup) bool {
 	l.forgetGroup(g.JID)
-	if g.Type == "new" && !l.first(g.JID) {
+	if waconv.NewGroup(g) && !l.first(g.JID) {
 		return true
 	}
 	return l.told(waconv.GroupJoined(l.other, l.own(l.ctx), g))

@@ -113,7 +113,7 @@ func GroupJoined(directory Directory, own whatisup.Person, j *events.JoinedGroup
 		Participants: []whatisup.PersonWire{own.Wire()},
 	}
 	key := strconv.FormatInt(j.GroupCreated.Unix(), 10) + j.GroupInfo.ParticipantVersionID
-	if j.Type != "new" || j.Reason != "" {
+	if !NewGroup(j) {
 		return Notice{Event: whatisup.ParticipantAdded, Data: d, Key: key}
 	}
 	d.Participants = make([]whatisup.PersonWire, len(j.Participants))
@@ -122,6 +122,9 @@ func GroupJoined(directory Directory, own whatisup.Person, j *events.JoinedGroup
 	}
 	return Notice{Event: whatisup.GroupCreated, Data: whatisup.GroupCreatedData{GroupMembersData: d, Subject: j.Name}, At: j.GroupCreated, Key: key}
 }
+
+// NewGroup says whether the group did not exist before.
+func NewGroup(j *events.JoinedGroup) bool { return j.Type == "new" && j.Reason == "" }
 
 // PictureChanged is a new picture of a group or of a person.
 func PictureChanged(directory Directory, p *events.Picture) Notice {

@@ -44,8 +44,8 @@ func (n noticed) names(numbers ...string) bool {
 	return true
 }
 
-// events are those of an instance with a name, oldest first.
-func (p people) events(name string) (all []noticed) {
+// notices are the events of an instance with a name, oldest first.
+func (p people) notices(name string) (all []noticed) {
 	var page struct {
 		Data []struct{ Data json.RawMessage }
 	}
@@ -63,7 +63,7 @@ func (p people) await(t *testing.T, name string, is func(noticed) bool) (found n
 	t.Helper()
 	var seen []noticed
 	localtest.Await(t, name, func() bool {
-		seen = p.events(name)
+		seen = p.notices(name)
 		for _, n := range seen {
 			if is(n) {
 				found = n
@@ -115,7 +115,7 @@ func TestGroupsAreTold(t *testing.T) {
 
 	// A group of 1,024 that the number is taken into is one event, and so are 1,000
 	// people who come at once.
-	before := len(p.events("group.participant_added"))
+	before := len(p.notices("group.participant_added"))
 	list := func(n int) string {
 		all := make([]string, n)
 		for i := range all {
@@ -127,8 +127,8 @@ func TestGroupsAreTold(t *testing.T) {
 	p.await(t, "group.created", func(n noticed) bool { return n.Chat == *crowd.Group })
 	p.act(anna, "add", fmt.Sprintf(`,"group":%q,"members":[%s]`, *crowd.Group, list(1000)))
 	joined := p.await(t, "group.participant_added", func(n noticed) bool { return n.Chat == *crowd.Group })
-	if len(joined.Participants) != 1000 || len(p.events("group.participant_added")) != before+1 {
-		t.Errorf("1,000 people are %d events, the first of %d", len(p.events("group.participant_added"))-before, len(joined.Participants))
+	if len(joined.Participants) != 1000 || len(p.notices("group.participant_added")) != before+1 {
+		t.Errorf("1,000 people are %d events, the first of %d", len(p.notices("group.participant_added"))-before, len(joined.Participants))
 	}
 }
 
@@ -165,11 +165,11 @@ func TestCallsAreTold(t *testing.T) {
 		return r.StatusCode == 404 // it rings no more
 	})
 	found := false
-	for _, n := range p.events("call.ended") {
+	for _, n := range p.notices("call.ended") {
 		found = found || n.Outcome != nil && *n.Outcome == "rejected"
 	}
 	if !found {
-		t.Errorf("no call was rejected: %+v", p.events("call.ended"))
+		t.Errorf("no call was rejected: %+v", p.notices("call.ended"))
 	}
 }
 
@@ -209,7 +209,7 @@ func TestPeopleAreTold(t *testing.T) {
 	p.await(t, "presence.updated", is("available"))
 	localtest.Await(t, "the typing is told", func() bool { // once the session has said that it is available
 		p.act(anna, "typing", `,"state":"recording"`)
-		for _, n := range p.events("presence.updated") {
+		for _, n := range p.notices("presence.updated") {
 			if is("recording")(n) {
 				return true
 			}
@@ -300,7 +300,7 @@ func TestSubscriptionsAreRenewed(t *testing.T) {
 	p.Must(200, "PATCH", at+"/settings", `{"online":true}`, nil)
 	p.Must(204, "POST", at+"/contacts/"+anna+"/presence", "", nil)
 	seen := func() (n int) {
-		for _, e := range p.events("presence.updated") {
+		for _, e := range p.notices("presence.updated") {
 			if e.From.is(anna) && e.State == "available" {
 				n++
 			}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"whatisup/sessionhost/waconv"
@@ -17,10 +18,22 @@ func (h handler) Noticed(ctx context.Context, n waconv.Notice) error {
 	defer cancel()
 	e, err := whatisup.NewEvent(n.Event, h.ref.Customer, h.ref.Mode, h.ref.ID, time.Now(), n.Data)
 	if err != nil {
-		return err
+		return h.passOver(n, err)
 	}
 	if !n.At.IsZero() { // else nothing tells a repetition from the next one
 		e.ID = whatisup.NoticeEventID(h.ref.ID, n.Event, n.At, n.Key, e.Data)
 	}
-	return teller{h.kit, h.ref, h.account}.tell(ctx, e)
+	err = teller{h.kit, h.ref, h.account}.tell(ctx, e)
+	if errors.Is(err, whatisup.ErrRefused) {
+		return h.passOver(n, err)
+	}
+	return err
+}
+
+// passOver gives up a notice that waiting can't mend, so that WhatsApp does not tell
+// it for ever.
+func (h handler) passOver(n waconv.Notice, err error) error {
+	h.log.Error("a notice can't be stored; it is passed over", "event", string(n.Event), "error", err.Error())
+	h.kit.Metrics.SetAside("log", "notice")
+	return nil
 }

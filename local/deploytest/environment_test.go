@@ -136,7 +136,6 @@ var unset = map[string]map[string]string{
 		"FLEET_TABLE":     "only the webhooks table is its business",
 		"DEVICES_TABLE":   "only the webhooks table is its business",
 		"MESSAGES_TABLE":  "only the webhooks table is its business",
-		"OWN_URLS":        "an own URL is known by what carries our headers",
 	},
 	"sweep": {
 		"INSTANCES_TABLE":          "only the webhooks table is its business",

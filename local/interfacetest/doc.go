@@ -1,6 +1,7 @@
 // Package interfacetest holds the OpenAPI document against the tools of other
 // people: two linters that must have nothing to say, and three generators whose
-// clients must compile, with a program that uses them.
+// clients must compile, with a program that uses them. And it has JavaScript's library of
+// Standard Webhooks verify our signatures.
 //
 // The tools are public packages in the versions that testdata/npm/package.json
 // and testdata/clients/go.mod name. They are fetched once, into .build/interfaces

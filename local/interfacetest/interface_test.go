@@ -2,16 +2,19 @@ package interfacetest
 
 import (
 	"context"
+	"encoding/json"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"whatisup/shared/httpapi"
+	"whatisup/shared/whatisup"
 )
 
 // patience is how long one run of a tool may take, its download included.
@@ -23,7 +26,7 @@ func TestNPM(t *testing.T) {
 	wanted(t)
 	t.Parallel()
 	if _, err := exec.LookPath("npm"); err != nil {
-		t.Skip("SKIPPED: npm is not installed, so redocly, spectral and openapi-typescript did not see the OpenAPI document (Debian: apt-get install npm)")
+		t.Skip("SKIPPED: npm is not installed, so redocly, spectral and openapi-typescript did not see the OpenAPI document, nor standardwebhooks a signature (Debian: apt-get install npm)")
 	}
 	dir := workshop(t, "npm")
 	document(t, dir)
@@ -38,6 +41,38 @@ func TestNPM(t *testing.T) {
 	tool("spectral", "lint", "--fail-severity=hint", "--ruleset=spectral.json", "openapi.json")
 	tool("openapi-typescript", "openapi.json", "--output=types.ts")
 	tool("tsc", "--project", ".")
+
+	signed(t, dir)
+	if said := run(t, dir, "node", "verify.cjs"); !strings.Contains(said, "verified") {
+		t.Errorf("the library of Standard Webhooks says %s", said)
+	}
+}
+
+// signed writes requests to a webhook endpoint as its library is to verify them: one with
+// one secret, and one in a rotation.
+func signed(t *testing.T, dir string) {
+	t.Helper()
+	type request struct {
+		Secret  whatisup.Secret   `json:"secret"`
+		Headers map[string]string `json:"headers"`
+		Body    string            `json:"body"`
+	}
+	var all []request
+	old, fresh := whatisup.NewSigningSecret(), whatisup.NewSigningSecret()
+	for _, secrets := range [][]whatisup.Secret{{old}, {fresh, old}} {
+		id, unix, body := string(whatisup.NewEventID()), time.Now().Unix(), `{"event":"message.received","data":{"text":"héllo \u2028"}}`
+		all = append(all, request{old, map[string]string{
+			"webhook-id": id, "webhook-timestamp": strconv.FormatInt(unix, 10),
+			"webhook-signature": whatisup.SignStandard(secrets, id, unix, []byte(body)),
+		}, body})
+	}
+	b, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "signed.json"), b, 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // The clients of the two generators for Go compile with a program that uses them.

@@ -202,8 +202,8 @@ func (o *Operator) Endpoints(ctx context.Context, c whatisup.CustomerID, i whati
 	return nil
 }
 
-// DisableEndpoint disables a customer's webhook endpoint. What it is owed is held, and only
-// the operator's leave, which is to make the endpoint anew, ends it. The sweep tells it to
+// DisableEndpoint disables a customer's webhook endpoint. What it is owed is held, and its
+// customer can't enable it. The sweep tells it to
 // the queues. It is harmless to repeat.
 func (o *Operator) DisableEndpoint(ctx context.Context, c whatisup.CustomerID, id whatisup.EndpointID) (*whatisup.Endpoint, error) {
 	var found *whatisup.Endpoint

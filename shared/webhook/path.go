@@ -531,15 +531,48 @@ func (p *Path) Sweep(ctx context.Context) error {
 		return err
 	}
 	var problems error
+	late := 0
 	for _, w := range all {
 		if ctx.Err() != nil {
 			break // the next run goes on
+		}
+		is, err := p.late(ctx, w)
+		if problems = errors.Join(problems, err); is {
+			late++
 		}
 		if err := p.wake(ctx, w); err != nil {
 			problems = errors.Join(problems, fmt.Errorf("endpoint %s%s: %w", w.Endpoint, w.Replay, err))
 		}
 	}
+	if late > 0 {
+		p.Slog.Warn(LateMessage, "endpoints", late)
+	}
 	return problems
+}
+
+// LateMessage is what the sweep logs, with the number of endpoints, when deliveries are
+// late by our fault. An alarm of template.yaml goes by it.
+const LateMessage = "deliveries are owed for over five minutes"
+
+// lateAfter is for how long a delivery may be due.
+const lateAfter = 5 * time.Minute
+
+// late says whether an endpoint is owed a delivery that was due some time ago, though
+// there is room for it: so it is not the endpoint that takes its time.
+func (p *Path) late(ctx context.Context, w whatisup.DueRow) (bool, error) {
+	if w.Endpoint == "" {
+		return false, nil
+	}
+	owed, _, err := p.Store.Owed(ctx, w.Endpoint, p.now().Add(-lateAfter), 1)
+	if err != nil || len(owed) == 0 {
+		return false, err
+	}
+	ep, err := p.Store.Endpoint(ctx, w.Customer, w.Mode, w.Endpoint)
+	if err != nil || ep.Holds() || ep.Degraded() || ep.Slow() {
+		return false, ignore(err, whatisup.ErrNotFound)
+	}
+	n, err := p.Store.CountQueued(ctx, w.Endpoint)
+	return n <= roomAgain, err
 }
 
 // Dead writes the row of a delivery that the queue has given up as failed.

@@ -1,11 +1,14 @@
 package webhook_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -277,3 +280,37 @@ func TestDisabledIsToldOnce(t *testing.T) {
 		t.Errorf("disabled %q", now.Disabled)
 	}
 }
+
+// TestLate has the sweep say that an endpoint with room is owed a delivery for long, and
+// not that one is whose endpoint has not answered for it.
+func TestLate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := receive(t)
+	e, failing := w.endpoint(r.URL, nil), w.endpoint("http://127.0.0.1:9/", nil)
+	logs := &bytes.Buffer{}
+	w.path.Slog = slog.New(slog.NewJSONHandler(logs, nil))
+	for n := range 6 { // one of them is degraded, and is owed something
+		w.fan(whatisup.NewInstanceID(), n)
+	}
+	w.work()
+	if !w.read(failing).Degraded() {
+		t.Fatal("not degraded")
+	}
+	w.pass(10 * time.Minute)
+	w.sweep()
+	if strings.Contains(logs.String(), webhook.LateMessage) {
+		t.Errorf("logged %s", logs)
+	}
+	if err := w.db.SetBehind(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	w.fan(whatisup.NewInstanceID(), 7)
+	w.pass(lateAfter + time.Second)
+	w.sweep()
+	if !strings.Contains(logs.String(), `"msg":"`+webhook.LateMessage+`","endpoints":1`) {
+		t.Errorf("logged %s", logs)
+	}
+}
+
+const lateAfter = 5 * time.Minute

@@ -1,10 +1,19 @@
 package whatisup
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
+	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
 // TestSignatureVectors holds both signatures to the published vectors, which another
@@ -45,6 +54,109 @@ func TestSignatureVectors(t *testing.T) {
 	}
 	if got := SignStandard(both, "id", 1, nil); strings.Count(got, "v1,") != 2 || strings.Count(got, " ") != 1 {
 		t.Errorf("two secrets: %s", got)
+	}
+}
+
+// TestStandardWebhooks has the library of Standard Webhooks verify our signatures, also
+// in a rotation, by either secret.
+func TestStandardWebhooks(t *testing.T) {
+	t.Parallel()
+	old, fresh, other := NewSigningSecret(), NewSigningSecret(), NewSigningSecret()
+	body := []byte(`{"event":"message.received"}`)
+	id, unix := string(NewEventID()), time.Now().Unix()
+	for _, c := range []struct {
+		by    Secret
+		signs []Secret
+		want  bool
+	}{{old, []Secret{old}, true}, {old, []Secret{fresh, old}, true}, {fresh, []Secret{fresh, old}, true}, {other, []Secret{fresh, old}, false}} {
+		judge, err := standardwebhooks.NewWebhook(string(c.by))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := http.Header{}
+		h.Set("webhook-id", id)
+		h.Set("webhook-timestamp", strconv.FormatInt(unix, 10))
+		h.Set("webhook-signature", SignStandard(c.signs, id, unix, body))
+		if err := judge.Verify(body, h); (err == nil) != c.want {
+			t.Errorf("%d secrets sign: %v", len(c.signs), err)
+		}
+		if judge.Verify(append(body, ' '), h) == nil {
+			t.Error("a changed body passed")
+		}
+	}
+}
+
+// TestReadmeReceiver runs the program of the README that checks X-WhatIsUp-Signature.
+func TestReadmeReceiver(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const listen = `http.ListenAndServe("127.0.0.1:9000", nil)`
+	_, program, _ := strings.Cut(string(text), "```go\nhttp.HandleFunc(\"/hook\"")
+	program, _, ok := strings.Cut(program, "```")
+	if !ok || !strings.Contains(program, listen) {
+		t.Fatal("the README has no receiver")
+	}
+	dir := t.TempDir()
+	// A free port, and nothing else differs from the README.
+	program = `package main
+import ("crypto/hmac"; "crypto/sha256"; "encoding/hex"; "fmt"; "io"; "net"; "net/http"; "os"; "slices"; "strconv"; "strings"; "time")
+func main() { http.HandleFunc("/hook"` + strings.Replace(program, listen, `l, _ := net.Listen("tcp", "127.0.0.1:0"); fmt.Println(l.Addr()); http.Serve(l, nil)`, 1) + "}\n"
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(program), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", "receiver", "main.go")
+	build.Dir, build.Env = dir, append(os.Environ(), "GO111MODULE=off", "GOFLAGS=")
+	if said, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	secret := NewSigningSecret()
+	run := exec.CommandContext(t.Context(), filepath.Join(dir, "receiver"))
+	run.Env = append(os.Environ(), "SECRET="+string(secret))
+	out, err := run.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = run.Process.Kill(); _ = run.Wait() }()
+	lines := bufio.NewScanner(out)
+	lines.Scan()
+	url := "http://" + lines.Text() + "/hook"
+	body := []byte(`{"event":"message.received"}`)
+	now := time.Now().Unix()
+	for _, c := range []struct {
+		what      string
+		signature string
+		want      int
+	}{
+		{"ours", Sign([]Secret{secret}, now, body), 200},
+		{"in a rotation", Sign([]Secret{NewSigningSecret(), secret}, now, body), 200},
+		{"another's", Sign([]Secret{NewSigningSecret()}, now, body), 401},
+		{"of another body", Sign([]Secret{secret}, now, []byte("{}")), 401},
+		{"an old one", Sign([]Secret{secret}, now-600, body), 401},
+		{"none", "", 401},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("X-WhatIsUp-Signature", c.signature)
+		r.Header.Set("X-WhatIsUp-Event", "message.received")
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != c.want {
+			t.Errorf("%s: %d, want %d", c.what, resp.StatusCode, c.want)
+		}
+	}
+	if lines.Scan(); lines.Text() != "message.received "+string(body) {
+		t.Errorf("it printed %q", lines.Text())
 	}
 }
 

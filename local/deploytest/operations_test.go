@@ -66,29 +66,40 @@ func TestAlarms(t *testing.T) {
 	}
 }
 
-var message = regexp.MustCompile(`\$\.msg = "([^"*]*)`)
+var message = regexp.MustCompile(`\$\.(msg|message) = "([^"*]*)`)
 
 // TestLogFilters holds that what alarms look for in the logs is what the code
 // logs.
 func TestLogFilters(t *testing.T) {
 	t.Parallel()
 	d := declared(t)
-	var code strings.Builder
-	err := fs.WalkDir(os.DirFS(filepath.Join(root, "sessionhost")), ".", func(path string, _ fs.DirEntry, err error) error {
-		if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
-			code.WriteString(read(t, filepath.Join("sessionhost", path)))
+	source := func(dirs ...string) string {
+		var code strings.Builder
+		for _, dir := range dirs {
+			err := fs.WalkDir(os.DirFS(filepath.Join(root, dir)), ".", func(path string, _ fs.DirEntry, err error) error {
+				if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+					code.WriteString(read(t, filepath.Join(dir, path)))
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
+		return code.String()
 	}
+	code := source("sessionhost")
+	of := map[string]string{"msg": code, "message": source("functions", "shared")}
 	found := 0
 	for _, f := range d.OfType("AWS::Logs::MetricFilter") {
 		if m := message.FindStringSubmatch(fmt.Sprint(f.Properties["FilterPattern"])); m != nil {
 			found++
-			if !strings.Contains(code.String(), `"`+m[1]) {
-				t.Errorf("%s looks for %q, which nothing logs", f.Name, m[1])
+			if !strings.Contains(of[m[1]], `"`+m[2]) {
+				t.Errorf("%s looks for %q, which nothing logs", f.Name, m[2])
+			}
+			// lambdacontext's logger has its own name for a line's text.
+			if host := strings.Contains(fmt.Sprint(f.Properties["LogGroupName"]), "HostLogs"); host != (m[1] == "msg") {
+				t.Errorf("%s looks at %s of %v", f.Name, m[1], f.Properties["LogGroupName"])
 			}
 		}
 	}
@@ -104,7 +115,7 @@ func TestLogFilters(t *testing.T) {
 		}
 		found++
 		for _, m := range regexp.MustCompile(`MetricName:(\w+)`).FindAllStringSubmatch(text, -1) {
-			if !strings.Contains(code.String(), `"`+m[1]+`"`) {
+			if !strings.Contains(code, `"`+m[1]+`"`) {
 				t.Errorf("%s looks at %s, which no host measures", a.Name, m[1])
 			}
 		}

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 
 	"whatisup/shared/whatisup"
@@ -156,6 +158,8 @@ func (p *Path) FanOut(ctx context.Context, m Message) error {
 	if err != nil {
 		return err
 	}
+	// First those that are served directly: to owe takes longer, and they would wait for it.
+	slices.SortStableFunc(all, func(a, b *whatisup.Endpoint) int { return cmp.Compare(lag(a), lag(b)) })
 	for _, ep := range all {
 		if !ep.Takes(&e) {
 			continue
@@ -177,6 +181,14 @@ func (p *Path) FanOut(ctx context.Context, m Message) error {
 		}
 	}
 	return nil
+}
+
+// lag is 0 for an endpoint that keeps up.
+func lag(ep *whatisup.Endpoint) int {
+	if ep.Behind || ep.Degraded() || ep.Slow() || ep.Holds() {
+		return 1
+	}
+	return 0
 }
 
 func deliveryOf(ep *whatisup.Endpoint, e *whatisup.Event, m Message, replay whatisup.ReplayID, at time.Time) *whatisup.Delivery {

@@ -37,6 +37,7 @@ import (
 	"whatisup/shared/control"
 	"whatisup/shared/dashboard"
 	"whatisup/shared/dynamo"
+	"whatisup/shared/fetch"
 	"whatisup/shared/foreign"
 	"whatisup/shared/httpapi"
 	"whatisup/shared/input"
@@ -59,6 +60,8 @@ type Stack struct {
 	Keys     map[whatisup.Mode]string
 	Env      map[string]string // what functions and hosts read
 	AWSConf  aws.Config
+
+	created *created // hears of the bucket's objects
 
 	// Server and Simulator are the stand-ins themselves, for tests; the simulator
 	// is nil if it is not ours.
@@ -110,6 +113,10 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 	if err != nil {
 		return err
 	}
+	files, err := c.startFiles(ctx, s, urls.Media, start)
+	if err != nil {
+		return fmt.Errorf("bucket: %w", err)
+	}
 	authKey, err := authKey(ctx, kms.NewFromConfig(s.AWSConf))
 	if err != nil {
 		return fmt.Errorf("key for auth state: %w", err)
@@ -143,6 +150,8 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 
 	s.Env = map[string]string{
 		"AWS_ENDPOINT_URL": s.AWS, "AWS_REGION": region,
+		"MEDIA_TABLE": tables.Media, "MEDIA_BUCKET": mediaBucket, "MEDIA_QUEUE_URL": urls.Media, "MEDIA_SECRET": mediaSecret(peppers),
+		"PUBLIC_URL": s.Public, "MEDIA_ENDPOINT": s.Public + lentPath,
 		"AWS_ACCESS_KEY_ID": accessKey, "AWS_SECRET_ACCESS_KEY": secrets.aws,
 		"ACCESS_TABLE": tables.Access, "INSTANCES_TABLE": tables.Instances, "CALLS_TABLE": tables.Calls,
 		"EVENTS_TABLE": tables.Events, "FLEET_TABLE": tables.Fleet, "DEVICES_TABLE": tables.Devices, "MESSAGES_TABLE": tables.Messages,
@@ -174,7 +183,7 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 	if err := c.startHealth(s, h, start); err != nil {
 		return errors.Join(err, api.Close())
 	}
-	if err := c.startGateway(s, api, db, peppers, urls, start); err != nil {
+	if err := c.startGateway(s, api, db, peppers, urls, files, start); err != nil {
 		return errors.Join(err, api.Close())
 	}
 	if err := c.startControl(s, start); err != nil {
@@ -212,6 +221,8 @@ func (c Config) startAWS(s *Stack, secrets secrets, start starter) error {
 	conf := localaws.Config{
 		Path: c.path(databases), AccessKey: accessKey, SecretKey: secrets.aws, Roots: roots, Log: c.Log.With("part", "aws"),
 	}
+	s.created = &created{keys: make(chan string, queued)}
+	conf.Created = s.created.hear
 	if s.Server, err = localaws.Open(conf); err != nil {
 		return err
 	}
@@ -296,7 +307,7 @@ func (c Config) startSimulator(ctx context.Context, s *Stack, start starter) (ro
 	return hex.EncodeToString(key[:]), nil
 }
 
-func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers whatisup.Peppers, urls queue.URLs, start starter) error {
+func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers whatisup.Peppers, urls queue.URLs, files *files, start starter) error {
 	t, err := template.Parse(repository.Template)
 	if err != nil {
 		return err
@@ -324,6 +335,13 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 		Arrival:   lambdahttp.Arrival,
 		Log:       log,
 	}
+	bucket := s.bucket()
+	conf.Objects, conf.Work, conf.PublicURL = bucket, queue.NewMedia(queues, s.Env["MEDIA_QUEUE_URL"]), s.Env["PUBLIC_URL"]
+	if conf.Links, err = whatisup.NewMediaLinks(conf.PublicURL, whatisup.Secret(s.Env["MEDIA_SECRET"])); err != nil {
+		return err
+	}
+	fetcher := fetch.Fetcher{Guard: hooks.Guard}
+	conf.Foreign = fetcher.Check
 	api := httpapi.New(conf)
 	answering, streaming := map[string]gateway.Handler{}, map[string]http.Handler{}
 	for name, h := range api.Functions() {
@@ -342,9 +360,13 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 			return err
 		})
 	}
+	worker := control.New(control.Config{
+		Store: db, Events: conf.Events, Objects: bucket, Links: conf.Links, Foreign: conf.Foreign, Fetcher: fetcher, Stream: streamTo(bucket),
+	})
 	names := queue.Local()
 	fed := map[string]gateway.Trigger{
 		"IntegrationCommands":   {QueueURL: s.Env["INTEGRATION_QUEUE_URL"], Handler: lambdahttp.Queue(in.Carry), ARN: names.Integration},
+		"MediaQueue":            {QueueURL: urls.Media, Handler: lambdahttp.Queue(worker.CarryMedia), ARN: names.Media},
 		"WebhookEvents":         {QueueURL: urls.WebhookEvents, Handler: message(hooks.Path.FanOut), ARN: names.WebhookEvents},
 		"WebhookWakes":          {QueueURL: urls.WebhookWakes, Handler: message(hooks.Path.Wake), ARN: names.WebhookWakes},
 		"WebhookDeliveries":     {QueueURL: urls.WebhookDeliveries, Handler: message(hooks.Path.Deliver), ARN: names.WebhookDeliveries},
@@ -384,7 +406,7 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 	if err != nil {
 		return err
 	}
-	door, err := front.New(c.Door, g, httpapi.RefuseAddress, c.Log.With("part", "front"))
+	door, err := front.New(c.Door, files.before(g), httpapi.RefuseAddress, c.Log.With("part", "front"))
 	if err != nil {
 		return err
 	}

@@ -61,6 +61,9 @@ type Config struct {
 	// Roots seal the keys of KMS in the file: see ParseRoots. Without any they
 	// stand in it as they are.
 	Roots []Root
+	// Created hears of each object of S3 that was written, once it can be read; nil:
+	// nobody does. It is what S3's notifications are elsewhere, and must not wait.
+	Created func(bucket, key string)
 	// SearchWindow is among how many messages at the front of a FIFO queue a
 	// receive looks for free groups; SQS's own number by default.
 	SearchWindow int
@@ -154,7 +157,7 @@ func (s *Server) open() (err error) {
 	}
 	s.s3, err = s3.Open(s3.Config{
 		Store: s.store, Dir: s.config.Objects, Clock: s.Now, Signer: s.config.Clock,
-		AccessKey: s.config.AccessKey, SecretKey: cmp.Or(s.config.SecretKey, "local"),
+		AccessKey: s.config.AccessKey, SecretKey: cmp.Or(s.config.SecretKey, "local"), Created: s.config.Created,
 	})
 	return err
 }

@@ -23,10 +23,12 @@ import (
 // than it needs.
 var unset = map[string]map[string]string{
 	"instances": {
+		"MEDIA_TABLE":    "has no business with files",
 		"MESSAGES_TABLE": "has no business with messages",
 		"DEVICES_TABLE":  "only session hosts have business with auth state",
 	},
 	"qr": {
+		"MEDIA_TABLE":              "has no business with files",
 		"WEBHOOKS_TABLE":           "has no business with webhooks",
 		"WEBHOOK_EVENTS_QUEUE_URL": "sends no events",
 		"MESSAGES_TABLE":           "has no business with messages",
@@ -36,6 +38,7 @@ var unset = map[string]map[string]string{
 		"EVENT_QUEUE_URLS":         "sends no events",
 	},
 	"keys": {
+		"MEDIA_TABLE":              "has no business with files",
 		"WEBHOOKS_TABLE":           "has no business with webhooks",
 		"WEBHOOK_EVENTS_QUEUE_URL": "sends no events",
 		"MESSAGES_TABLE":           "has no business with messages",
@@ -48,6 +51,7 @@ var unset = map[string]map[string]string{
 		"SHARD_COUNT":              "sends no commands",
 	},
 	"sandbox": {
+		"MEDIA_TABLE":              "has no business with files",
 		"WEBHOOKS_TABLE":           "has no business with webhooks",
 		"WEBHOOK_EVENTS_QUEUE_URL": "sends no events",
 		"MESSAGES_TABLE":           "has no business with messages",
@@ -58,6 +62,8 @@ var unset = map[string]map[string]string{
 		"EVENT_QUEUE_URLS":         "sends no events",
 	},
 	"messages": {
+		"MEDIA_ENDPOINT":           "the bucket is reached at its own address",
+		"PUBLIC_URL":               "makes no URL of a file",
 		"WEBHOOKS_TABLE":           "has no business with webhooks",
 		"WEBHOOK_EVENTS_QUEUE_URL": "sends no events",
 		"CALLS_TABLE":              "its own rows are the records of requests",
@@ -68,6 +74,7 @@ var unset = map[string]map[string]string{
 		"SANDBOX":                  "a row is accepted whoever is to send it",
 	},
 	"chats": {
+		"MEDIA_TABLE":              "has no business with files",
 		"WEBHOOKS_TABLE":           "has no business with webhooks",
 		"WEBHOOK_EVENTS_QUEUE_URL": "sends no events",
 		"MESSAGES_TABLE":           "has no business with messages",
@@ -77,6 +84,7 @@ var unset = map[string]map[string]string{
 		"EVENT_QUEUE_URLS":         "sends no events",
 	},
 	"events": {
+		"MEDIA_TABLE":              "has no business with files",
 		"WEBHOOKS_TABLE":           "has no business with webhooks",
 		"WEBHOOK_EVENTS_QUEUE_URL": "sends no events",
 		"MESSAGES_TABLE":           "has no business with messages",
@@ -90,6 +98,7 @@ var unset = map[string]map[string]string{
 		"SHARD_COUNT":              "sends no commands",
 	},
 	"stream": {
+		"MEDIA_TABLE":              "has no business with files",
 		"WEBHOOKS_TABLE":           "has no business with webhooks",
 		"WEBHOOK_EVENTS_QUEUE_URL": "sends no events",
 		"MESSAGES_TABLE":           "has no business with messages",
@@ -102,13 +111,40 @@ var unset = map[string]map[string]string{
 		"COMMAND_QUEUE_PREFIX":     "sends no commands",
 		"SHARD_COUNT":              "sends no commands",
 	},
+	"media": {
+		"WEBHOOKS_TABLE": "has no business with webhooks",
+		"MEDIA_ENDPOINT": "the bucket is reached at its own address",
+		"FLEET_TABLE":    "nothing here depends on a session host",
+		"DEVICES_TABLE":  "only session hosts have business with auth state",
+		"EVENTS_URL":     "only the API's root tells it",
+		"SANDBOX":        "files are files in either mode",
+	},
+	"fetch": {
+		"WEBHOOKS_TABLE":        "reads no table but that of files",
+		"MEDIA_ENDPOINT":        "the bucket is reached at its own address",
+		"MEDIA_QUEUE_URL":       "is fed from it",
+		"INSTANCES_TABLE":       "reads no table but that of files",
+		"CALLS_TABLE":           "reads no table but that of files",
+		"MESSAGES_TABLE":        "reads no table but that of files",
+		"FLEET_TABLE":           "reads no table but that of files",
+		"DEVICES_TABLE":         "only session hosts have business with auth state",
+		"EVENTS_URL":            "only the API's root tells it",
+		"SANDBOX":               "files are files in either mode",
+		"SHARD_COUNT":           "wakes no session host",
+		"COMMAND_QUEUE_PREFIX":  "wakes no session host",
+		"PEPPER":                "reads no API key",
+		"RATE_LIMIT_BURST":      "answers nobody",
+		"RATE_LIMIT_PER_SECOND": "answers nobody",
+	},
 	"integration": {
+		"MEDIA_TABLE":           "takes no files, so far",
 		"DEVICES_TABLE":         "only session hosts have business with auth state",
 		"EVENTS_URL":            "only the API's root tells it",
 		"RATE_LIMIT_BURST":      "the operator's own programs are not limited",
 		"RATE_LIMIT_PER_SECOND": "the operator's own programs are not limited",
 	},
 	"webhooks": {
+		"MEDIA_TABLE":              "has no business with files",
 		"FLEET_TABLE":              "has no business with it",
 		"DEVICES_TABLE":            "has no business with it",
 		"MESSAGES_TABLE":           "has no business with it",
@@ -121,6 +157,7 @@ var unset = map[string]map[string]string{
 		"OWN_URLS":                 "its own routes refer to the function, so it can't know where they are",
 	},
 	"fanout": {
+		"MEDIA_TABLE":     "has no business with files",
 		"INSTANCES_TABLE": "only the webhooks table is its business",
 		"CALLS_TABLE":     "only the webhooks table is its business",
 		"FLEET_TABLE":     "only the webhooks table is its business",
@@ -131,6 +168,7 @@ var unset = map[string]map[string]string{
 		"WEBHOOK_KEY_ID":  "makes no requests",
 	},
 	"deliver": {
+		"MEDIA_TABLE":     "has no business with files",
 		"INSTANCES_TABLE": "only the webhooks table is its business",
 		"CALLS_TABLE":     "only the webhooks table is its business",
 		"FLEET_TABLE":     "only the webhooks table is its business",
@@ -138,6 +176,7 @@ var unset = map[string]map[string]string{
 		"MESSAGES_TABLE":  "only the webhooks table is its business",
 	},
 	"sweep": {
+		"MEDIA_TABLE":              "has no business with files",
 		"INSTANCES_TABLE":          "only the webhooks table is its business",
 		"CALLS_TABLE":              "only the webhooks table is its business",
 		"FLEET_TABLE":              "only the webhooks table is its business",

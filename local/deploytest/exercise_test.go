@@ -3,6 +3,7 @@ package deploytest
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -97,6 +98,8 @@ func exercise(t *testing.T, s *system) {
 	s.must(201, "POST", "/v1/instances/"+id+"/groups", group, "Idempotency-Key", "exercise-group")
 	s.must(200, "GET", "/v1/instances/"+id+"/groups", "")
 
+	s.files1(id)
+
 	s.must(409, "GET", "/v1/instances/"+id+"/qr", "")
 	s.must(409, "POST", "/v1/instances/"+id+"/pair-code", `{"phone_number":"15550100009"}`, "Idempotency-Key", "exercise-6")
 	s.must(202, "POST", "/v1/instances/"+id+"/logout", "", "Idempotency-Key", "exercise-7")
@@ -140,6 +143,35 @@ func exercise(t *testing.T, s *system) {
 	s.must(204, "DELETE", "/v1/instances/"+id, "", "Idempotency-Key", "ignored")
 	s.must(404, "DELETE", "/v1/api-keys/"+bound, "")
 	s.eventually("nothing left of what was deleted", func() bool { return s.wiped(id) && s.wiped(second) })
+}
+
+// files1 gives a file by an upload, one in a message, and one by a URL that leads to
+// nothing.
+func (s *system) files1(id string) {
+	s.t.Helper()
+	picture := "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
+	s.must(202, "POST", "/v1/instances/"+id+"/messages", `{"to":"15550100007","body":{"type":"image","media_base64":"`+picture+`"}}`)
+	made := s.must(201, "POST", "/v1/media", `{"size":70,"mime_type":"image/png"}`).body["media_id"].(string)
+	bytes, err := base64.StdEncoding.DecodeString(picture)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	given := &whatisup.Media{ID: whatisup.MediaID(made), Mode: whatisup.Test, Customer: s.made.Customer}
+	if err := s.files.Put(s.t.Context(), whatisup.ClassStaging.ObjectKey(given, ""), strings.NewReader(string(bytes))); err != nil {
+		s.t.Fatal(err)
+	}
+	s.eventually("the upload is ready", func() bool { return s.must(200, "GET", "/v1/media/"+made, "").body["status"] == "ready" })
+	sent := s.must(202, "POST", "/v1/instances/"+id+"/messages", `{"to":"15550100007","body":{"type":"image","media_id":"`+made+`"}}`).body["message_id"].(string)
+	s.eventually("the picture has left or failed", func() bool {
+		status := s.must(200, "GET", "/v1/instances/"+id+"/messages/"+sent, "").body["status"]
+		return status != "queued"
+	})
+	token := strings.SplitAfter(s.must(200, "GET", "/v1/media/"+made, "").body["url"].(string), "/v1/media-files/")[1]
+	s.must(200, "GET", "/v1/media-files/"+token, "") // and on to where it leads
+	s.must(404, "GET", "/v1/media-files/x", "")
+	fetched := s.must(201, "POST", "/v1/media", `{"source_url":"https://whatisup.invalid/file"}`, "Idempotency-Key", "exercise-source").body["media_id"].(string)
+	s.eventually("the fetch has failed", func() bool { return s.must(200, "GET", "/v1/media/"+fetched, "").body["status"] == "failed" })
+	s.must(204, "DELETE", "/v1/media/"+made, "")
 }
 
 // mayNotDestroy counts as `make destroy` does first, while something is linked.

@@ -17,6 +17,7 @@ import (
 // reason for giving them all the same.
 var unused = map[string]map[string]string{
 	"sessionhost": {
+		"s3:GetObject on bucket/whatisup-media/d30/test/*":                   "only what is kept for longer than a week is there",
 		"sqs:SendMessage on queue/whatisup-fanout-events.fifo":               "no endpoint takes what the run's sessions tell",
 		"dynamodb:GetItem on table/whatisup-fleet":                           "a lease is read when another connection took a link, and before one of its own name is taken over",
 		"sqs:ChangeMessageVisibility on queue/whatisup-commands-test-*.fifo": "only a message that is held when a host drains is given back, or one that takes long",
@@ -61,6 +62,21 @@ var unused = map[string]map[string]string{
 		"dynamodb:Query on table/whatisup-webhooks":                        "a death, a full queue or a failing endpoint needs it, and none of them is in the run",
 		"dynamodb:BatchGetItem on table/whatisup-webhooks":                 "a death, a full queue or a failing endpoint needs it, and none of them is in the run",
 	},
+	"media": {
+		"s3:ListBucket on bucket/whatisup-media":            "without it S3 answers 403 for an object that is not there",
+		"s3:PutObject on bucket/whatisup-media/*":           "who fills an upload form acts with the function's right",
+		"dynamodb:UpdateItem on table/whatisup-calls":       "a bucket of tokens is begun with its first use",
+		"sqs:SendMessage on queue/whatisup-commands-*.fifo": "a session is woken for a file that is fetched on demand",
+	},
+	"fetch": {
+		"s3:ListBucket on bucket/whatisup-media":               "without it S3 answers 403 for an object that is not there",
+		"sqs:GetQueueAttributes on queue/whatisup-fetch-media": "Lambda looks at the queue with the function's role",
+	},
+	"messages": {
+		"s3:GetObject on bucket/whatisup-media/d8/*":  "only what is kept for longer than a week is copied",
+		"s3:GetObject on bucket/whatisup-media/d30/*": "goes with the right to write there",
+		"s3:PutObject on bucket/whatisup-media/d30/*": "only what is kept for longer than a week is copied",
+	},
 	"integration": {
 		"sqs:SendMessage on queue/whatisup-fanout-events.fifo":          "no endpoint takes what the run's commands cause",
 		"sqs:GetQueueAttributes on queue/whatisup-integration-commands": "Lambda looks at the queue with the function's role",
@@ -82,8 +98,11 @@ func (g grant) allows(c call) bool {
 		return false
 	}
 	return slices.Contains(g.actions, c.action) && slices.ContainsFunc(g.resources, func(pattern string) bool {
+		if strings.HasPrefix(pattern, "bucket/") { // a star in IAM also crosses slashes
+			prefix, star := strings.CutSuffix(pattern, "*")
+			return c.resource == pattern || star && strings.HasPrefix(c.resource, prefix)
+		}
 		ok, err := path.Match(pattern, c.resource)
-		// A star in IAM also crosses slashes, but none of ours has to.
 		return err == nil && ok
 	})
 }
@@ -184,6 +203,9 @@ func texts(v any) []string {
 
 func resourceOf(t *testing.T, arn string) string {
 	t.Helper()
+	if key, ok := strings.CutPrefix(arn, "arn:of:MediaBucket"); ok {
+		return "bucket/" + bucketName + key
+	}
 	parts := strings.SplitN(arn, ":", 6)
 	if len(parts) != 6 || parts[4] != "123456789012" {
 		t.Fatalf("%q allows more than this account's own", arn)

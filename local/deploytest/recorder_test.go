@@ -55,12 +55,54 @@ func (r *recorder) endpoint(t *testing.T, program, aws string) string {
 		if err != nil {
 			return
 		}
-		r.note(program, q.Header.Get("X-Amz-Target"), body)
+		if c, ok := ofBucket(q); ok {
+			r.add(program, c)
+		} else {
+			r.note(program, q.Header.Get("X-Amz-Target"), body)
+		}
 		q.Body = io.NopCloser(bytes.NewReader(body))
 		proxy.ServeHTTP(w, q)
 	}))
 	t.Cleanup(server.CloseClientConnections)
 	return server.URL
+}
+
+// bucketName is the one bucket.
+const bucketName = "whatisup-media"
+
+// ofBucket tells what a request does to the bucket, in the words of IAM.
+func ofBucket(q *http.Request) ([]call, bool) {
+	key, ok := strings.CutPrefix(q.URL.Path, "/"+bucketName)
+	if !ok {
+		return nil, false
+	}
+	resource := "bucket/" + bucketName + key
+	action := map[string]string{"GET": "s3:GetObject", "HEAD": "s3:GetObject", "PUT": "s3:PutObject", "POST": "s3:PutObject", "DELETE": "s3:DeleteObject"}[q.Method]
+	switch {
+	case key == "" || key == "/":
+		if q.Method == "POST" && q.URL.Query().Has("delete") {
+			return []call{{"s3:DeleteObject", "bucket/" + bucketName + "/*", ""}}, true
+		}
+		return []call{{"s3:ListBucket", "bucket/" + bucketName, ""}}, true
+	case q.Method == "DELETE" && q.URL.Query().Has("uploadId"):
+		action = "s3:AbortMultipartUpload"
+	}
+	calls := []call{{action, resource, ""}}
+	if from := q.Header.Get("X-Amz-Copy-Source"); from != "" {
+		calls = append(calls, call{"s3:GetObject", "bucket/" + from, ""})
+	}
+	return calls, true
+}
+
+func (r *recorder) add(program string, calls []call) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.calls[program] == nil {
+		r.calls[program] = make(map[call]int)
+	}
+	for _, c := range calls {
+		r.calls[program][c]++
+	}
 }
 
 func (r *recorder) note(program, target string, body []byte) {

@@ -66,6 +66,8 @@ var creates = map[string][2]string{
 	"AWS::DynamoDB::Table":                  {"dynamodb:CreateTable", "arn:aws:dynamodb:eu-central-1:123456789012:table/%s"},
 	"AWS::SQS::Queue":                       {"sqs:CreateQueue", "arn:aws:sqs:eu-central-1:123456789012:%s"},
 	"AWS::SQS::QueuePolicy":                 {"sqs:SetQueueAttributes", "arn:aws:sqs:eu-central-1:123456789012:whatisup-events"},
+	"AWS::S3::Bucket":                       {"s3:CreateBucket", "arn:aws:s3:::%s"},
+	"AWS::S3::BucketPolicy":                 {"s3:PutBucketPolicy", "arn:aws:s3:::whatisup-media-123456789012-eu-central-1"},
 	"AWS::SNS::Topic":                       {"sns:CreateTopic", "arn:aws:sns:eu-central-1:123456789012:%s"},
 	"AWS::SNS::TopicPolicy":                 {"sns:SetTopicAttributes", "arn:aws:sns:eu-central-1:123456789012:whatisup-alarms"},
 	"AWS::SNS::Subscription":                {"sns:Subscribe", "arn:aws:sns:eu-central-1:123456789012:whatisup-alarms"},
@@ -94,7 +96,7 @@ var creates = map[string][2]string{
 }
 
 // names are the properties that name a resource.
-var names = []string{"FunctionName", "TableName", "QueueName", "TopicName", "Name", "AliasName", "RepositoryName", "ClusterName", "ServiceName", "Family", "LogGroupName", "AlarmName"}
+var names = []string{"BucketName", "FunctionName", "TableName", "QueueName", "TopicName", "Name", "AliasName", "RepositoryName", "ClusterName", "ServiceName", "Family", "LogGroupName", "AlarmName"}
 
 // TestCloudFormationRole holds that the role which CloudFormation is given can make
 // everything that the template declares, by name, and nothing of another stack.

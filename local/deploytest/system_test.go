@@ -32,6 +32,7 @@ import (
 	"whatisup/local/gateway/runtimeapi"
 	"whatisup/local/gateway/template"
 	"whatisup/local/whatsapp"
+	"whatisup/shared/bucket"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/operator"
 	"whatisup/shared/queue"
@@ -53,6 +54,7 @@ type system struct {
 	endpoint string // of the simulator
 	api      string
 	made     operator.Made
+	files    *bucket.Bucket
 	invoke   map[string]*runtimeapi.Function
 	output   *lines
 }
@@ -172,7 +174,12 @@ func (s *system) makeTablesAndQueues() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.known["EventsQueue"], s.known["IntegrationCommands"] = urls.Events, urls.Integration
+	s.known["EventsQueue"], s.known["IntegrationCommands"], s.known["MediaQueue"] = urls.Events, urls.Integration, urls.Media
+	s.known["MediaBucket"] = bucketName
+	s.files = bucket.New(bucket.Config{AWS: s.config, Name: bucketName})
+	if err := s.files.Create(ctx); err != nil {
+		s.t.Fatal(err)
+	}
 	s.known["WebhookEvents"], s.known["WebhookDeliveries"], s.known["WebhookWakes"] = urls.WebhookEvents, urls.WebhookDeliveries, urls.WebhookWakes
 	s.known["WebhookEventsDead"], s.known["WebhookDeliveriesDead"] = urls.WebhookEventsDead, urls.WebhookDeliveriesDead
 	secrets, err := kms.NewFromConfig(s.config).CreateKey(ctx, &kms.CreateKeyInput{})
@@ -216,6 +223,9 @@ func (s *system) variables(program string, written map[string]any) []string {
 	}
 	for name, v := range written {
 		text := fmt.Sprint(v)
+		if name == "MEDIA_SECRET" {
+			text = "a secret of this test alone"
+		}
 		if name == "PEPPER" {
 			text = oldPepper + "," + pepper
 		}

@@ -323,6 +323,7 @@ func TestTableCare(t *testing.T) {
 	d := declared(t)
 	all := map[string]struct{ protected, restorable, own bool }{
 		"AccessTable":    {true, true, true},
+		"MediaTable":     {true, true, true},
 		"InstancesTable": {true, true, true},
 		"EventsTable":    {true, true, true},
 		"MessagesTable":  {true, true, true},

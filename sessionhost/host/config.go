@@ -28,6 +28,7 @@ type Config struct {
 	Mode whatisup.Mode
 
 	Tables        dynamo.Tables
+	Bucket        string   // of files; empty: none can be sent
 	CommandPrefix string   // of the URLs of the shards' queues
 	EventQueues   []string // URLs
 	// WebhookEvents is the URL of the queue that begins the way to webhooks; empty: none.
@@ -71,6 +72,7 @@ func FromEnv(getenv func(string) string) (Config, error) {
 	c := Config{
 		ID:               getenv("HOST_ID"),
 		Tables:           dynamo.TablesFromEnv(getenv),
+		Bucket:           getenv("MEDIA_BUCKET"),
 		CommandPrefix:    getenv("COMMAND_QUEUE_PREFIX"),
 		EventQueues:      queue.SplitURLs(getenv("EVENT_QUEUE_URLS")),
 		WebhookEvents:    getenv("WEBHOOK_EVENTS_QUEUE_URL"),

@@ -106,7 +106,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 			Mode: cfg.Mode, Store: rows{db}, Codes: db,
 			Devices:  devices{h.devices, db},
 			Courier:  h.courier,
-			EventLog: db, Ledger: db, Incoming: db, Chats: db,
+			EventLog: db, Ledger: db, Incoming: db, Chats: db, Files: filesOf(cfg, aws, db, log),
 			Draw: draw,
 			Open: func(ctx context.Context, o line.Options) session.Line {
 				return network.Open(ctx, o)

@@ -66,7 +66,7 @@ func Live() (*Network, error) {
 func newNetwork(redirect *url.URL, tls *tls.Config) *Network {
 	d := net.Dialer{Timeout: dialWithin}
 	n := &Network{redirect: redirect, tls: tls, dial: d.DialContext}
-	n.media = &http.Client{Timeout: time.Minute, Transport: n.transport(nil)}
+	n.media = &http.Client{Transport: n.transport(nil)} // who uses it bounds the time
 	return n
 }
 

@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -74,6 +75,15 @@ type Conn interface {
 	// Group is what has to be known of a group. The error of one that the number is no
 	// member of has the code not_in_group.
 	Group(ctx context.Context, group waconv.JID) (*waconv.Group, error)
+	// PutFile uploads an encrypted file to WhatsApp's media host.
+	PutFile(ctx context.Context, kind whatisup.BodyType, sealed io.Reader, size int64, hash []byte) (url, directPath string, err error)
+}
+
+// Files are the files of messages.
+type Files interface {
+	// Ready has a message's file at WhatsApp, through a connection. It says how long to
+	// wait if the file is not ready yet, or why the message can't be sent.
+	Ready(ctx context.Context, conn Conn, r whatisup.Ref, id whatisup.MediaID, b *whatisup.Body) (u *whatisup.StoredUpload, wait time.Duration, why *whatisup.MessageError, err error)
 }
 
 // Outcome is what came of a send. Without an error WhatsApp's server has the
@@ -108,6 +118,7 @@ type Config struct {
 	Ref     whatisup.Ref
 	Epoch   whatisup.Epoch
 	Ledger  Ledger
+	Files   Files // nil: no message with a file can be sent
 	Copies  Copies
 	Teller  Teller
 	Metrics Metrics

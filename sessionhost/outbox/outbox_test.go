@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -196,6 +197,10 @@ func (w *world) Copy(_ context.Context, id whatisup.MessageID) (*Copy, error) {
 		return &Copy{Chat: chat, Message: &waconv.Content{}}, nil
 	}
 	return nil, nil
+}
+
+func (w *world) PutFile(context.Context, whatisup.BodyType, io.Reader, int64, []byte) (string, string, error) {
+	return "", "", errors.New("no file is sent here")
 }
 
 func (w *world) Resolve(_ context.Context, n whatisup.PhoneNumber) (whatisup.Person, bool, error) {

@@ -98,6 +98,9 @@ func (o *Outbox) makeReady(ctx context.Context, conn Conn, m *whatisup.Message, 
 	if !o.refer(ctx, conn, m, p, out, byLID) {
 		return p
 	}
+	if m.Media != "" && !o.file(ctx, conn, m, p, out) {
+		return p
+	}
 	content, err := waconv.Encode(out)
 	if err != nil {
 		o.c.Log.Error("a message can't be encoded", "message_id", string(m.ID), "error", err.Error())
@@ -105,6 +108,27 @@ func (o *Outbox) makeReady(ctx context.Context, conn Conn, m *whatisup.Message, 
 	}
 	p.content = content
 	return p
+}
+
+// file has the message's file at WhatsApp.
+func (o *Outbox) file(ctx context.Context, conn Conn, m *whatisup.Message, p *prepared, out *waconv.Outgoing) (ok bool) {
+	if o.c.Files == nil {
+		p.failed(whatisup.MediaUnavailable)
+		return false
+	}
+	u, wait, why, err := o.c.Files.Ready(ctx, conn, m.Ref, m.Media, out.Body)
+	switch {
+	case err != nil:
+		p.tryAgain(err)
+	case why != nil:
+		p.fail = why
+	case wait > 0:
+		p.hold, p.till = whatisup.ForMedia, o.c.Now().Add(wait)
+	default:
+		out.File, out.Thumbnail = u, u.Thumbnail
+		return true
+	}
+	return false
 }
 
 func (p *prepared) failed(code whatisup.MessageCode) *prepared {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -163,6 +164,8 @@ type Line interface {
 	Events() <-chan line.Event
 	// AskPairCode asks for a pair code; the answer is an event.
 	AskPairCode(phone whatisup.PhoneNumber, serial uint64)
+	// PutFile uploads an encrypted file to WhatsApp's media host.
+	PutFile(ctx context.Context, kind whatisup.BodyType, sealed io.Reader, size int64, hash []byte) (url, directPath string, err error)
 	// Unlink asks WhatsApp to remove the device. Its error names nobody.
 	Unlink(ctx context.Context) error
 	// Send sends a message and waits for WhatsApp's answer. Its context is that of
@@ -206,6 +209,7 @@ type Kit struct {
 	Ledger   outbox.Ledger
 	Incoming Incoming
 	Chats    Chats
+	Files    outbox.Files                                             // of messages; nil: none can be sent
 	Draw     func(raw string) (modules []byte, url string, err error) // a code, and it as a data URL
 	Budgets  *Budgets
 	Metrics  Metrics

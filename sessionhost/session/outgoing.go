@@ -40,7 +40,7 @@ func (c sender) Send(ctx context.Context, to waconv.JID, id whatisup.MessageID, 
 func (s *Session) newOutbox() *outbox.Outbox {
 	return outbox.New(outbox.Config{
 		Ref: s.ref, Epoch: s.tenure.Epoch(),
-		Ledger: s.kit.Ledger, Copies: s.auth, Teller: teller{s.kit, s.ref, s.account}, Metrics: s.kit.Metrics,
+		Ledger: s.kit.Ledger, Files: s.kit.Files, Copies: s.auth, Teller: teller{s.kit, s.ref, s.account}, Metrics: s.kit.Metrics,
 		Log: s.log, Trusted: s.tenure.Trusted, Changed: s.outChanged, Go: s.kit.Background.Go, Now: time.Now,
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"log/slog"
 	"maps"
@@ -574,6 +575,9 @@ func (l *fakeLine) Settle() {}
 // No message is sent here; package outbox has the tests of that.
 func (l *fakeLine) Send(context.Context, waconv.JID, whatisup.MessageID, *waconv.Content) line.Sent {
 	return line.Sent{}
+}
+func (l *fakeLine) PutFile(context.Context, whatisup.BodyType, io.Reader, int64, []byte) (string, string, error) {
+	return "", "", errors.New("no file is sent here")
 }
 func (l *fakeLine) Resolve(_ context.Context, n whatisup.PhoneNumber) (whatisup.Person, bool, error) {
 	return whatisup.Person{PhoneNumber: n}, true, nil

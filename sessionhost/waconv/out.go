@@ -28,7 +28,9 @@ type Outgoing struct {
 	Timer      time.Duration
 	TimerSetAt time.Time
 	Thumbnail  []byte // of a link's preview: a JPEG
-	Now        time.Time
+	// File is what was uploaded to WhatsApp of the message's file.
+	File *whatisup.StoredUpload
+	Now  time.Time
 }
 
 // Reference names another message of the chat.
@@ -44,7 +46,7 @@ type Quote struct {
 	Content *waE2E.Message
 }
 
-// Encode makes the protocol buffer of a message without a file.
+// Encode makes the protocol buffer of a message.
 func Encode(o *Outgoing) (*waE2E.Message, error) {
 	switch b := o.Body; b.Type {
 	case whatisup.BodyText:
@@ -74,6 +76,9 @@ func Encode(o *Outgoing) (*waE2E.Message, error) {
 		return &waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{
 			Key: o.key(), Type: waE2E.ProtocolMessage_REVOKE.Enum(),
 		}}, nil
+	}
+	if o.Body.Type.IsMedia() && o.File != nil {
+		return o.file(), nil
 	}
 	return nil, fmt.Errorf("a body of type %s is not encoded here", o.Body.Type)
 }

@@ -99,6 +99,7 @@ type Store interface {
 	Owners
 	Log
 	Messages
+	Files
 	Endpoints
 	Numbers
 	// CallOffChange records that a try of a change must not be sent. It returns what
@@ -133,6 +134,19 @@ type Config struct {
 	// Sandbox says that the deployment runs a sandbox for test keys.
 	Sandbox bool
 	Now     func() time.Time // nil: time.Now
+
+	// Of the programs that have to do with files.
+	Objects   Objects
+	Work      Work
+	Links     *whatisup.MediaLinks
+	MediaKept time.Duration // 0: whatisup.MediaKept
+	// Foreign refuses a URL that must not be fetched; its error is a problem of the
+	// field. nil: none may be.
+	Foreign func(ctx context.Context, url string, m whatisup.Mode) error
+
+	// Of the program that works on them.
+	Fetcher Fetcher
+	Stream  func(ctx context.Context, key string) Stream // begins an object
 }
 
 // DefaultMaxInstances is the limit of a deployment that sets none.
@@ -151,6 +165,12 @@ func New(c Config) *Control {
 		c.Now = time.Now
 	}
 	c.MaxInstances = cmp.Or(c.MaxInstances, DefaultMaxInstances)
+	c.MediaKept = cmp.Or(c.MediaKept, whatisup.MediaKept)
+	if c.Foreign == nil {
+		c.Foreign = func(context.Context, string, whatisup.Mode) error {
+			return errors.New("can't be fetched by this deployment")
+		}
+	}
 	return &Control{Config: c}
 }
 

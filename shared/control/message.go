@@ -64,9 +64,6 @@ func (c *Control) Send(ctx context.Context, who Caller, i *whatisup.Instance, s 
 		}
 	}
 
-	if s.Body.Type.IsMedia() || s.Body.LinkPreview != nil && s.Body.LinkPreview.MediaID != "" {
-		return Sent{}, problem("body.type", "can't be sent by this version: it sends no files yet")
-	}
 	if err := mayWait(i, shown.Shown, s.FailAtOnce); err != nil {
 		return Sent{}, err
 	}
@@ -75,6 +72,16 @@ func (c *Control) Send(ctx context.Context, who Caller, i *whatisup.Instance, s 
 	}
 	if err := c.room(ctx, m.Ref); err != nil {
 		return Sent{}, err
+	}
+	media, err := c.mediaOfBody(ctx, who, m, s)
+	if err != nil {
+		return Sent{}, err
+	}
+	if media != nil {
+		m.Media = media.ID
+		if err := c.keepMedia(ctx, who, m, media); err != nil {
+			return Sent{}, err
+		}
 	}
 	old, err := c.Store.AcceptMessage(ctx, m)
 	if err != nil {

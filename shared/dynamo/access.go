@@ -328,8 +328,13 @@ func (db *DB) TakeChecks(ctx context.Context, r whatisup.Ref, n int, l whatisup.
 	return db.take(ctx, k, l, n)
 }
 
-// take takes n tokens.
 func (db *DB) take(ctx context.Context, k item, l whatisup.RateLimit, n int) (whatisup.Bucket, error) {
+	return db.takeFrom(ctx, db.tables.Access, k, l, n)
+}
+
+// takeFrom takes n tokens from a bucket in any table. Its row goes, where the table
+// lets rows go, some time after the bucket was last set: it is full then.
+func (db *DB) takeFrom(ctx context.Context, table string, k item, l whatisup.RateLimit, n int) (whatisup.Bucket, error) {
 	one := micros(1 / l.PerSecond)
 	token := one * int64(n)
 	for range takeTries {
@@ -338,7 +343,7 @@ func (db *DB) take(ctx context.Context, k item, l whatisup.RateLimit, n int) (wh
 		most := at + one*int64(l.Burst-n)
 		// The usual case first: the bucket is neither full nor empty.
 		out, err := db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-			TableName: aws.String(db.tables.Access), Key: k,
+			TableName: aws.String(table), Key: k,
 			UpdateExpression:    aws.String("SET full_at = full_at + :token"),
 			ConditionExpression: aws.String("full_at BETWEEN :now AND :most"),
 			ExpressionAttributeValues: item{
@@ -357,12 +362,18 @@ func (db *DB) take(ctx context.Context, k item, l whatisup.RateLimit, n int) (wh
 		if full := intOf(old["full_at"]); full > most {
 			return bucket(full, l, now), whatisup.ErrTooMany
 		}
-		_, err = db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-			TableName: aws.String(db.tables.Access), Key: k,
+		reset := &dynamodb.UpdateItemInput{
+			TableName: aws.String(table), Key: k,
 			UpdateExpression:          aws.String("SET full_at = :next"),
 			ConditionExpression:       aws.String("attribute_not_exists(full_at) OR full_at < :now"),
 			ExpressionAttributeValues: item{":next": number(at + token), ":now": number(at)},
-		})
+		}
+		if table == db.tables.Calls {
+			reset.UpdateExpression = aws.String("SET full_at = :next, #ttl = :ttl")
+			reset.ExpressionAttributeNames = map[string]string{"#ttl": attrTTL}
+			reset.ExpressionAttributeValues[":ttl"] = number(now.Add(time.Hour).Unix())
+		}
+		_, err = db.client.UpdateItem(ctx, reset)
 		if err == nil {
 			return bucket(at+token, l, now), nil
 		}

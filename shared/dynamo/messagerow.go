@@ -65,6 +65,7 @@ type messageRow struct {
 	Error        string `dynamodbav:"error,omitempty"`
 	Counts       string `dynamodbav:"recipients,omitempty"`
 	EventID      string `dynamodbav:"event_id,omitempty"`
+	Media        string `dynamodbav:"media_id,omitempty"`
 	UpdatedBy    string `dynamodbav:"updated_by,omitempty"`
 	FromMe       bool   `dynamodbav:"from_me,omitempty"`
 	Change       bool   `dynamodbav:"change,omitempty"`
@@ -152,7 +153,7 @@ func (db *DB) messageRowOf(m *whatisup.Message) item {
 		Failed: millis(t.Failed), Expired: millis(t.Expired), Canceled: millis(t.Canceled),
 		WaitingFor: string(m.WaitingFor), WaitingUntil: millis(m.WaitingUntil), Attempts: m.Attempts,
 		MaySent: m.MayHaveBeenSent, CancelAsked: m.CancelAsked,
-		Error: jsonOf(m.Error), Counts: jsonOf(m.Recipients), ReplyTo: jsonOf(m.ReplyTo), Target: jsonOf(m.Target), EventID: string(m.EventID),
+		Error: jsonOf(m.Error), Counts: jsonOf(m.Recipients), ReplyTo: jsonOf(m.ReplyTo), Target: jsonOf(m.Target), EventID: string(m.EventID), Media: string(m.Media),
 		UpdatedBy: string(m.UpdatedBy), FromMe: m.FromMe, Change: m.Change, Text: m.Text, Context: string(m.Context), Truncated: jsonOf(listOf(m.Truncated)),
 	}
 	k := messageKey(m.Ref, m.ID)
@@ -201,7 +202,7 @@ func message(row item) (*whatisup.Message, error) {
 			Failed: fromMillis(r.Failed), Expired: fromMillis(r.Expired), Canceled: fromMillis(r.Canceled),
 		},
 		WaitingFor: whatisup.WaitingFor(r.WaitingFor), WaitingUntil: fromMillis(r.WaitingUntil), Attempts: r.Attempts,
-		MayHaveBeenSent: r.MaySent, CancelAsked: r.CancelAsked, EventID: whatisup.EventID(r.EventID),
+		MayHaveBeenSent: r.MaySent, CancelAsked: r.CancelAsked, EventID: whatisup.EventID(r.EventID), Media: whatisup.MediaID(r.Media),
 		UpdatedBy: whatisup.EventID(r.UpdatedBy), FromMe: r.FromMe, Change: r.Change, Text: r.Text,
 	}
 	if r.Context != "" {

@@ -21,6 +21,7 @@ type Tables struct {
 	Fleet     string
 	Devices   string
 	Messages  string
+	Media     string
 	Webhooks  string
 
 	// SandboxDevices is where a deployment keeps the auth state of test links
@@ -38,6 +39,7 @@ func TablesFromEnv(getenv func(string) string) Tables {
 		Events:    getenv("EVENTS_TABLE"),
 		Fleet:     getenv("FLEET_TABLE"),
 		Devices:   getenv("DEVICES_TABLE"),
+		Media:     getenv("MEDIA_TABLE"),
 		Messages:  getenv("MESSAGES_TABLE"),
 		Webhooks:  getenv("WEBHOOKS_TABLE"),
 	}
@@ -51,6 +53,7 @@ func Local() Tables {
 		Calls:     "whatisup-calls",
 		Events:    "whatisup-events",
 		Fleet:     "whatisup-fleet",
+		Media:     "whatisup-media",
 		Devices:   "whatisup-devices",
 		Messages:  "whatisup-messages",
 		Webhooks:  "whatisup-webhooks",
@@ -143,6 +146,10 @@ func (t Tables) Definitions() []Definition {
 		},
 		Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
 	}
+	// Which received files of a shard are to be fetched.
+	fetching := waiting
+	fetching.IndexName = aws.String(IndexFetching)
+	fetching.KeySchema = byShard.KeySchema
 	// What waits is read whole, and leaves the index when it has ended; the list of
 	// everything must cost a status change nothing.
 	local := func(name, sort string, projection types.ProjectionType) types.LocalSecondaryIndex {
@@ -165,6 +172,7 @@ func (t Tables) Definitions() []Definition {
 		{Name: t.Messages, SortKey: true, TTL: true, Indexes: []types.GlobalSecondaryIndex{waiting}, LocalIndexes: []types.LocalSecondaryIndex{
 			local(IndexLine, "line", types.ProjectionTypeAll), local(IndexListed, "listed", types.ProjectionTypeKeysOnly),
 		}},
+		{Name: t.Media, SortKey: true, TTL: true, Indexes: []types.GlobalSecondaryIndex{fetching}},
 		{Name: t.Webhooks, SortKey: true, TTL: true, Indexes: []types.GlobalSecondaryIndex{due}},
 	}
 }

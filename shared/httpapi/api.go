@@ -39,6 +39,11 @@ type Buckets interface {
 	TakeSend(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.InstanceID, whatisup.RateLimit) (whatisup.Bucket, error)
 }
 
+// FileBuckets are the token buckets of whoever uses files' URLs without a key.
+type FileBuckets interface {
+	TakeFile(ctx context.Context, who string, l whatisup.RateLimit) (whatisup.Bucket, error)
+}
+
 // Requests are the records of requests with an Idempotency-Key.
 type Requests interface {
 	// Claim makes this call the one that runs the request, until a time; or
@@ -56,6 +61,7 @@ type Store interface {
 	Access
 	KeyUse
 	Buckets
+	FileBuckets
 	Requests
 }
 
@@ -82,6 +88,16 @@ type Config struct {
 	Arrival func(context.Context) time.Time
 	Log     *slog.Logger
 	Now     func() time.Time // nil: time.Now
+
+	// Of the functions that have to do with files: see [control.Config].
+	Objects   control.Objects
+	Work      control.Work
+	Links     *whatisup.MediaLinks
+	MediaKept time.Duration
+	Foreign   func(ctx context.Context, url string, m whatisup.Mode) error
+	// PublicURL is the address that the deployment is known by; empty: the one that
+	// it was asked at.
+	PublicURL string
 
 	// StreamFor is how long one event stream lasts, 0 for five minutes.
 	StreamFor time.Duration
@@ -118,6 +134,7 @@ func New(c Config) *API {
 	c.StreamPoll = cmp.Or(c.StreamPoll, time.Second)
 	return &API{Config: c, seal: cursorSeal{c.Peppers}, control: control.New(control.Config{
 		Store: c.Store, Commands: c.Commands, Events: c.Events, Webhooks: c.Webhooks, Peppers: c.Peppers, Sandbox: c.Sandbox, Now: c.Now, MaxInstances: c.MaxInstances,
+		Objects: c.Objects, Work: c.Work, Links: c.Links, MediaKept: c.MediaKept, Foreign: c.Foreign,
 	})}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"whatisup/local/aws/awstest"
+	"whatisup/shared/bucket"
 	"whatisup/shared/control"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/httpapi"
@@ -100,6 +101,11 @@ func (q *queued) Send(_ context.Context, events ...whatisup.Event) error {
 	return nil
 }
 
+// works takes work on files, which nobody does.
+type works struct{}
+
+func (works) SendMedia(context.Context, whatisup.MediaWork) error { return nil }
+
 // clock is the time, moved by hand on top of the real one.
 type clock struct {
 	mu    sync.Mutex
@@ -149,7 +155,17 @@ func start(t testing.TB, change ...func(*httpapi.Config)) *fixture {
 		Log:        slog.New(slog.NewJSONHandler(f.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Now:        f.clock.now,
 		StreamPoll: 20 * time.Millisecond,
+		Work:       works{}, PublicURL: "https://api.example.com",
 	}
+	files := bucket.New(bucket.Config{AWS: f.aws.Config, Name: "files"})
+	if err := files.Create(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	links, err := whatisup.NewMediaLinks(c.PublicURL, "a secret of this test alone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Objects, c.Links = files, links
 	f.desk = f.hooks(&c)
 	c.Webhooks = f.desk
 	for _, do := range change {

@@ -439,7 +439,7 @@ func TestHeadAndOptions(t *testing.T) {
 		if !route.HeadAllowed() {
 			continue
 		}
-		if strings.Contains(route.Path, "{message_id}") {
+		if strings.Contains(route.Path, "{message_id}") || strings.Contains(route.Path, "/media") {
 			continue // there is none here; its GET and HEAD are the function's
 		}
 		at := strings.Replace(route.Path, "/v1/instances/{id}", path, 1)

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"net/http"
@@ -34,7 +35,7 @@ func errorAnswer(err error, id whatisup.RequestID) *answer {
 		e = errInternal
 	}
 	a := &answer{
-		status: e.Code.Status(),
+		status: cmp.Or(e.HTTPStatus, e.Code.Status()),
 		body:   errorBody{errorObject{e.Code, e.Message, e.Details}, id},
 	}
 	if e.RetryAfter > 0 {

@@ -145,6 +145,7 @@ func TestBoundKey(t *testing.T) {
 		"readChat": true, "setChatPresence": true, "setPresence": true,
 		"sendMessage": true, "listMessages": true, "getMessage": true, "cancelMessage": true,
 		"listEvents": true, "listEventLog": true, "getLimits": true, "getRoot": true, "getOpenAPI": true, "getDocs": true,
+		"createMedia": true, "getMedia": true, "deleteMedia": true, "getMediaFile": true,
 	}
 	for _, route := range httpapi.Routes {
 		own := f.call(bound, route.Method, fill(route.Path, string(id)), bodies[route.Operation])
@@ -208,6 +209,6 @@ func TestListsAreApart(t *testing.T) {
 // fill puts an instance's id into a route's path, and an id of a message that is
 // not there.
 func fill(path, id string) string {
-	return strings.NewReplacer("{id}", id, "{message_id}", "3EB0000000000000000001",
+	return strings.NewReplacer("{id}", id, "{message_id}", "3EB0000000000000000001", "{media_id}", id, "{token}", id,
 		"{phone_number}", "5511987654321", "{contact}", "5511987654321", "{group}", "120363041234567890@g.us", "{chat}", "5511987654321").Replace(path)
 }

@@ -15,6 +15,7 @@ const (
 	FunctionSandbox   = "sandbox"
 	FunctionEvents    = "events"
 	FunctionMessages  = "messages"
+	FunctionMedia     = "media"
 	FunctionWebhooks  = "webhooks"
 	FunctionChats     = "chats"
 )
@@ -154,6 +155,11 @@ var Routes = []Route{
 	{Method: "POST", Path: "/v1/instances/{id}/chats/{chat}/read", Function: FunctionChats, Operation: "readChat", access: boundToo, subject: instance, asks: true, do: readChat},
 	{Method: "PUT", Path: "/v1/instances/{id}/chats/{chat}/presence", Function: FunctionChats, Operation: "setChatPresence", access: boundToo, subject: instance, asks: true, do: setChatPresence},
 	{Method: "PUT", Path: "/v1/instances/{id}/presence", Function: FunctionChats, Operation: "setPresence", access: boundToo, subject: instance, asks: true, do: setPresence},
+
+	{Method: "POST", Path: "/v1/media", Function: FunctionMedia, Operation: "createMedia", access: boundToo, do: createMedia},
+	{Method: "GET", Path: "/v1/media/{media_id}", Function: FunctionMedia, Operation: "getMedia", access: boundToo, do: getMedia},
+	{Method: "DELETE", Path: "/v1/media/{media_id}", Function: FunctionMedia, Operation: "deleteMedia", access: boundToo, do: deleteMedia},
+	{Method: "GET", Path: "/v1/media-files/{token}", Function: FunctionMedia, Operation: "getMediaFile", access: anybody, free: true, do: getMediaFile},
 
 	{Method: "GET", Path: "/v1/events", Function: FunctionEvents, Operation: "listEvents", access: boundToo, do: listEvents},
 	{Method: "GET", Path: "/v1/event-log", Function: FunctionEvents, Operation: "listEventLog", access: boundToo, do: listEventLog},

@@ -30,6 +30,7 @@ var bodies = map[string]string{
 	"createGroup":        `{"subject":"x","participants":["4915112345678"]}`,
 	"joinGroup":          `{"link":"https://chat.whatsapp.com/x"}`,
 	"updateGroup":        `{"subject":"x"}`,
+	"createMedia":        `{"size":10,"mime_type":"image/png"}`,
 	"leaveGroup":         `{}`,
 	"changeParticipants": `{"add":["4915112345678"]}`,
 	"renewGroupInvite":   `{}`,

@@ -184,7 +184,7 @@ func (c *call) inScope() error {
 	if bound == "" {
 		return nil
 	}
-	if c.route.access != boundToo || c.route.subject != nothing && c.segment != string(bound) {
+	if c.route.access != boundToo || c.route.subject == instance && c.segment != string(bound) {
 		return errScoped
 	}
 	return nil

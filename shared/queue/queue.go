@@ -44,6 +44,8 @@ type Names struct {
 	EventsDead    string
 	Integration   string
 	IntegrateDead string
+	Media         string
+	MediaDead     string
 
 	WebhookEvents, WebhookEventsDead         string
 	WebhookDeliveries, WebhookDeliveriesDead string
@@ -60,6 +62,8 @@ func Local() Names {
 		EventsDead:    "whatisup-events-dead",
 		Integration:   "whatisup-integration-commands",
 		IntegrateDead: "whatisup-integration-commands-dead",
+		Media:         "whatisup-fetch-media",
+		MediaDead:     "whatisup-fetch-media-dead",
 
 		WebhookEvents:         "whatisup-fanout-events.fifo",
 		WebhookEventsDead:     "whatisup-sweep-fanout-dead.fifo",
@@ -93,8 +97,10 @@ func (n Names) Definitions(shards int) []Definition {
 		{Name: n.CommandsDead, FIFO: true, Visibility: 30 * time.Second, Kept: deadKept},
 		{Name: n.SandboxDead, FIFO: true, Visibility: 30 * time.Second, Kept: deadKept},
 		{Name: n.IntegrateDead, Visibility: 30 * time.Second, Kept: deadKept},
+		{Name: n.MediaDead, Visibility: 30 * time.Second, Kept: deadKept},
 		// Six times the timeout of the function that is fed from it.
 		{Name: n.Integration, Visibility: 180 * time.Second, Kept: 4 * 24 * time.Hour, Dead: n.IntegrateDead},
+		{Name: n.Media, Visibility: 720 * time.Second, Kept: 4 * 24 * time.Hour, Dead: n.MediaDead},
 	}
 	if n.Events != "" {
 		all = append(all,
@@ -143,6 +149,7 @@ type URLs struct {
 	CommandsDead  string
 	SandboxDead   string
 	Integration   string
+	Media         string
 
 	WebhookEvents, WebhookEventsDead, WebhookDeliveries, WebhookDeliveriesDead, WebhookWakes string
 }
@@ -197,6 +204,7 @@ func (n Names) Create(ctx context.Context, client *sqs.Client, shards int) (URLs
 		CommandsDead:  urls[n.CommandsDead],
 		SandboxDead:   urls[n.SandboxDead],
 		Integration:   urls[n.Integration],
+		Media:         urls[n.Media],
 
 		WebhookEvents:         urls[n.WebhookEvents],
 		WebhookEventsDead:     urls[n.WebhookEventsDead],

@@ -14,6 +14,9 @@ const (
 	Wake CommandKind = "wake"
 	// WakeMessages says the same of the instance's messages, whose rows are others.
 	WakeMessages CommandKind = "wake.messages"
+	// WakeMedia says the same of the instance's received files, one of which is to be
+	// fetched.
+	WakeMedia CommandKind = "wake.media"
 	// The sandbox calls: work of their own, for the simulated phone.
 	SandboxScan      CommandKind = "sandbox.scan"
 	SandboxEnterCode CommandKind = "sandbox.enter_code"
@@ -28,7 +31,7 @@ const (
 // CommandKinds lists every kind. A test of the shard holds that each reaches
 // somebody who runs it.
 var CommandKinds = append([]CommandKind{
-	Wake, WakeMessages, SandboxScan, SandboxEnterCode, SandboxUnlink, SandboxMessage, SandboxFault, SandboxPhone,
+	Wake, WakeMessages, WakeMedia, SandboxScan, SandboxEnterCode, SandboxUnlink, SandboxMessage, SandboxFault, SandboxPhone,
 }, Asks...)
 
 // Command is one message on a shard's queue.
@@ -60,7 +63,9 @@ func (c *Command) Valid() bool {
 }
 
 // HasWork says whether the command does more than wake.
-func (c *Command) HasWork() bool { return c.Kind != Wake && c.Kind != WakeMessages }
+func (c *Command) HasWork() bool {
+	return c.Kind != Wake && c.Kind != WakeMessages && c.Kind != WakeMedia
+}
 
 // Expired says whether the command is too old to be acted on.
 func (c *Command) Expired(now time.Time) bool {

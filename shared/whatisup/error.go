@@ -53,6 +53,7 @@ const (
 	CodeGroupNotFound          Code = "group_not_found"
 	CodeContactNotFound        Code = "contact_not_found"
 	CodeMediaInUse             Code = "media_in_use"
+	CodeMediaNotReady          Code = "media_not_ready"
 	CodeNotInGroup             Code = "not_in_group"
 	CodeNotAllowedInGroup      Code = "not_allowed_in_group"
 	CodeEndpointLimitReached   Code = "webhook_endpoint_limit_reached"
@@ -114,6 +115,7 @@ var codeStatus = map[Code]int{
 	CodeGroupNotFound:          404,
 	CodeContactNotFound:        404,
 	CodeMediaInUse:             409,
+	CodeMediaNotReady:          409, // 503 where a file's URL is used
 	CodeNotInGroup:             409,
 	CodeNotAllowedInGroup:      409,
 	CodeEndpointLimitReached:   409,
@@ -140,6 +142,7 @@ type Error struct {
 	Message    string
 	Details    map[string]any // part of the answer; may be nil
 	RetryAfter time.Duration  // with 429 and 503; 0 otherwise
+	HTTPStatus int            // instead of the code's; 0: the code's
 	Cause      error          // logged, never shown; may be nil
 }
 

@@ -29,6 +29,10 @@ const (
 	PollVoted            EventName = "poll.voted"            // data: VotedData
 	MessageStatusChanged EventName = "message.status"        // data: StatusData
 	InstanceRestricted   EventName = "instance.restricted"   // data: RestrictedData
+	MessageMediaReady    EventName = "message.media_ready"   // data: MediaData
+	MessageMediaFailed   EventName = "message.media_failed"  // data: MediaData
+	MediaIsReady         EventName = "media.ready"           // data: MediaWire
+	MediaHasFailed       EventName = "media.failed"          // data: MediaWire
 	WebhookDisabled      EventName = "webhook.disabled"      // data: WebhookDisabledData
 	WebhookTest          EventName = "webhook.test"          // data: WebhookTestData; sent to one endpoint, never logged
 )
@@ -38,6 +42,7 @@ var EventNames = []EventName{
 	InstanceCreated, InstanceDeleted, InstanceUpdated, InstanceConnected,
 	InstanceDisconnected, InstanceFailed, QRUpdated, MessageReceived, CommandRefused,
 	MessageStatusChanged, InstanceRestricted, WebhookDisabled,
+	MessageMediaReady, MessageMediaFailed, MediaIsReady, MediaHasFailed,
 	MessageEcho, MessageUpdated, MessageEdited, MessageRevoked, MessageReaction, PollVoted,
 	GroupCreated, GroupUpdated, ParticipantAdded, ParticipantRemoved, AdminPromoted, AdminDemoted,
 	ContactUpdated, PresenceUpdated, CallOffered, CallEnded,
@@ -60,6 +65,25 @@ type Event struct {
 	OccurredAt Time            `json:"occurred_at"`
 	Command    CommandID       `json:"command_id,omitempty"` // of the integration command that caused it
 	Data       json.RawMessage `json:"data"`
+}
+
+// MarshalJSON writes null for the instance of an event that has none.
+func (e Event) MarshalJSON() ([]byte, error) {
+	type plain Event // with the fields in their order, and without this method
+	if e.Instance != "" {
+		return json.Marshal(plain(e))
+	}
+	return json.Marshal(struct {
+		Name       EventName       `json:"event"`
+		ID         EventID         `json:"event_id"`
+		Version    string          `json:"api_version"`
+		Customer   CustomerID      `json:"customer_id"`
+		Instance   *InstanceID     `json:"instance_id"`
+		Mode       Mode            `json:"mode"`
+		OccurredAt Time            `json:"occurred_at"`
+		Command    CommandID       `json:"command_id,omitempty"`
+		Data       json.RawMessage `json:"data"`
+	}{e.Name, e.ID, e.Version, e.Customer, nil, e.Mode, e.OccurredAt, e.Command, e.Data})
 }
 
 // NewEvent returns an event of an instance. Data must marshal, which every data

@@ -213,6 +213,8 @@ type Message struct {
 	Error           *MessageError
 	Recipients      *RecipientCounts // of a message to a group
 
+	Media MediaID // its file; empty: none, or none that was fetched
+
 	// Of a received message; Times.Created is when we received it, Times.Sent is
 	// WhatsApp's time.
 	EventID   EventID         // the event that told of it

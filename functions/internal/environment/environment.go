@@ -31,9 +31,10 @@ import (
 
 // Function is a function's surroundings.
 type Function struct {
-	aws aws.Config
-	api httpapi.Config
-	db  *dynamo.DB
+	aws     aws.Config
+	api     httpapi.Config
+	problem error
+	db      *dynamo.DB
 }
 
 // pepperWithin bounds the look at the peppers: a function that can't reach its
@@ -44,9 +45,31 @@ const pepperWithin = 3 * time.Second
 // whether the peppers are those of the stored keys: with others every customer
 // would be told that his key is wrong, so that is an error.
 func Open(ctx context.Context) (*Function, error) {
-	cfg, err := config.LoadDefaultConfig(ctx)
+	f, db, err := open(ctx)
 	if err != nil {
 		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, pepperWithin)
+	defer cancel()
+	if err := db.CheckPeppers(ctx, f.api.Peppers); errors.Is(err, whatisup.ErrPepper) {
+		return nil, fmt.Errorf("PEPPER: %w", err)
+	} else if err != nil {
+		f.api.Log.Warn("the peppers were not compared with the stored keys", "error", err)
+	}
+	return f, nil
+}
+
+// OpenApart is Open for a function that reads no key: it has no right to the table
+// that they are in.
+func OpenApart(ctx context.Context) (*Function, error) {
+	f, _, err := open(ctx)
+	return f, err
+}
+
+func open(ctx context.Context) (*Function, *dynamo.DB, error) {
+	cfg, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
 	var problems []error
 	number := func(name string, parse func(string) error) {
@@ -78,17 +101,7 @@ func Open(ctx context.Context) (*Function, error) {
 		Queues:     os.Getenv("EVENT_QUEUE_URLS") != "" || os.Getenv("WEBHOOK_EVENTS_QUEUE_URL") != "",
 	})
 	f.api.Store, f.db = db, db
-	if err := errors.Join(problems...); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, pepperWithin)
-	defer cancel()
-	if err := db.CheckPeppers(ctx, f.api.Peppers); errors.Is(err, whatisup.ErrPepper) {
-		return nil, fmt.Errorf("PEPPER: %w", err)
-	} else if err != nil {
-		f.api.Log.Warn("the peppers were not compared with the stored keys", "error", err)
-	}
-	return f, nil
+	return f, db, errors.Join(problems...)
 }
 
 // Commands adds the shards' queues.
@@ -108,6 +121,31 @@ func (f *Function) Events() *Function {
 func (f *Function) Webhooks(hooks control.Webhooks) *Function {
 	f.api.Webhooks = hooks
 	return f
+}
+
+// Files adds what has to do with files; package files opens it, so that functions
+// that have nothing to do with them don't link it.
+func (f *Function) Files(add func(aws.Config, *httpapi.Config) error) *Function {
+	if err := add(f.aws, &f.api); err != nil {
+		f.problem = errors.Join(f.problem, err)
+	}
+	return f
+}
+
+// AWS is how AWS is reached.
+func (f *Function) AWS() aws.Config { return f.aws }
+
+// Check returns what went wrong while something was added.
+func (f *Function) Check() error { return f.problem }
+
+// Control is the operations themselves, for a function of a queue.
+func (f *Function) Control(change func(*control.Config)) *control.Control {
+	c := control.Config{
+		Store: f.api.Store, Commands: f.api.Commands, Events: f.api.Events,
+		Objects: f.api.Objects, Work: f.api.Work, Links: f.api.Links, MediaKept: f.api.MediaKept, Foreign: f.api.Foreign,
+	}
+	change(&c)
+	return control.New(c)
 }
 
 // Dashboard adds the page at /.

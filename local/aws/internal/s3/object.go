@@ -92,6 +92,9 @@ func (s *Service) publish(bucketName, key string, o *object, h http.Header, also
 	if old != nil {
 		s.discard(old.files()...)
 	}
+	if s.Created != nil {
+		s.Created(bucketName, key)
+	}
 	return nil
 }
 

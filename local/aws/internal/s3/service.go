@@ -26,6 +26,8 @@ type Config struct {
 	Clock, Signer func() time.Time
 	// AccessKey and SecretKey are what requests are signed with.
 	AccessKey, SecretKey string
+	// Created hears of each object that was written, whichever way; nil: nobody does.
+	Created func(bucket, key string)
 }
 
 // Service is S3.

@@ -1,0 +1,146 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"whatisup/shared/whatisup"
+)
+
+// Rows are the rows of files. Errors are those of package whatisup.
+type Rows interface {
+	Media(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.MediaID) (*whatisup.Media, error)
+	Upload(ctx context.Context, r whatisup.Ref, id whatisup.MediaID, kind string) (*whatisup.StoredUpload, error)
+	KeepUpload(ctx context.Context, r whatisup.Ref, id whatisup.MediaID, kind string, u *whatisup.StoredUpload, until time.Time) error
+}
+
+// Objects are the bytes of files.
+type Objects interface {
+	// Open reads an object from a byte on: ErrNotFound.
+	Open(ctx context.Context, key string, from int64) (io.ReadCloser, int64, error)
+}
+
+// Host is WhatsApp's media host, as one connection reaches it.
+type Host interface {
+	// PutFile uploads an encrypted file of a size and a hash.
+	PutFile(ctx context.Context, kind whatisup.BodyType, sealed io.Reader, size int64, hash []byte) (url, directPath string, err error)
+}
+
+// Most is how many transfers of a host run at one time.
+const Most = 8
+
+// Config of a [Desk].
+type Config struct {
+	Rows    Rows
+	Objects Objects
+	Log     *slog.Logger
+	Now     func() time.Time
+}
+
+// Desk carries the files of all sessions of a host.
+type Desk struct {
+	c     Config
+	slots chan struct{}
+}
+
+// New returns a desk. It calls nothing.
+func New(c Config) *Desk { return &Desk{c: c, slots: make(chan struct{}, Most)} }
+
+// take waits for a slot; the caller gives it back.
+func (d *Desk) take(ctx context.Context) error {
+	select {
+	case d.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (d *Desk) give() { <-d.slots }
+
+// uploadKept is for how long an upload to WhatsApp is used again. WhatsApp keeps it
+// for longer.
+const uploadKept = 7 * 24 * time.Hour
+
+// notReady is how long a message waits until its file is looked at again.
+const notReady = time.Second
+
+// within bounds one transfer.
+const within = 10 * time.Minute
+
+// Ready has a message's file at WhatsApp, for this instance. It says how long to wait
+// if the file itself is not ready yet, or why the message can't be sent.
+func (d *Desk) Ready(ctx context.Context, host Host, r whatisup.Ref, id whatisup.MediaID, b *whatisup.Body) (u *whatisup.StoredUpload, wait time.Duration, why *whatisup.MessageError, err error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	form := formOf(b)
+	if u, err = d.c.Rows.Upload(ctx, r, id, form.name); u != nil || err != nil {
+		return u, 0, nil, err
+	}
+	m, err := d.c.Rows.Media(ctx, r.Customer, r.Mode, id)
+	switch {
+	case errors.Is(err, whatisup.ErrNotFound):
+		return nil, 0, because(whatisup.MediaUnavailable, "The file was deleted, or has expired."), nil
+	case err != nil:
+		return nil, 0, nil, err
+	case m.Status == whatisup.MediaFailed:
+		return nil, 0, m.Error, nil
+	case m.Status != whatisup.MediaReady:
+		return nil, notReady, nil, nil
+	}
+	if problem := m.Unsendable(form.kind, form.voice); problem != "" {
+		return nil, 0, because(whatisup.UnsupportedMedia, problem), nil
+	}
+
+	if err := d.take(ctx); err != nil {
+		return nil, 0, nil, err
+	}
+	defer d.give()
+	u, err = d.upload(ctx, host, m, form)
+	if why, ok := errors.AsType[*unusable](err); ok {
+		return nil, 0, because(whatisup.UnsupportedMedia, why.text), nil
+	}
+	if errors.Is(err, whatisup.ErrNotFound) {
+		return nil, 0, because(whatisup.MediaUnavailable, "The file was deleted, or has expired."), nil
+	}
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	if err := d.c.Rows.KeepUpload(ctx, r, id, form.name, u, d.c.Now().Add(uploadKept)); err != nil {
+		d.c.Log.Warn("an upload was not kept; the next message uploads the file again", "media_id", string(id), "error", err.Error())
+	}
+	return u, 0, nil, nil
+}
+
+func because(code whatisup.MessageCode, text string) *whatisup.MessageError {
+	e := whatisup.NewMessageError(code)
+	e.Message = text
+	return e
+}
+
+// form is what a file is uploaded as.
+type form struct {
+	name  string // of the row of the upload
+	kind  whatisup.BodyType
+	voice bool
+}
+
+func formOf(b *whatisup.Body) form {
+	f := form{kind: b.Type, voice: b.Type == whatisup.BodyAudio && b.Voice}
+	if b.Type == whatisup.BodyText { // the picture of a link's preview
+		f.kind = whatisup.BodyImage
+	}
+	f.name = string(f.kind)
+	if f.voice {
+		f.name = "voice"
+	}
+	return f
+}
+
+// unusable is a file that WhatsApp's apps would not play.
+type unusable struct{ text string }
+
+func (u *unusable) Error() string { return u.text }

@@ -154,6 +154,13 @@ func trySamples(t *testing.T, s *system) {
 	if got := strings.TrimSpace(send("integration-command")); got != `{"batchItemFailures":null}` && got != `{"batchItemFailures":[]}` {
 		t.Errorf("integration-command: %s", got)
 	}
+	expect("create-media", 201)
+	expect("get-media", 404) // ids of files are not known beforehand
+	expect("delete-media", 404)
+	expect("media-file", 404)
+	if got := strings.TrimSpace(send("fetch-media")); got != `{"batchItemFailures":null}` && got != `{"batchItemFailures":[]}` {
+		t.Errorf("fetch-media: %s", got)
+	}
 	trySampleHooks(t, s, &stack, expect, send)
 	expect("delete-instance", 204)
 	for name := range all {

@@ -112,7 +112,6 @@ var unset = map[string]map[string]string{
 		"SHARD_COUNT":              "sends no commands",
 	},
 	"media": {
-		"WEBHOOKS_TABLE": "has no business with webhooks",
 		"MEDIA_ENDPOINT": "the bucket is reached at its own address",
 		"FLEET_TABLE":    "nothing here depends on a session host",
 		"DEVICES_TABLE":  "only session hosts have business with auth state",
@@ -120,7 +119,6 @@ var unset = map[string]map[string]string{
 		"SANDBOX":        "files are files in either mode",
 	},
 	"fetch": {
-		"WEBHOOKS_TABLE":        "reads no table but that of files",
 		"MEDIA_ENDPOINT":        "the bucket is reached at its own address",
 		"MEDIA_QUEUE_URL":       "is fed from it",
 		"INSTANCES_TABLE":       "reads no table but that of files",

@@ -25,6 +25,7 @@ var ownVariables = map[string]string{
 	"EVENT_QUEUE_URLS":         "the stack's own, from env.json",
 	"AUTH_KEY_ID":              "the stack's own, from env.json",
 	"SHARD_COUNT":              "the stack's own, from env.json",
+	"MEDIA_BUCKET":             "the stack's own, from env.json",
 	"WEBHOOK_EVENTS_QUEUE_URL": "the stack's own, from env.json",
 	"METRICS_NAMESPACE":        "CloudWatch's",
 	"REGISTRY_USER":            "of the image's tool",

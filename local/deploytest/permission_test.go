@@ -63,12 +63,14 @@ var unused = map[string]map[string]string{
 		"dynamodb:BatchGetItem on table/whatisup-webhooks":                 "a death, a full queue or a failing endpoint needs it, and none of them is in the run",
 	},
 	"media": {
-		"s3:ListBucket on bucket/whatisup-media":            "without it S3 answers 403 for an object that is not there",
-		"s3:PutObject on bucket/whatisup-media/*":           "who fills an upload form acts with the function's right",
-		"dynamodb:UpdateItem on table/whatisup-calls":       "a bucket of tokens is begun with its first use",
-		"sqs:SendMessage on queue/whatisup-commands-*.fifo": "a session is woken for a file that is fetched on demand",
+		"sqs:SendMessage on queue/whatisup-fanout-events.fifo": "no endpoint takes what becomes of the run's files",
+		"s3:ListBucket on bucket/whatisup-media":               "without it S3 answers 403 for an object that is not there",
+		"s3:PutObject on bucket/whatisup-media/*":              "who fills an upload form acts with the function's right",
+		"dynamodb:UpdateItem on table/whatisup-calls":          "a bucket of tokens is begun with its first use",
+		"sqs:SendMessage on queue/whatisup-commands-*.fifo":    "a session is woken for a file that is fetched on demand",
 	},
 	"fetch": {
+		"sqs:SendMessage on queue/whatisup-fanout-events.fifo": "no endpoint takes what becomes of the run's files",
 		"s3:ListBucket on bucket/whatisup-media":               "without it S3 answers 403 for an object that is not there",
 		"sqs:GetQueueAttributes on queue/whatisup-fetch-media": "Lambda looks at the queue with the function's role",
 	},
@@ -311,7 +313,7 @@ func TestHostRoles(t *testing.T) {
 		return fmt.Sprint(resolve(t, d, d.Resources[name].Properties["Policies"], known))
 	}
 	live, sandbox := role("LiveHostRole"), role("SandboxHostRole")
-	modes := strings.NewReplacer("-commands-test-", "-commands-live-", "#test", "#live", "test#", "live#", "whatisup-sandbox-devices", "whatisup-devices")
+	modes := strings.NewReplacer("-commands-test-", "-commands-live-", "#test", "#live", "test#", "live#", "/test/*", "/live/*", "whatisup-sandbox-devices", "whatisup-devices")
 	if modes.Replace(sandbox) != live {
 		t.Errorf("the roles differ in more than the mode:\n%s\n%s", live, sandbox)
 	}

@@ -63,6 +63,7 @@ var unused = map[string]map[string]string{
 		"dynamodb:BatchGetItem on table/whatisup-webhooks":                 "a death, a full queue or a failing endpoint needs it, and none of them is in the run",
 	},
 	"media": {
+		"dynamodb:Query on table/whatisup-instances":           "only a received file dies with its instance",
 		"sqs:SendMessage on queue/whatisup-fanout-events.fifo": "no endpoint takes what becomes of the run's files",
 		"s3:ListBucket on bucket/whatisup-media":               "without it S3 answers 403 for an object that is not there",
 		"s3:PutObject on bucket/whatisup-media/*":              "who fills an upload form acts with the function's right",
@@ -70,14 +71,18 @@ var unused = map[string]map[string]string{
 		"sqs:SendMessage on queue/whatisup-commands-*.fifo":    "a session is woken for a file that is fetched on demand",
 	},
 	"fetch": {
+		"s3:GetObject on bucket/whatisup-media/*":              "nothing tells of the run's uploads, which are found when they are looked at",
+		"s3:PutObject on bucket/whatisup-media/*":              "nothing tells of the run's uploads, and it has no foreign address to fetch from",
+		"s3:DeleteObject on bucket/whatisup-media/*":           "nothing tells of the run's uploads, which are found when they are looked at",
 		"sqs:SendMessage on queue/whatisup-fanout-events.fifo": "no endpoint takes what becomes of the run's files",
 		"s3:ListBucket on bucket/whatisup-media":               "without it S3 answers 403 for an object that is not there",
 		"sqs:GetQueueAttributes on queue/whatisup-fetch-media": "Lambda looks at the queue with the function's role",
 	},
 	"messages": {
-		"s3:GetObject on bucket/whatisup-media/d8/*":  "only what is kept for longer than a week is copied",
-		"s3:GetObject on bucket/whatisup-media/d30/*": "goes with the right to write there",
-		"s3:PutObject on bucket/whatisup-media/d30/*": "only what is kept for longer than a week is copied",
+		"sqs:SendMessage on queue/whatisup-fetch-media": "only a media_url is fetched, and the run has no foreign address",
+		"s3:GetObject on bucket/whatisup-media/d8/*":    "only what is kept for longer than a week is copied",
+		"s3:GetObject on bucket/whatisup-media/d30/*":   "goes with the right to write there",
+		"s3:PutObject on bucket/whatisup-media/d30/*":   "only what is kept for longer than a week is copied",
 	},
 	"integration": {
 		"sqs:SendMessage on queue/whatisup-fanout-events.fifo":          "no endpoint takes what the run's commands cause",

@@ -127,6 +127,7 @@ func webpInfo(b *bufio.Reader, info *Info) error {
 	// The file says how long it is: one that is cut off shows nothing.
 	declared := int64(binary.LittleEndian.Uint32(head[4:])) + 8
 	if err := skip(b, declared-int64(len(head))); declared < int64(len(head)) || err != nil {
+		info.Width, info.Height = 0, 0
 		return ErrBroken
 	}
 	return positive(info)

@@ -3,6 +3,7 @@ package mediafile
 import (
 	"encoding/binary"
 	"io"
+	"slices"
 )
 
 // Voice rewrites a voice note, as a stream and without encoding it anew: Ogg with Opus
@@ -26,7 +27,7 @@ type Voice struct {
 	sequence uint32
 	page     []segment
 	pageSize int
-	loud     []int // the size of each packet: a measure of loudness
+	loud     []uint16 // the size of each packet: a measure of loudness
 	headers  int
 	done     bool
 }
@@ -38,6 +39,14 @@ type segment struct {
 
 // packetSamples is the length of a packet that frames are gathered to: 60 ms.
 const packetSamples = 2880
+
+// packetsMost is how many packets are read of one voice note: a day of the usual ones.
+// It bounds what is remembered, two bytes of each.
+const packetsMost = 4 << 20
+
+// packetMost is the size of a packet that fits in one page: more than 48 frames of
+// 1,275 bytes, so only padding is longer.
+const packetMost = 254 * 255
 
 // pageMost is how many packets stand in a page: about a second.
 const pageMost = 16
@@ -105,7 +114,7 @@ func (v *Voice) next() error {
 		}
 		v.partial = append(v.partial, body[:n]...)
 		body = body[n:]
-		if len(v.partial) > 64<<10 {
+		if len(v.partial) > packetMost {
 			return ErrBroken
 		}
 		if ended {
@@ -139,7 +148,10 @@ func (v *Voice) packet(p []byte) error {
 	if !ok {
 		return ErrBroken
 	}
-	v.loud = append(v.loud, len(p))
+	if len(v.loud) == packetsMost {
+		return ErrBroken
+	}
+	v.loud = append(v.loud, uint16(len(p)))
 	config := p[0] &^ 3
 	if len(v.frames) > 0 && (config != v.config || (len(v.frames)+len(frames))*samples > packetSamples) {
 		v.flush()
@@ -266,16 +278,13 @@ func (v *Voice) Waveform() []byte {
 	if len(v.loud) == 0 {
 		return bars
 	}
-	least, most := v.loud[0], v.loud[0]
-	for _, n := range v.loud {
-		least, most = min(least, n), max(most, n)
-	}
+	least, most := int(slices.Min(v.loud)), int(slices.Max(v.loud))
 	for i := range bars {
 		from := i * len(v.loud) / waveBars
 		to := max((i+1)*len(v.loud)/waveBars, from+1)
 		sum := 0
 		for _, n := range v.loud[from:to] {
-			sum += n
+			sum += int(n)
 		}
 		if most > least {
 			bars[i] = byte((sum/(to-from) - least) * 100 / (most - least))

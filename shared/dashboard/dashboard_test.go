@@ -208,6 +208,19 @@ func TestEveryStateAndErrorHasASentence(t *testing.T) {
 		} {
 			want("failed." + string(c))
 		}
+		for _, d := range whatisup.DeliveryStatuses {
+			want("delivery." + string(d))
+			want("delivery." + string(d) + ".text")
+		}
+		for _, e := range []whatisup.EndpointStatus{whatisup.EndpointActive, whatisup.EndpointDegraded, whatisup.EndpointDisabled} {
+			want("endpoint." + string(e))
+			want("endpoint." + string(e) + ".text")
+		}
+		for _, r := range []string{
+			whatisup.DisabledByCustomer, whatisup.DisabledByOperator, whatisup.DisabledGone, whatisup.DisabledFailing, whatisup.DisabledInstance,
+		} {
+			want("endpoint.disabled." + r)
+		}
 		for _, b := range whatisup.Sendable {
 			want("type." + string(b))
 		}
@@ -230,6 +243,16 @@ func TestEveryStateAndErrorHasASentence(t *testing.T) {
 				continue
 			}
 			want("event." + string(e))
+		}
+	}
+}
+
+// TestEveryEventCanBeFiltered: the log's filter offers each.
+func TestEveryEventCanBeFiltered(t *testing.T) {
+	code := string(files(t)["/dashboard/log.js"])
+	for _, e := range whatisup.EventNames {
+		if !strings.Contains(code, `"`+string(e)+`"`) {
+			t.Errorf("the filter lacks %s", e)
 		}
 	}
 }
@@ -281,7 +304,7 @@ func TestStringsAndCodeAgree(t *testing.T) {
 		}
 	}
 	// Keys that are made of parts.
-	made := regexp.MustCompile(`^(message\.status|wait|failed|type|phones\.(reads|replies|restricts)|status|meaning|error|fault|changed|event|app\.mode|stream)\.`)
+	made := regexp.MustCompile(`^(nav|endpoint|delivery|settings\.media|groups\.role|message\.status|wait|failed|type|phones\.(reads|replies|restricts)|status|meaning|error|fault|changed|event|app\.mode|stream)\.`)
 	for key := range maps.Keys(english) {
 		if !made.MatchString(key) && !strings.Contains(code.String(), `"`+key+`"`) {
 			t.Errorf("nobody asks for %s", key)

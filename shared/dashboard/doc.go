@@ -28,6 +28,10 @@
 // read again whenever the stream comes back or the page is looked at again.
 // While there is no stream the page says so, and what it shows is from then.
 //
+// A browser has six connections for all its pages of one host, over plain HTTP.
+// So a page that is out of sight for some seconds ends its stream and resumes it,
+// at the position it has, when somebody looks again.
+//
 // # Conversations
 //
 // They are put together from the list of messages, newest first, and from the

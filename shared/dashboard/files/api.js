@@ -15,8 +15,13 @@ export class Failure extends Error {
 // code.
 const callTimeout = 20_000;
 
+// slowAfter is when a call is said to have no answer yet; some wait ten seconds
+// for WhatsApp.
+const slowAfter = 12_000;
+
 export class API {
   #key;
+  #slow = 0; // calls that have waited long
 
   constructor(key) {
     this.#key = key;
@@ -76,6 +81,12 @@ export class API {
     if (body !== undefined) headers["Content-Type"] = "application/json";
     if (method === "POST") headers["Idempotency-Key"] = randomId();
     for (let repeated = method !== "POST"; ; repeated = true) {
+      let late = false;
+      const slow = setTimeout(() => {
+        late = true;
+        this.#slow++;
+        this.onSlow?.(true);
+      }, slowAfter);
       const timeout = AbortSignal.timeout(callTimeout);
       try {
         const response = await this.#fetch(path, {
@@ -89,6 +100,9 @@ export class API {
         const failure = cause instanceof Failure ? cause : new Failure({ code: "offline" });
         if (repeated || failure.code !== "offline") throw failure;
         await new Promise((resolve) => setTimeout(resolve, 500 + Math.random() * 1000));
+      } finally {
+        clearTimeout(slow);
+        if (late && --this.#slow === 0) this.onSlow?.(false);
       }
     }
   }

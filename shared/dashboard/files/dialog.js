@@ -38,6 +38,31 @@ export function openDialog({ title, body, actions, focus }) {
   });
 }
 
+// showSecret shows what is shown only once, until somebody says to have kept it.
+export function showSecret({ title, text, secret, more = "" }) {
+  const titleId = uniqueId("dialog");
+  const box = h("input", { id: uniqueId("secret"), readonly: "", value: secret, spellcheck: "false", autocomplete: "off" });
+  const copied = h("p", { class: "result", role: "status" });
+  return new Promise((resolve) => {
+    const kept = button("primary", t("secret.kept"), () => dialog.close());
+    const copy = navigator.clipboard && button("", t("secret.copy"), async () => {
+      try {
+        await navigator.clipboard.writeText(secret);
+        set(copied, t("detail.copied"));
+      } catch {
+        box.select();
+      }
+    });
+    const dialog = h("dialog", { "aria-labelledby": titleId, close: () => { dialog.remove(); resolve(); } },
+      h("form", { submit: (e) => e.preventDefault() },
+        h("h2", { id: titleId }, title), field(text, box), copied, more, h("div", { class: "actions" }, kept, copy)));
+    document.body.append(dialog);
+    dialog.showModal();
+    box.focus();
+    box.select();
+  });
+}
+
 // nameField is the field for an instance's name.
 export function nameField(value = "") {
   const input = h("input", { id: uniqueId("name"), required: "", maxlength: "200", autocomplete: "off", value });

@@ -5,6 +5,7 @@ import { badge } from "/dashboard/list.js";
 import { Log } from "/dashboard/log.js";
 import { hasNoLink, Pairing } from "/dashboard/pairing.js";
 import { Phone } from "/dashboard/phone.js";
+import { tools } from "/dashboard/tools.js";
 import { dateTime, duration, explain, meaning, phone, t } from "/dashboard/strings.js";
 
 export class Detail {
@@ -56,7 +57,7 @@ export class Detail {
         h("p", null, h("a", { class: "go", href: `#/instances/${id}/chats` }, t("detail.chats"))),
         h("div", { class: "actions" }, this.connect, this.disconnect, this.logout, this.delete),
         this.problem),
-      this.pairing.element, this.phone?.element ?? "", facts, this.log.element);
+      this.pairing.element, this.phone?.element ?? "", facts, ...tools({ api, id }), this.log.element);
     this.update();
     this.log.read();
     if (this.#instance.status === "qr" && !store.codes.has(id)) this.pairing.fetch();
@@ -147,11 +148,13 @@ export class Detail {
   }
 
   async #delete() {
-    const { name, phone_number: number, status } = this.#instance;
-    const linked = number && !["pending", "qr"].includes(status);
+    const { name, phone_number: number, status, status_detail: { reason } } = this.#instance;
+    // WhatsApp or the phone's owner ended the link.
+    const unlinked = ["logout", "session_invalidated"].includes(reason);
+    const linked = number && !unlinked && !["pending", "qr"].includes(status);
     const losses = [
       t("delete.instance", { name }),
-      linked ? t("delete.link", { phone: phone(number) }) : t("delete.nolink"),
+      linked ? t("delete.link", { phone: phone(number) }) : t(unlinked ? "delete.unlinked" : "delete.nolink"),
       t("delete.apikeys"),
     ];
     await openDialog({

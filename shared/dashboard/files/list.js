@@ -30,7 +30,7 @@ export class List {
     this.#store = store;
     this.open = open;
     const title = uniqueId("list");
-    const create = button("primary", icon(icons.plus), () => this.#create());
+    const create = button("primary", icon(icons.plus), () => this.create());
     create.append(t("list.new"));
     this.search = h("input", { type: "search", placeholder: t("list.search"), "aria-label": t("list.search"), input: () => this.render() });
     this.status = h("select", { "aria-label": t("list.status"), change: () => this.#filter() },
@@ -136,7 +136,8 @@ export class List {
     });
   }
 
-  async #create() {
+  // create asks for a name and makes an instance.
+  async create() {
     const name = nameField();
     const create = async () => {
       const instance = await this.#api.post("/v1/instances", { name: name.input.value.trim() });

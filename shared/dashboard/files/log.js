@@ -1,9 +1,17 @@
 // The event log: what there was, and what comes.
 import { act, alert, button, h, set, uniqueId } from "/dashboard/dom.js";
-import { clock, dateTime, explain, has, meaning, phone, t } from "/dashboard/strings.js";
+import { whenOf } from "/dashboard/message.js";
+import { dateTime, explain, has, meaning, phone, t } from "/dashboard/strings.js";
 
 const pageSize = 50;
 const shownAtMost = 500;
+
+// eventNames are those that one can filter by.
+export const eventNames = [
+  "instance.created", "instance.deleted", "instance.updated", "instance.connected", "instance.disconnected", "instance.failed", "instance.restricted",
+  "qr.updated", "message.received", "message.status", "message.echo", "message.updated", "message.edited", "message.revoked", "message.reaction", "poll.voted",
+  "webhook.disabled", "command.refused",
+];
 
 // describe is an event in one sentence or two.
 export function describe({ event, data }) {
@@ -25,6 +33,8 @@ export function describe({ event, data }) {
       const from = data.from?.phone_number ? phone(data.from.phone_number) : data.from?.lid ?? data.chat;
       return `${t("event.message.received", { from })}: ${data.text ?? t("event.message.other", { type: data.type })}`;
     }
+    case "message.status":
+      return `${t("event.message.status")}: ${t(`message.status.${data.status}`)}`;
     case "command.refused":
       return `${t("event.command.refused", { command: data.command })}. ${data.error?.message ?? ""}`;
     default:
@@ -50,8 +60,10 @@ export class Log {
     this.problem = alert();
     this.older = button("quiet wide", t("log.more"), () => this.read());
     this.older.hidden = true;
+    this.filter = h("select", { "aria-label": t("log.filter"), change: () => this.#again() },
+      h("option", { value: "" }, t("log.every")), ...eventNames.map((name) => h("option", { value: name }, name)));
     this.element = h("section", { class: "card log", "aria-labelledby": title },
-      h("h3", { id: title }, t(id ? "log.title" : "log.all")), this.problem, this.items, this.note, this.older);
+      h("div", { class: "title" }, h("h3", { id: title }, t(id ? "log.title" : "log.all")), this.filter), this.problem, this.items, this.note, this.older);
   }
 
   // read adds the next page of older events.
@@ -60,8 +72,11 @@ export class Log {
       const query = new URLSearchParams({ limit: pageSize });
       if (this.#id) query.set("instance_id", this.#id);
       if (this.#cursor) query.set("cursor", this.#cursor);
+      const wanted = this.filter.value;
+      if (wanted) query.set("events", wanted);
       try {
-        const page = await this.#api.get(`/v1/events?${query}`);
+        const page = await this.#api.get(`/v1/event-log?${query}`);
+        if (wanted !== this.filter.value) return;
         for (const event of page.data) if (this.#once(event)) this.items.append(this.#item(event));
         this.#cursor = page.next_cursor ?? null;
         set(this.problem, "");
@@ -72,9 +87,19 @@ export class Log {
     });
   }
 
+  // again begins anew with another filter.
+  async #again() {
+    this.items.replaceChildren();
+    this.#ids.clear();
+    this.#cursor = null;
+    this.older.removeAttribute("aria-disabled"); // a page that is under way is of the old filter
+    await this.read();
+  }
+
   // add puts an event that has just come on top.
   add(event) {
     if (this.#id && event.instance_id !== this.#id) return;
+    if (this.filter.value && event.event !== this.filter.value) return;
     if (!this.#once(event)) return;
     this.items.prepend(this.#item(event));
     this.#settle();
@@ -97,7 +122,7 @@ export class Log {
     const json = h("pre", { tabindex: "0", role: "region", "aria-label": t("log.details") });
     const details = h("details", { toggle: () => { if (details.open) set(json, JSON.stringify(event, short, 2)); } },
       h("summary", null,
-        h("time", { datetime: event.occurred_at, title: dateTime(event.occurred_at) }, clock(event.occurred_at)),
+        h("time", { datetime: event.occurred_at, title: dateTime(event.occurred_at) }, whenOf(Date.parse(event.occurred_at))),
         h("span", { class: "what" }, name && h("strong", null, name), name && " ", describe(event))),
       json);
     return h("li", null, details);

@@ -1,5 +1,6 @@
 // The page: who is signed in, what is open, and what the stream says.
 import { announce, button, h, set } from "/dashboard/dom.js";
+import { Account } from "/dashboard/account.js";
 import { Conversations } from "/dashboard/conversations.js";
 import { Detail } from "/dashboard/instance.js";
 import { List } from "/dashboard/list.js";
@@ -7,12 +8,14 @@ import { Log } from "/dashboard/log.js";
 import { enter, forgetKey, keptKey, signIn } from "/dashboard/signin.js";
 import { Store } from "/dashboard/store.js";
 import { Stream } from "/dashboard/stream.js";
+import { FirstSteps } from "/dashboard/firststeps.js";
 import { choose, explain, language, languages, meaning, preferred, speak, t } from "/dashboard/strings.js";
+import { Webhooks } from "/dashboard/webhooks.js";
 
 const page = document.getElementById("page");
 
 // pages are those that the bar leads to, beside the instances.
-const pages = {};
+const pages = { webhooks: Webhooks, account: Account };
 
 function decode(text) {
   try {
@@ -25,6 +28,9 @@ function decode(text) {
 // staleAfter is how old what is shown may be when somebody looks again.
 const staleAfter = 30_000;
 
+// hiddenFor is how long the page is out of sight before it stops listening.
+const hiddenFor = 5000;
+
 // Session is everything between signing in and signing out.
 class Session {
   #stream;
@@ -32,10 +38,15 @@ class Session {
   #synced = 0;
   #state = { state: "connecting" };
   #gone = "";
+  #hiding;
 
   constructor({ api, only }) {
     this.api = api;
     this.store = new Store(api);
+    api.onSlow = (slow) => {
+      if (slow) this.#say(t("api.slow"), "warning");
+      else if (this.#gone === t("api.slow")) this.#say("");
+    };
     this.store.only = only;
     for (const type of ["change", "code", "list", "removed"]) this.store.addEventListener(type, (e) => this.#changed(type, e.detail));
     this.listen = (e) => this.#browser(e);
@@ -59,6 +70,7 @@ class Session {
     const why = await Promise.race([left, refused]);
     stream.stop();
     clearInterval(this.#ticking);
+    clearTimeout(this.#hiding);
     window.removeEventListener("hashchange", this.listen);
     window.removeEventListener("online", this.listen);
     document.removeEventListener("visibilitychange", this.listen);
@@ -79,17 +91,21 @@ class Session {
     this.main = h("main", null, this.banner, this.columns);
     this.view?.close();
     this.view = null;
+    // A key of one instance opens that one only.
+    this.nav = !store.only && h("nav", { "aria-label": t("nav.title") }, ...["instances", ...Object.keys(pages)].map((name) =>
+      h("a", { href: name === "instances" ? "#/" : `#/${name}`, "data-page": name }, t(`nav.${name}`))));
     page.replaceChildren(
       h("header", { class: "bar" },
         h("a", { class: "brand", href: "#/" }, h("img", { src: "/dashboard/icon.svg", alt: "" }), h("h1", null, "WhatIsUp")),
         h("span", { class: "mode", "data-mode": api.mode }, t(`app.mode.${api.mode}`)),
+        this.nav,
         h("span", { class: "grow" }),
         this.state, this.retry,
         languageChoice(() => this.build()),
         button("quiet", t("app.signout"), () => this.leave(null))),
       this.main, footer());
     if (this.#synced) this.list.render();
-    this.detail = this.overview = null;
+    this.detail = this.overview = this.first = null;
     this.#route();
     this.#live(this.#state.state, this.#state.failure, this.#state.retryAt);
   }
@@ -116,7 +132,7 @@ class Session {
       // Not on the pages read so far, or gone.
       this.store.refresh(id).then(() => { if (!this.store.instances.has(id)) location.hash = "#/"; }, () => {});
     }
-    for (const link of this.nav?.querySelectorAll("a") ?? []) {
+    for (const link of this.nav ? this.nav.children : []) {
       if (link.dataset.page === page || (link.dataset.page === "instances" && page === "chats")) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
@@ -135,7 +151,9 @@ class Session {
       this.detail = shown ? new Detail({ api: this.api, store: this.store, id: shown, live: () => this.#state.state === "live" }) : null;
       if (this.detail) this.detail.id = shown;
       this.overview = shown ? null : new Log({ api: this.api, store: this.store });
-      this.right.replaceChildren((this.detail ?? this.overview).element);
+      this.first = shown || this.store.only ? null : new FirstSteps({ api: this.api, store: this.store, create: () => this.list.create() });
+      this.right.replaceChildren(...[this.first, this.detail, this.overview].filter(Boolean).map((part) => part.element));
+      if (this.first && this.#synced) this.first.read();
       if (this.overview && this.#synced) this.overview.read();
     }
     this.columns.dataset.view = shown ? "detail" : "list";
@@ -154,7 +172,7 @@ class Session {
       this.view?.close();
       this.view = page === "chats" ? new Conversations({ api: this.api, store: this.store, id }) : new pages[page]({ api: this.api, store: this.store });
       this.view.name = name;
-      this.detail = this.overview = null;
+      this.detail = this.overview = this.first = null;
       this.right.replaceChildren();
       this.main.replaceChildren(this.banner, this.view.element);
     }
@@ -176,8 +194,11 @@ class Session {
       this.#route({ moved: true });
     } else if (e.type === "online") {
       this.#stream.hurry();
-    } else if (!document.hidden) {
-      this.#stream.hurry();
+    } else if (document.hidden) {
+      this.#hiding = setTimeout(() => this.#stream.rest(), hiddenFor);
+    } else {
+      clearTimeout(this.#hiding);
+      this.#stream.wake();
       if (this.#state.state === "live" && Date.now() - this.#synced > staleAfter) this.#sync();
     }
   }
@@ -191,6 +212,7 @@ class Session {
       if (first) {
         this.#route();
         this.overview?.read();
+        this.first?.read();
       }
     } catch (failure) {
       if (first) this.#synced = 0;
@@ -207,6 +229,7 @@ class Session {
       this.overview?.add(event);
       this.detail?.log.add(event);
       this.view?.add(event);
+      this.first?.add(event);
     } catch (error) {
       console.error(error); // of an event that is not as promised; the next one may be
     }
@@ -277,7 +300,7 @@ class Session {
     // The count is not for the ears: only the change of state is announced.
     const text = state === "waiting"
       ? t("stream.waiting", { seconds: Math.max(0, Math.ceil((retryAt - Date.now()) / 1000)) })
-      : t(`stream.${state === "live" ? "live" : "connecting"}`);
+      : t({ live: "stream.live", paused: "stream.paused" }[state] ?? "stream.connecting");
     set(this.state, text);
     if (document.hidden) return;
     this.list.tick();

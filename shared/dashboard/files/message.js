@@ -27,9 +27,9 @@ export const timeOf = (ms) => at(ms, { timeStyle: "short" });
 export const dayOf = (ms) => at(ms, { weekday: "short", year: "numeric", month: "short", day: "numeric" });
 export const exactly = (text) => at(Date.parse(text), { dateStyle: "medium", timeStyle: "medium" });
 
-// whenOf is a time in a list: with its day, unless that is today.
+// whenOf is a time in a list, with its day.
 export function whenOf(ms) {
-  return dayOf(ms) === dayOf(Date.now()) ? timeOf(ms) : at(ms, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+  return at(ms, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 }
 
 export function who(person) {

@@ -5,6 +5,9 @@ import { explain, t } from "/dashboard/strings.js";
 
 const kept = "whatisup.key";
 
+// slowAfter is how long somebody who signs in is left without a word.
+const slowAfter = 5000;
+
 // keptKey is the key that this tab was asked to keep.
 export function keptKey() {
   try {
@@ -67,6 +70,7 @@ export function signIn(page, { problem: first = "" } = {}) {
           key.focus();
           return;
         }
+        const slow = setTimeout(() => set(problem, t("api.slow")), slowAfter);
         try {
           const entered = await enter(text, async () => {
             if (instance.value.trim()) return instance.value.trim();
@@ -75,8 +79,10 @@ export function signIn(page, { problem: first = "" } = {}) {
             throw null;
           });
           keep(remember.checked ? text : null);
+          clearTimeout(slow);
           resolve(entered);
         } catch (failure) {
+          clearTimeout(slow);
           if (failure === null) return; // the form asks for more
           set(problem, explain(failure));
           if (bound.hidden) key.focus();

@@ -62,16 +62,19 @@ export function backoff(n, random = Math.random) {
 
 const silence = 40_000; // a comment comes every 15 s
 const settled = 10_000; // a stream that lasted this long begins the count anew
+const longest = 2 ** 31 - 1; // of a timer, in milliseconds
 const remembered = 500; // event ids, to drop what repeats around a reconnect
 
 // Stream keeps reading until it is stopped or the key is refused.
 //   open(lastEventId, signal)  opens the stream: a Response, or throws a Failure
 //   onEvent(envelope)          each event once
-//   onState(state, failure, retryAt)  "connecting", "live", "waiting" or "refused"
+//   onState(state, failure, retryAt)  "connecting", "live", "waiting", "paused" or "refused"
 //   onGap()                    the log no longer reaches back to our position
 export class Stream {
   #stop = new AbortController();
   #wake = null;
+  #resting = false;
+  #attempt = null;
   #seen = new Set();
 
   constructor({ open, onEvent, onState, onGap }) {
@@ -84,6 +87,19 @@ export class Stream {
     this.#stop.abort();
   }
 
+  // rest ends the stream until wake, which goes on where it was. A browser has six
+  // connections for all pages of one host, so pages that nobody sees hold none.
+  rest() {
+    this.#resting = true;
+    this.#attempt?.abort();
+    this.hurry();
+  }
+
+  wake() {
+    this.#resting = false;
+    this.hurry();
+  }
+
   // hurry ends a wait for the next try.
   hurry() {
     this.#wake?.();
@@ -92,6 +108,11 @@ export class Stream {
   async run() {
     let tries = 0;
     while (!this.#stop.signal.aborted) {
+      if (this.#resting) {
+        this.onState("paused");
+        await this.#pause(longest);
+        continue;
+      }
       this.onState("connecting");
       const began = Date.now();
       let failure = null;
@@ -101,6 +122,7 @@ export class Stream {
         failure = cause instanceof Failure ? cause : new Failure({ code: "offline" });
       }
       if (this.#stop.signal.aborted) return;
+      if (this.#resting) continue;
       if (failure?.status === 401 || failure?.status === 403) {
         this.onState("refused", failure);
         return;
@@ -135,7 +157,7 @@ export class Stream {
   }
 
   async #read() {
-    const attempt = new AbortController();
+    const attempt = this.#attempt = new AbortController();
     const signal = AbortSignal.any([this.#stop.signal, attempt.signal]);
     let watchdog;
     const alive = () => {

@@ -44,6 +44,11 @@ export function has(key) {
   return key in strings;
 }
 
+// meaningOr is the first of two strings that there is.
+export function meaningOr(key, other) {
+  return t(has(key) ? key : other);
+}
+
 // meaning explains a status and its reason.
 export function meaning(status, reason) {
   if (!reason) return has(`meaning.${status}`) ? t(`meaning.${status}`) : t(`status.${status}`);
@@ -85,11 +90,4 @@ export function duration(ms) {
 
 export function dateTime(text) {
   return new Date(text).toLocaleString(language, { dateStyle: "medium", timeStyle: "short" });
-}
-
-// clock is the time of day, with the date in front unless it is today.
-export function clock(text) {
-  const at = new Date(text);
-  const time = at.toLocaleTimeString(language);
-  return at.toDateString() === new Date().toDateString() ? time : `${at.toLocaleDateString(language)} ${time}`;
 }

@@ -1,0 +1,205 @@
+package dashboardtest
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"whatisup/local"
+)
+
+// webhooks makes an endpoint, tests it, sees a delivery fail and repeats it.
+func webhooks(t *testing.T, b context.Context, s *local.Stack) {
+	key := customer(t, s)
+	a := api{t, s.API, key}
+	var broken atomic.Bool
+	var got atomic.Int64
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if broken.Load() {
+			http.Error(w, "<b>broken</b>", http.StatusInternalServerError)
+			return
+		}
+		if body, err := io.ReadAll(r.Body); err == nil && strings.Contains(string(body), "instance.created") {
+			got.Add(1)
+		}
+	}))
+	defer receiver.Close()
+	p := enter(t, b, s.API, key)
+	p.press("Webhooks")
+	p.awaitText(".whole .note", "No endpoint yet")
+	p.press("New endpoint")
+	p.audit("webhook-new")
+	p.do(chromedp.KeyEvent(receiver.URL + "/hook" + kb.Enter))
+	p.awaitText("dialog h2", "Signing secret")
+	secret := eval[string](p, `document.querySelector("dialog input").value`)
+	if !strings.HasPrefix(secret, "whsec_") {
+		t.Errorf("the secret shown is %q", secret)
+	}
+	p.audit("webhook-secret")
+	p.press("I have kept it")
+	p.awaitText(".cards .url", receiver.URL+"/hook")
+	if eval[bool](p, `document.documentElement.outerHTML.includes(`+quote(secret)+`)`) {
+		t.Error("the secret is still in the page")
+	}
+	p.press("Send a test")
+	p.awaitText(".cards .result", "It answered 200")
+
+	// One that fails, and then is delivered again.
+	broken.Store(true)
+	a.create("Born")
+	p.await("a failure", `[...document.querySelectorAll(".events .what")].some((e) => e.textContent.startsWith("instance.created") && e.textContent.includes("500"))`)
+	p.press("Send a test")
+	p.awaitText(".cards .problem", "The test failed")
+	broken.Store(false)
+	eval[bool](p, `([...document.querySelectorAll(".events summary")].find((e) => e.textContent.includes("instance.created")).focus(), true)`)
+	p.do(chromedp.KeyEvent(kb.Enter))
+	p.awaitText(".attempts pre", "<b>broken</b>")
+	p.audit("webhook-delivery")
+	p.press("Deliver it again")
+	p.await("the replay", `[...document.querySelectorAll(".events li")].some((e) => e.textContent.includes("replay") && e.querySelector(".badge").textContent === "Delivered") || (void [...document.querySelectorAll("button")].find((e) => e.textContent === "Read again").click(), false)`)
+	if got.Load() == 0 {
+		t.Error("nothing was received")
+	}
+	p.pick("State of the delivery", "held")
+	p.await("none", `!document.querySelector(".events li")`)
+
+	p.press("Disable")
+	p.awaitText(".cards .badge", "Disabled")
+	p.press("Enable")
+	p.awaitText(".cards .badge", "Active")
+	p.press("Delete")
+	p.press("Delete")
+	p.awaitText(".whole .note", "No endpoint yet")
+}
+
+// keys makes a key, which works, and revokes it.
+func keys(t *testing.T, b context.Context, s *local.Stack) {
+	p := enter(t, b, s.API, customer(t, s))
+	p.press("Keys and limits")
+	p.awaitText(".facts", "of 2000")
+	p.press("New key")
+	p.do(chromedp.KeyEvent("Billing" + kb.Enter))
+	p.awaitText("dialog h2", "The new key")
+	made := eval[string](p, `document.querySelector("dialog input").value`)
+	api{t, s.API, made}.call("GET", "/v1/limits", nil, nil)
+	p.press("I have kept it")
+	p.await("the key", `[...document.querySelectorAll(".cards strong")].some((e) => e.textContent === "Billing")`)
+	p.audit("keys")
+	count := eval[int](p, `document.querySelectorAll(".cards li").length`)
+	eval[bool](p, `([...document.querySelectorAll(".cards li")].find((e) => e.textContent.includes("Billing")).querySelector("button").focus(), true)`)
+	p.do(chromedp.KeyEvent(kb.Enter))
+	p.awaitText("dialog h2", "Revoke “Billing”?")
+	p.press("Revoke")
+	p.await("one less", `document.querySelectorAll(".cards li").length === `+string(rune('0'+count-1)))
+}
+
+// parts are what there is beside an instance's state.
+func parts(t *testing.T, b context.Context, s *local.Stack) {
+	key := customer(t, s)
+	a := api{t, s.API, key}
+	id := a.create("Desk")
+	a.link(id, "15550102033")
+	a.call("PUT", "/v1/sandbox/phones/15550100001", map[string]any{"on_whatsapp": false}, nil)
+	a.call("POST", "/v1/instances/"+id+"/groups", map[string]any{"subject": "Night shift", "participants": []string{"4915112345678"}}, nil)
+	p := enter(t, b, s.API+"/#/instances/"+id, key)
+	p.press("How it came to this state")
+	p.awaitText(".timeline", "Linked and connected as +15550102033")
+	p.press("Settings")
+	p.reach("Reject calls")
+	p.do(chromedp.KeyEvent(" "))
+	p.press("Save")
+	p.awaitText(".part .result", "Saved.")
+	var settings struct {
+		Reject bool `json:"reject_calls"`
+		Read   bool `json:"read_on_receive"`
+	}
+	a.call("GET", "/v1/instances/"+id+"/settings", nil, &settings)
+	if !settings.Reject || settings.Read {
+		t.Errorf("the settings are %+v", settings)
+	}
+	p.press("Check numbers")
+	p.enter("Phone numbers, one a line", "4915112345678, 15550100001")
+	p.press("Ask WhatsApp")
+	p.await("both answers", `["4915112345678: on WhatsApp as +4915112345678", "15550100001: not on WhatsApp"].every((s) => document.querySelector(".detail").textContent.includes(s))`)
+	p.press("Groups")
+	p.await("the group", `document.querySelector(".detail").textContent.includes("Night shift")`)
+	p.press("Show the members")
+	p.await("the member", `document.querySelector(".detail").textContent.includes("+4915112345678 · member")`)
+	p.audit("parts")
+	p.pick("Events shown", "instance.created")
+	p.await("one event", `document.querySelectorAll(".log .events li").length === 1`)
+}
+
+// firstSteps leads from the key to the first webhook.
+func firstSteps(t *testing.T, b context.Context, s *local.Stack) {
+	key := customer(t, s)
+	a := api{t, s.API, key}
+	p := enter(t, b, s.API, key)
+	done := func(n string) {
+		p.await(n+" steps done", `document.querySelectorAll(".first li[data-done]").length === `+n)
+	}
+	done("1")
+	p.press("Create an instance: it stands for one WhatsApp number.")
+	p.do(chromedp.KeyEvent("Desk"))
+	p.press("Only create")
+	p.awaitText(".detail h2", "Desk")
+	id := eval[string](p, `location.hash.split("/")[2]`)
+	a.link(id, "15550102034")
+	p.do(chromedp.NavigateBack())
+	done("3")
+	p.audit("first-steps")
+	p.press("Write a first message in its conversations.")
+	p.awaitText(".people .note", "No messages yet")
+	p.do(chromedp.NavigateBack())
+	p.press("Add a webhook endpoint, so that your program hears what happens.")
+	p.awaitText(".whole h2", "Webhook endpoints")
+}
+
+// unseen: a page that nobody sees holds no stream, and goes on when it is seen
+// again; a call without an answer is not met with silence.
+func unseen(t *testing.T, b context.Context, s *local.Stack) {
+	key := customer(t, s)
+	a := api{t, s.API, key}
+	p := enter(t, b, s.API, key)
+	see := func(hidden string) {
+		eval[bool](p, `(Object.defineProperty(document, "hidden", { configurable: true, get: () => `+hidden+` }), document.dispatchEvent(new Event("visibilitychange")), true)`)
+	}
+	see("true")
+	p.awaitText(".stream", "Paused while the page is hidden")
+	a.create("Born unseen")
+	// As many streams as a customer may have: the page holds none of them.
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for range 10 {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.API+"/v1/events", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+key)
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
+			t.Fatalf("a stream: %v", answer.Status)
+		}
+	}
+	cancel()
+	see("false")
+	p.await("the stream", `tester.text(".stream") === "Live" || (void [...document.querySelectorAll("button")].find((e) => e.textContent === "Try now").click(), false)`)
+	p.awaitText(".rows strong", "Born unseen")
+
+	p.press("Sign out")
+	p.await("the form", `document.activeElement.id === "key"`)
+	eval[bool](p, `(window.fetch = () => new Promise(() => {}), true)`)
+	p.do(chromedp.KeyEvent(key + kb.Enter))
+	p.awaitText(".signin .problem", "The API has not answered yet")
+}

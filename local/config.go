@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	localaws "whatisup/local/aws"
 	"whatisup/local/front"
@@ -63,6 +64,10 @@ type Config struct {
 	Env func(name string) string
 	// Limits are a customer's, where it has none of its own; zero: the API's.
 	Limits whatisup.RateLimit
+
+	// Clock is that of everything but the session host; nil: time.Now. It is for
+	// trying a host whose machine's clock is off.
+	Clock func() time.Time
 
 	// NoHost leaves the session host to other processes.
 	NoHost bool

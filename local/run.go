@@ -125,7 +125,7 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 	if err != nil {
 		return fmt.Errorf("the pepper: %w", err)
 	}
-	db := dynamo.New(dynamo.Config{Client: dynamodb.NewFromConfig(s.AWSConf), Tables: tables, Queues: c.EventQueue})
+	db := dynamo.New(dynamo.Config{Client: dynamodb.NewFromConfig(s.AWSConf), Tables: tables, Queues: c.EventQueue, Clock: dynamo.NewClock(c.Clock)})
 	if err := db.CheckPeppers(ctx, peppers); err != nil {
 		return fmt.Errorf("the pepper: %w", err)
 	}
@@ -219,7 +219,7 @@ func (c Config) startAWS(s *Stack, secrets secrets, start starter) error {
 		return fmt.Errorf("KMS_ROOT: %w", err)
 	}
 	conf := localaws.Config{
-		Path: c.path(databases), AccessKey: accessKey, SecretKey: secrets.aws, Roots: roots, Log: c.Log.With("part", "aws"),
+		Path: c.path(databases), Clock: c.Clock, AccessKey: accessKey, SecretKey: secrets.aws, Roots: roots, Log: c.Log.With("part", "aws"),
 	}
 	s.created = &created{keys: make(chan string, queued)}
 	conf.Created = s.created.hear
@@ -334,6 +334,10 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 		Dashboard: dashboard.Handler(s.Env["EVENTS_URL"]),
 		Arrival:   lambdahttp.Arrival,
 		Log:       log,
+		Now:       c.Clock,
+	}
+	if c.Clock != nil {
+		conf.Arrival = nil // the gateway's clock is the machine's
 	}
 	bucket := s.bucket()
 	conf.Objects, conf.Work, conf.PublicURL = bucket, queue.NewMedia(queues, s.Env["MEDIA_QUEUE_URL"]), s.Env["PUBLIC_URL"]
@@ -349,7 +353,7 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 	}
 	// What a trigger of the template feeds, with the trigger's own settings.
 	in := &integration.Integration{Store: db, Log: log, Control: control.New(control.Config{
-		Store: db, Commands: conf.Commands, Events: conf.Events, Peppers: conf.Peppers,
+		Store: db, Commands: conf.Commands, Events: conf.Events, Peppers: conf.Peppers, Now: c.Clock,
 	})}
 	message := func(do func(context.Context, webhook.Message) error) func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) {
 		return lambdahttp.Messages(func(ctx context.Context, m lambdahttp.Message) error {
@@ -445,6 +449,7 @@ func (c Config) webhooks(s *Stack, db *dynamo.DB, log *slog.Logger) (*webhook.De
 	sealer := webhook.NewSealer(seal.NewKeyring(kms.NewFromConfig(s.AWSConf), s.Env["WEBHOOK_KEY_ID"]))
 	return &webhook.Desk{Sealer: sealer, Guard: guard, Path: &webhook.Path{
 		Store: db, Log: db, Events: sinks, Secrets: sealer, Slog: log,
+		Now:    c.Clock,
 		Queue:  queue.NewWebhooks(queues, s.Env["WEBHOOK_ATTEMPTS_QUEUE_URL"], s.Env["WEBHOOK_WAKES_QUEUE_URL"]),
 		Client: func(test bool) *http.Client { return guard.Client(test, 0) },
 	}}, nil

@@ -46,6 +46,7 @@ type call struct {
 // X-Amz-Target, and the control calls under /control/.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Amzn-Requestid", requestID())
+	w.Header().Set("Date", s.Now().UTC().Format(http.TimeFormat))
 	refuse := func(text string) { http.Error(w, text, http.StatusForbidden) }
 	control := strings.HasPrefix(r.URL.Path, "/control/")
 	switch {

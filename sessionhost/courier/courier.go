@@ -35,6 +35,8 @@ type Queues interface {
 
 // Log reads a customer's events from a position on, in order.
 type Log interface {
+	// Position takes the position of this moment.
+	Position() whatisup.Position
 	EventsAfter(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, after whatisup.Position, about int) iter.Seq2[whatisup.Logged, error]
 }
 
@@ -381,7 +383,7 @@ func (a *Account) Send(ctx context.Context, from whatisup.Position, events ...wh
 func (a *Account) Keep(ctx context.Context, e whatisup.Event, keep func(context.Context) error) error {
 	a.passing.RLock()
 	defer a.passing.RUnlock()
-	if err := a.send(ctx, whatisup.NewPosition(), e); err != nil {
+	if err := a.send(ctx, a.c.log.Position(), e); err != nil {
 		return err
 	}
 	return keep(ctx)

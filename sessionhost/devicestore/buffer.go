@@ -164,6 +164,8 @@ func (h *Handle) Handling() (m Message, ok bool) {
 // Each put has the condition that nothing stands at its position, and asks for
 // what does if it fails.
 type Log interface {
+	// Position takes the position of this moment.
+	Position() whatisup.Position
 	// Event is the row of the message's event.
 	Event(at whatisup.Position) types.Put
 	// Void is a row that readers pass over, and that keeps the event's out.

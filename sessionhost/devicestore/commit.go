@@ -13,8 +13,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-
-	"whatisup/shared/whatisup"
 )
 
 // maxItems and maxBytes are a transaction's limits in DynamoDB, less what the
@@ -334,7 +332,7 @@ func (p *plan) logRows() (items []types.TransactWriteItem) {
 		void := h.log.Void(h.void)
 		items = append(items, types.TransactWriteItem{Put: &void})
 	}
-	event := h.log.Event(whatisup.NewPosition())
+	event := h.log.Event(h.log.Position())
 	return append(items, types.TransactWriteItem{Put: &event})
 }
 

@@ -232,6 +232,8 @@ func (h *host) logOf(m Message, text string) Log {
 
 type logRows struct{ instance, id, text string }
 
+func (r logRows) Position() whatisup.Position { return whatisup.NewPosition() }
+
 func (r logRows) Event(at whatisup.Position) types.Put {
 	p := r.Void(at)
 	p.Item["event_id"], p.Item["text"] = str(r.id), str(r.text)

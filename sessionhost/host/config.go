@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -49,6 +50,9 @@ type Config struct {
 
 	// Blamed lists instances that have crashed the host too often.
 	Blamed []whatisup.InstanceID
+
+	// Now is this machine's clock; nil: time.Now.
+	Now func() time.Time
 
 	Fleet   fleet.Timing   // zero: the deployment's
 	Session session.Timing // zero: the deployment's

@@ -44,6 +44,7 @@ type Host struct {
 	devices *devicestore.Store
 	inbox   inbox
 	metrics *metrics
+	clock   *dynamo.Clock
 	version versions
 	cut     context.CancelFunc // ends what was left to end by itself
 
@@ -64,22 +65,25 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 	line.NameDevice(cfg.DeviceName)
 	log = log.With("host", cfg.ID)
 	m := newMetrics()
+	clock := dynamo.NewClock(cfg.Now)
 	busy := metered{busyClient(), m}
-	tables := dynamodb.NewFromConfig(aws, func(o *dynamodb.Options) { o.HTTPClient = busy })
+	tables := dynamodb.NewFromConfig(aws, func(o *dynamodb.Options) { o.HTTPClient = clock.Watch(busy) })
 	db := dynamo.New(dynamo.Config{
+		Clock:  clock,
 		Client: tables,
 		Tables: cfg.Tables, ShardCount: cfg.Shards, Queues: len(cfg.EventQueues) > 0 || cfg.WebhookEvents != "",
 	})
 	leases := dynamo.New(dynamo.Config{
+		Clock: clock,
 		Client: dynamodb.NewFromConfig(aws, func(o *dynamodb.Options) {
-			o.HTTPClient = metered{awshttp.NewBuildableClient(), m}
+			o.HTTPClient = clock.Watch(metered{awshttp.NewBuildableClient(), m})
 			o.RetryMaxAttempts = 1
 		}),
 		Tables: cfg.Tables, ShardCount: cfg.Shards,
 	})
 	queues := sqs.NewFromConfig(aws, func(o *sqs.Options) { o.HTTPClient = busy })
 	h := &Host{
-		cfg: cfg, log: log, db: db, network: network, metrics: m, shards: make(map[whatisup.Shard]*shard.Shard),
+		cfg: cfg, log: log, db: db, network: network, metrics: m, clock: clock, shards: make(map[whatisup.Shard]*shard.Shard),
 		inbox: inbox{queue.NewCommands(queues, cfg.CommandPrefix)},
 		devices: devicestore.New(devicestore.Config{
 			Table: cfg.Tables.Devices, DynamoDB: tables,
@@ -98,7 +102,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 	}
 	events := queue.NewEvents(queues, cfg.EventQueues).WithWebhooks(cfg.WebhookEvents, webhook.NewTakers(db))
 	events.SetAside = h.setAside
-	h.courier = courier.New(events, db, log, m.EventSent)
+	h.courier = courier.New(events, db, log, func(late time.Duration) { m.EventSent(late - clock.Ahead()) })
 	var end context.Context
 	end, h.cut = context.WithCancel(context.Background())
 	h.kit = &shard.Kit{
@@ -113,6 +117,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 			},
 			Budgets: session.NewBudgets(cfg.ResumePerSecond, cfg.ConnectsPerSecond, cfg.MaxSessions),
 			Metrics: h.metrics, Log: log, Timing: timing,
+			Clock: clock.Now, ClockOff: func() bool { return clock.Ahead() != 0 },
 			Blamed:   func(id whatisup.InstanceID) bool { return blamed[id] },
 			Outdated: h.outdated,
 
@@ -195,6 +200,7 @@ func (h *Host) Run(ctx context.Context) error {
 	wg.Go(func() { health.serve(life) })
 	wg.Go(func() { h.keepVersion(ctx) })
 	wg.Go(func() { h.emit(life) })
+	wg.Go(func() { h.watchClock(life) })
 
 	h.log.Info("session host runs", "mode", string(h.cfg.Mode), "shards", h.cfg.Shards, "health", h.Address())
 	err = h.fleet.Run(ctx)

@@ -131,6 +131,7 @@ var (
 	pairingsDesc = prometheus.NewDesc("whatisup_pairings", "Open attempts to pair.", nil, nil)
 	shardsDesc   = prometheus.NewDesc("whatisup_shards", "Shards that this host owns.", nil, nil)
 	leaseDesc    = prometheus.NewDesc("whatisup_lease_age_seconds", "Since the beat that keeps the leases, or the oldest claim if none was since.", nil, nil)
+	clockDesc    = prometheus.NewDesc("whatisup_clock_ahead_seconds", "How far this machine's clock is ahead of DynamoDB's; 0 up to 2 s.", nil, nil)
 	drainingDesc = prometheus.NewDesc("whatisup_draining", "Whether the host is on its way out.", nil, nil)
 )
 
@@ -138,7 +139,7 @@ var (
 type gauges struct{ h *Host }
 
 func (g gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{sessionsDesc, pairingsDesc, shardsDesc, leaseDesc, drainingDesc} {
+	for _, d := range []*prometheus.Desc{sessionsDesc, pairingsDesc, shardsDesc, leaseDesc, clockDesc, drainingDesc} {
 		ch <- d
 	}
 }
@@ -151,6 +152,7 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(pairingsDesc, prometheus.GaugeValue, float64(s.Pairings))
 	ch <- prometheus.MustNewConstMetric(shardsDesc, prometheus.GaugeValue, float64(len(s.Shards)))
 	ch <- prometheus.MustNewConstMetric(leaseDesc, prometheus.GaugeValue, s.LeaseAge.Seconds())
+	ch <- prometheus.MustNewConstMetric(clockDesc, prometheus.GaugeValue, g.h.clock.Ahead().Seconds())
 	draining := 0.0
 	if s.Draining {
 		draining = 1
@@ -192,7 +194,7 @@ func (h *Host) emf(now time.Time) ([]byte, error) {
 				"Namespace":  h.cfg.MetricsNamespace,
 				"Dimensions": [][]string{{"Mode"}},
 				"Metrics": []metric{
-					{"ConnectedSessions", "Count"}, {"Sessions", "Count"}, {"Pairings", "Count"}, {"Shards", "Count"}, {"LeaseAge", "Milliseconds"}, {"SetAside", "Count"},
+					{"ConnectedSessions", "Count"}, {"Sessions", "Count"}, {"Pairings", "Count"}, {"Shards", "Count"}, {"LeaseAge", "Milliseconds"}, {"ClockOff", "Milliseconds"}, {"SetAside", "Count"},
 				},
 			}},
 		},
@@ -203,6 +205,7 @@ func (h *Host) emf(now time.Time) ([]byte, error) {
 		"Pairings":          s.Pairings,
 		"Shards":            len(s.Shards),
 		"LeaseAge":          s.LeaseAge.Milliseconds(),
+		"ClockOff":          h.clock.Ahead().Abs().Milliseconds(),
 		"SetAside":          h.metrics.aside.Swap(0),
 	})
 }

@@ -24,6 +24,12 @@ func (o *Outbox) sorted() []*entry {
 	return line
 }
 
+// clockAgain is how long it takes until it is looked again whether the clock can be
+// trusted.
+const clockAgain = 5 * time.Second
+
+func (o *Outbox) clockOff() bool { return o.c.ClockOff != nil && o.c.ClockOff() }
+
 // endMost is how many messages one transaction ends.
 const endMost = 25
 
@@ -98,7 +104,7 @@ func (o *Outbox) ending(e *entry, now time.Time) (whatisup.Step, bool) {
 		}, true
 	case e.canceled && !may:
 		return whatisup.Step{Status: whatisup.MessageCanceled, At: now}, true
-	case !now.Before(e.ExpiresAt):
+	case !now.Before(e.ExpiresAt) && !o.clockOff():
 		return whatisup.Step{Status: whatisup.MessageExpired, At: now, MayHaveBeenSent: may}, true
 	case e.unknown >= whatisup.UnknownTriesMost:
 		o.c.Log.Error("a message is given up: its outcome stayed unknown", "message_id", string(e.ID), "attempts", e.unknown)
@@ -182,6 +188,15 @@ func (o *Outbox) look(conn Conn) plan {
 	heads := make(map[whatisup.Address]*entry) // by every address of a chat
 	room := prepareMost - o.preparing
 	for _, e := range line {
+		if !now.Before(e.ExpiresAt) {
+			// It has expired since, or would have been ended but for the clock.
+			again := e.ExpiresAt
+			if o.clockOff() {
+				again = now.Add(clockAgain)
+			}
+			soonest(again)
+			continue
+		}
 		soonest(e.ExpiresAt)
 		if e.DueAt.After(now) {
 			soonest(e.DueAt) // what is scheduled holds up nobody before its time

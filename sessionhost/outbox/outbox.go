@@ -130,6 +130,10 @@ type Config struct {
 	// session by some seconds, while the library gives up a connection.
 	Go  func(func())
 	Now func() time.Time
+	// ClockOff says that Now can't be trusted to call a message expired; nil: never.
+	// Such a message is neither sent nor ended until it can be, or until another host
+	// has the instance.
+	ClockOff func() bool
 }
 
 // lineMost is how many messages are held in memory; more wait in the table.

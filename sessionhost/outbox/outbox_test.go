@@ -24,16 +24,17 @@ var ref = whatisup.Ref{Customer: "c", Mode: whatisup.Test, ID: "i"}
 // world is the ledger, the device store, WhatsApp and the events of one instance,
 // in memory.
 type world struct {
-	mu      sync.Mutex
-	rows    map[whatisup.MessageID]*whatisup.Message
-	copies  map[whatisup.MessageID]waconv.JID
-	shown   map[whatisup.MessageID]int    // by the recipients' phones
-	order   []whatisup.MessageID          // as WhatsApp took them
-	nobody  map[whatisup.PhoneNumber]bool // not on WhatsApp
-	events  []string
-	fenced  bool
-	down    error // of the tables
-	resolve int
+	clockOff bool
+	mu       sync.Mutex
+	rows     map[whatisup.MessageID]*whatisup.Message
+	copies   map[whatisup.MessageID]waconv.JID
+	shown    map[whatisup.MessageID]int    // by the recipients' phones
+	order    []whatisup.MessageID          // as WhatsApp took them
+	nobody   map[whatisup.PhoneNumber]bool // not on WhatsApp
+	events   []string
+	fenced   bool
+	down     error // of the tables
+	resolve  int
 	// answer decides about a send, by how often the message was sent: the default
 	// is an ack.
 	answer func(id whatisup.MessageID, n int) Outcome
@@ -302,6 +303,7 @@ func (w *world) run(t *testing.T, for_ time.Duration) *Outbox {
 	o := New(Config{
 		Ref: ref, Epoch: 1, Ledger: w, Copies: w, Teller: w, Metrics: w,
 		Log: slog.New(slog.DiscardHandler), Trusted: func() bool { return true }, Now: time.Now, Go: workers.Go,
+		ClockOff: func() bool { return w.clockOff },
 		Changed: func() {
 			select {
 			case changed <- struct{}{}:
@@ -487,6 +489,26 @@ func TestCancelAndExpiry(t *testing.T) {
 		}
 		if w.sends["asked"]+w.sends["old"] != 0 {
 			t.Error("one of them was sent")
+		}
+	})
+}
+
+// Where the clock can't be trusted nothing is called expired and nothing that may have
+// expired is sent; it holds up nobody.
+func TestNothingExpiresByAWrongClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.clockOff = true
+		w.accept("old", "4915111111111", func(m *whatisup.Message) { m.ExpiresAt = time.Now() })
+		w.accept("new", "4915111111111")
+		w.run(t, time.Minute)
+		if w.status("old") != whatisup.MessageQueued || w.sends["old"] != 0 || w.status("new") != whatisup.MessageSent {
+			t.Errorf("old %s, sent %d times; new %s", w.status("old"), w.sends["old"], w.status("new"))
+		}
+		w.clockOff = false
+		w.run(t, time.Minute)
+		if w.status("old") != whatisup.MessageExpired || w.sends["old"] != 0 {
+			t.Errorf("old %s, sent %d times", w.status("old"), w.sends["old"])
 		}
 	})
 }

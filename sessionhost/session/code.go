@@ -32,10 +32,10 @@ func (d *dial) codesCame(ctx context.Context, e line.Codes) error {
 	if len(e.Texts) == 6 {
 		life += d.kit.Timing.CodeFirst - d.kit.Timing.CodeNext
 	}
-	d.endsAt = time.Now().Add(life)
+	d.endsAt = d.kit.Now().Add(life)
 	d.askPairCode()
 	if d.first {
-		d.kit.Metrics.FirstCode(time.Since(d.began))
+		d.kit.Metrics.FirstCode(d.kit.Now().Sub(d.began))
 	}
 	return d.showNext(ctx)
 }
@@ -43,7 +43,7 @@ func (d *dial) codesCame(ctx context.Context, e line.Codes) error {
 // showNext shows the next code: first the state and the event, then the row that
 // calls wait for. So whoever was answered a code reads the status qr from then on.
 func (d *dial) showNext(ctx context.Context) error {
-	now := time.Now()
+	now := d.kit.Now()
 	life := d.kit.Timing.CodeNext
 	if len(d.texts) == 6 {
 		life = d.kit.Timing.CodeFirst
@@ -84,8 +84,8 @@ func (s *Session) put(ctx context.Context, row whatisup.Pairing) error {
 
 // vouch records that the socket behind the code is alive.
 func (d *dial) vouch(ctx context.Context) {
-	d.vouchAt = time.Now().Add(vouchEvery)
-	until := time.Now().Add(whatisup.AliveFor)
+	d.vouchAt = d.kit.Now().Add(vouchEvery)
+	until := d.kit.Now().Add(whatisup.AliveFor)
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	if !d.tenure.Trusted() {
@@ -93,7 +93,7 @@ func (d *dial) vouch(ctx context.Context) {
 	}
 	if err := d.kit.Codes.VouchPairing(ctx, d.ref.ID, d.row.Attempt, until); err != nil {
 		d.log.Warn("code not vouched for", "error", err.Error())
-		d.vouchAt = time.Now().Add(time.Second)
+		d.vouchAt = d.kit.Now().Add(time.Second)
 		return
 	}
 	d.row.AliveUntil = until
@@ -134,7 +134,7 @@ func (d *dial) showPairCode(ctx context.Context, got line.PairCode) error {
 		d.log.Info("no pair code", "error", got.Err.Error())
 		d.row.Code, d.row.CodeExpiresAt, d.row.CodeRefused = "", time.Time{}, true
 		if got.RetryAfter > 0 {
-			d.row.CodeRetryAt = time.Now().Add(got.RetryAfter)
+			d.row.CodeRetryAt = d.kit.Now().Add(got.RetryAfter)
 		}
 	}
 	return d.put(ctx, d.row)

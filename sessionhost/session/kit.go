@@ -231,10 +231,30 @@ type Kit struct {
 
 	Timing Timing // zero: DefaultTiming
 
+	// Clock tells the time that is written down for other machines, or read from
+	// what they wrote; nil: time.Now.
+	Clock func() time.Time
+	// ClockOff says that this machine's clock differs from the deployment's so much
+	// that no message may be called expired here; nil: never.
+	ClockOff func() bool
+
 	// Background counts what may outlive its session for some seconds: the
 	// library's handshake can't be interrupted. Whoever ends the host waits.
 	Background sync.WaitGroup
 }
+
+// Now is the deployment's time, see [dynamo.Clock]. All times of a session are of this
+// clock, so that what is waited for may also be stored.
+func (k *Kit) Now() time.Time {
+	if k.Clock == nil {
+		return time.Now()
+	}
+	return k.Clock()
+}
+
+// Local is a moment of the deployment's time on the clock of this machine, which
+// contexts and timers go by.
+func (k *Kit) Local(t time.Time) time.Time { return t.Add(time.Now().Sub(k.Now())) }
 
 // Timing of sessions. Tests shorten it.
 type Timing struct {

@@ -31,7 +31,7 @@ func (s *Session) reread(ctx context.Context) (changed bool, err error) {
 		l.SayPresence()
 	}
 	if i.Unsent.From != "" && s.sendAt.IsZero() {
-		s.sendAt = time.Now().Add(s.untilAPIs())
+		s.sendAt = s.kit.Now().Add(s.untilAPIs())
 	}
 	w := &i.Wanted
 	return w.Online != was.Online || w.Generation != was.Generation || w.UnlinkThrough != was.UnlinkThrough ||
@@ -71,7 +71,7 @@ func (s *Session) observe(ctx context.Context, o whatisup.Observed, more ...what
 // observeBy is observe for a step that somebody else caused.
 func (s *Session) observeBy(ctx context.Context, by string, o whatisup.Observed, more ...whatisup.Event) error {
 	was := s.inst.Observed
-	now := time.Now()
+	now := s.kit.Now()
 	if was.Status == whatisup.Connected || o.Status == whatisup.Connected {
 		o.LastSeenAt = now
 	}
@@ -155,7 +155,7 @@ func (s *Session) sendNow(ctx context.Context) {
 // send takes the unsent events to the queues, or notes what the queues lack, and
 // removes the marks of what is unsent.
 func (s *Session) send(ctx context.Context) {
-	if !s.tenure.Trusted() || time.Now().Before(s.sendAt) {
+	if !s.tenure.Trusted() || s.kit.Now().Before(s.sendAt) {
 		return
 	}
 	s.sendAt = time.Time{}
@@ -167,7 +167,7 @@ func (s *Session) send(ctx context.Context) {
 	}
 	if err != nil {
 		s.sendFail++
-		s.sendAt = time.Now().Add(Backoff(min(s.sendFail+1, 6), rand.Float64))
+		s.sendAt = s.kit.Now().Add(Backoff(min(s.sendFail+1, 6), rand.Float64))
 		s.log.Warn("events not sent yet", "error", err.Error())
 		return
 	}
@@ -204,7 +204,7 @@ func (s *Session) sendAPIs(ctx context.Context) error {
 		return nil
 	}
 	if left := s.untilAPIs(); left > 0 {
-		s.sendAt = time.Now().Add(left)
+		s.sendAt = s.kit.Now().Add(left)
 		return nil
 	}
 	if err := s.account.Owe(ctx, u.From); err != nil {
@@ -220,7 +220,7 @@ func (s *Session) sendAPIs(ctx context.Context) error {
 // untilAPIs is how long the API still has to send what it has marked. The clocks
 // of two machines are compared here, so it is never longer than the whole time.
 func (s *Session) untilAPIs() time.Duration {
-	return max(min(time.Until(s.inst.Unsent.At.Add(whatisup.UnsentAfter)), whatisup.UnsentAfter), 0)
+	return max(min(s.inst.Unsent.At.Add(whatisup.UnsentAfter).Sub(s.kit.Now()), whatisup.UnsentAfter), 0)
 }
 
 // owe stores what the queues lack. The courier calls it, on goroutines of its own.

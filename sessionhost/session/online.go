@@ -33,7 +33,7 @@ func (s *Session) stayOnline(ctx context.Context) error {
 	}
 	s.justLinked = false
 	if s.downSince.IsZero() {
-		s.downSince = time.Now()
+		s.downSince = s.kit.Now()
 	}
 
 	for {
@@ -77,7 +77,7 @@ func (s *Session) takeUp(ctx context.Context) (wanted bool, err error) {
 	if o.Status != whatisup.Connected && o.Status != whatisup.Connecting &&
 		(wanted || o.Status == whatisup.Pending || o.Status == whatisup.QR || o.Reason == whatisup.Stopped) {
 		o = o.Reconnecting()
-		s.downSince = time.Now()
+		s.downSince = s.kit.Now()
 	}
 	if o.Same(was) {
 		return wanted, nil
@@ -100,7 +100,7 @@ func (s *Session) stillWanted(ctx context.Context) (bool, error) {
 // budget has room. It is false when the link isn't wanted online any more. A new
 // request to connect ends the wait for the time.
 func (s *Session) awaitTurn(ctx context.Context, k kind, notBefore time.Time) (bool, error) {
-	if time.Until(notBefore) > 0 {
+	if notBefore.Sub(s.kit.Now()) > 0 {
 		s.start()
 		if err := s.showDown(ctx, notBefore); err != nil {
 			return false, err
@@ -117,7 +117,7 @@ func (s *Session) awaitTurn(ctx context.Context, k kind, notBefore time.Time) (b
 	delay, cancel := s.kit.Budgets.reserve(k)
 	slot := s.kit.Budgets.slot(k)
 	if slot == nil {
-		until = time.Now().Add(delay)
+		until = s.kit.Now().Add(delay)
 	}
 	for {
 		got, err := s.wait(ctx, until, nil, slot)
@@ -185,7 +185,7 @@ func (s *Session) connect(ctx context.Context, k kind) (*line.Ended, error) {
 		s.device = d.Store
 	}
 
-	began := time.Now()
+	began := s.kit.Now()
 	l := s.open(s.device)
 	defer l.end()
 	up, down := context.WithCancel(ctx)
@@ -211,12 +211,12 @@ func (s *Session) connect(ctx context.Context, k kind) (*line.Ended, error) {
 		case line.Up:
 			s.releaseSlot()
 			s.start()
-			s.kit.Metrics.Connect(string(k), "ok", time.Since(began))
+			s.kit.Metrics.Connect(string(k), "ok", s.kit.Now().Sub(began))
 			s.up, until = up, time.Time{}
 			if err := s.loggedIn(ctx); err != nil {
 				return nil, err
 			}
-			s.loggedInAt = time.Now()
+			s.loggedInAt = s.kit.Now()
 			s.out.Connected(ctx, sender{l, s.auth, s.log})
 			s.working.Go(func() { s.renew(up, l) })
 		case line.Ended:
@@ -251,15 +251,15 @@ func (s *Session) wantedOn(ctx context.Context, l *connection) (stay bool, err e
 // connectEnded counts and logs the end of a connection.
 func (s *Session) connectEnded(k kind, began time.Time, end line.Ended) *line.Ended {
 	loggedIn := s.up != nil
-	if loggedIn && time.Since(s.loggedInAt) >= s.kit.Timing.Stable {
+	if loggedIn && s.kit.Now().Sub(s.loggedInAt) >= s.kit.Timing.Stable {
 		s.tries = 0
 	}
 	s.tries++
 	if loggedIn || s.downSince.IsZero() {
-		s.downSince = time.Now()
+		s.downSince = s.kit.Now()
 	}
 	if !loggedIn {
-		s.kit.Metrics.Connect(string(k), "failed", time.Since(began))
+		s.kit.Metrics.Connect(string(k), "failed", s.kit.Now().Sub(began))
 	}
 	s.kit.Metrics.Ended(end.String())
 	s.log.Info("connection ended", "cause", end.String(), "logged_in", loggedIn, "tries", s.tries)
@@ -328,7 +328,7 @@ func (s *Session) afterEnd(ctx context.Context, end line.Ended) (stay bool, next
 		if expires <= 0 {
 			expires = banWithoutEnd
 		}
-		next = time.Now().Add(expires)
+		next = s.kit.Now().Add(expires)
 		return true, next, s.rejected(ctx, whatisup.Banned, next)
 	case line.Outdated:
 		s.refused++ // held, until somebody connects or another client runs
@@ -346,7 +346,7 @@ func (s *Session) afterEnd(ctx context.Context, end line.Ended) (stay bool, next
 		}
 	case line.NotDialled, line.NoLogin, line.Closed, line.Silent, line.HandlerFailed, line.StreamError:
 	}
-	next = time.Now().Add(Backoff(s.tries, rand.Float64))
+	next = s.kit.Now().Add(Backoff(s.tries, rand.Float64))
 	return true, next, s.showDown(ctx, next)
 }
 
@@ -356,7 +356,7 @@ func (s *Session) wasReplaced(ctx context.Context) (stay bool, next time.Time, e
 	if err := s.tenure.Confirm(ctx); errors.Is(err, whatisup.ErrFenced) {
 		return false, next, err
 	}
-	now := time.Now()
+	now := s.kit.Now()
 	if !s.replaced.IsZero() && now.Sub(s.replaced) < s.kit.Timing.Replaces {
 		s.replaced = time.Time{}
 		return false, next, s.rejected(ctx, whatisup.KickedOtherDevice, next)

@@ -41,7 +41,7 @@ func (s *Session) newOutbox() *outbox.Outbox {
 	return outbox.New(outbox.Config{
 		Ref: s.ref, Epoch: s.tenure.Epoch(),
 		Ledger: s.kit.Ledger, Files: s.kit.Files, Copies: s.auth, Teller: teller{s.kit, s.ref, s.account}, Metrics: s.kit.Metrics,
-		Log: s.log, Trusted: s.tenure.Trusted, Changed: s.outChanged, Go: s.kit.Background.Go, Now: time.Now,
+		Log: s.log, Trusted: s.tenure.Trusted, Changed: s.outChanged, Go: s.kit.Background.Go, Now: s.kit.Now, ClockOff: s.kit.ClockOff,
 	})
 }
 
@@ -55,7 +55,7 @@ type teller struct {
 func (t teller) Status(ctx context.Context, m *whatisup.Message, previous, all whatisup.MessageStatus) error {
 	data := m.Wire(true)
 	data.Body, data.PreviousStatus = nil, previous
-	e, err := whatisup.NewEvent(whatisup.MessageStatusChanged, t.ref.Customer, t.ref.Mode, t.ref.ID, time.Now(), data)
+	e, err := whatisup.NewEvent(whatisup.MessageStatusChanged, t.ref.Customer, t.ref.Mode, t.ref.ID, t.kit.Now(), data)
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (t teller) Status(ctx context.Context, m *whatisup.Message, previous, all w
 }
 
 func (t teller) Restricted(ctx context.Context, d whatisup.RestrictedData) error {
-	e, err := whatisup.NewEvent(whatisup.InstanceRestricted, t.ref.Customer, t.ref.Mode, t.ref.ID, time.Now(), d)
+	e, err := whatisup.NewEvent(whatisup.InstanceRestricted, t.ref.Customer, t.ref.Mode, t.ref.ID, t.kit.Now(), d)
 	if err != nil {
 		return err
 	}

@@ -104,7 +104,7 @@ func (s *Session) dialForCode(ctx context.Context, g whatisup.Generation, n int)
 	s.kit.Background.Go(func() { _ = auth.PrepareKey(ctx) }) // storing the link tries again
 	s.attempts++
 	d := &dial{
-		Session: s, generation: g, first: n == 0, began: time.Now(), releaseSlot: release,
+		Session: s, generation: g, first: n == 0, began: s.kit.Now(), releaseSlot: release,
 		codes: codes{row: whatisup.Pairing{
 			Instance: s.ref.ID,
 			Attempt:  whatisup.AttemptID{Generation: g, Epoch: s.tenure.Epoch(), N: s.attempts},
@@ -217,7 +217,7 @@ func (d *dial) until() time.Time {
 
 // timePassed shows the next code, or vouches for the one that is shown.
 func (d *dial) timePassed(ctx context.Context) (*outcome, error) {
-	now := time.Now()
+	now := d.kit.Now()
 	switch {
 	case !d.showing:
 		return &unreachable, nil
@@ -250,7 +250,7 @@ func (d *dial) ended(end line.Ended) (*outcome, error) {
 		// The restart that follows a scan can overtake the news that the scan has
 		// made a link.
 		if d.outcomeBy.IsZero() {
-			d.outcomeBy = time.Now().Add(outcomeWithin)
+			d.outcomeBy = d.kit.Now().Add(outcomeWithin)
 		}
 		return nil, nil
 	case !d.showing:
@@ -276,7 +276,7 @@ func (d *dial) linked(ctx context.Context, device *line.Device, e line.Linked) e
 	if err := d.observeBy(ctx, whatisup.ByPhone, d.inst.Observed.Linked(d.generation, e.Number)); err != nil {
 		return err
 	}
-	d.downSince = time.Now()
+	d.downSince = d.kit.Now()
 	d.justLinked = true
 	if !d.outcomeBy.IsZero() {
 		return nil // the restart came first
@@ -287,7 +287,7 @@ func (d *dial) linked(ctx context.Context, device *line.Device, e line.Linked) e
 // awaitRestart waits for the end of the connection on which the phone was linked,
 // but not for long.
 func (d *dial) awaitRestart(ctx context.Context) error {
-	until := time.Now().Add(restartWithin)
+	until := d.kit.Now().Add(restartWithin)
 	for {
 		got, err := d.wait(ctx, until, d.line, nil)
 		if err != nil {

@@ -93,7 +93,7 @@ func (h handler) Received(ctx context.Context, m line.Message) (err error) {
 	if err != nil || name == "" {
 		return err
 	}
-	e, err := whatisup.NewEvent(name, h.ref.Customer, h.ref.Mode, h.ref.ID, time.Now(), data)
+	e, err := whatisup.NewEvent(name, h.ref.Customer, h.ref.Mode, h.ref.ID, h.kit.Now(), data)
 	if err != nil {
 		return err
 	}

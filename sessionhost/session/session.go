@@ -131,7 +131,7 @@ func (s *Session) Run(owned context.Context) (rested Rested) {
 		if p := recover(); p != nil {
 			s.log.Error("session panicked", "panic", p, "stack", string(debug.Stack()))
 			s.kit.Metrics.Ended("panic")
-			rested = Rested{again: time.Now().Add(30 * time.Second)}
+			rested = Rested{again: s.kit.Now().Add(30 * time.Second)}
 		}
 		s.close()
 		stop()
@@ -139,9 +139,9 @@ func (s *Session) Run(owned context.Context) (rested Rested) {
 	}()
 
 	for failures := 1; ; failures++ {
-		began := time.Now()
+		began := s.kit.Now()
 		err := s.live(ctx)
-		if time.Since(began) >= s.kit.Timing.Stable {
+		if s.kit.Now().Sub(began) >= s.kit.Timing.Stable {
 			failures = 1
 		}
 
@@ -209,7 +209,7 @@ func (s *Session) live(ctx context.Context) error {
 	s.account = s.kit.Courier.Open(s.owned, s.ref, inst.Observed.Owed, s.owe)
 	s.pending = nil
 	if inst.Observed.Unsent.From != "" || inst.Unsent.From != "" {
-		s.sendAt = time.Now() // what a dead writer left; as soon as there is nothing more urgent
+		s.sendAt = s.kit.Now() // what a dead writer left; as soon as there is nothing more urgent
 	}
 
 	handle, cancel := context.WithCancel(ctx)
@@ -228,7 +228,7 @@ func (s *Session) live(ctx context.Context) error {
 	if !s.adopted {
 		s.adopted = true
 		if inst.Observed.Status == whatisup.Connected {
-			s.handoverGraceUntil = time.Now().Add(s.kit.Timing.Grace)
+			s.handoverGraceUntil = s.kit.Now().Add(s.kit.Timing.Grace)
 		}
 	}
 
@@ -264,7 +264,7 @@ func (s *Session) live(ctx context.Context) error {
 			return nil
 		}
 		// The API has marked an event: it sends it, or has died over it.
-		if _, err := s.wait(ctx, time.Now().Add(s.untilAPIs()), nil, nil); err != nil {
+		if _, err := s.wait(ctx, s.kit.Now().Add(s.untilAPIs()), nil, nil); err != nil {
 			return err
 		}
 		if _, err := s.reread(ctx); err != nil {

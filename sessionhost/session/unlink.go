@@ -50,7 +50,7 @@ func (s *Session) unlink(ctx context.Context, l *connection, link whatisup.Link)
 // logInToUnlink logs in to unlink, trying for a while. That it could not be done is
 // no error: the wipe doesn't wait for WhatsApp.
 func (s *Session) logInToUnlink(ctx context.Context, link whatisup.Link) error {
-	deadline := time.Now().Add(s.kit.Timing.Unlink)
+	deadline := s.kit.Now().Add(s.kit.Timing.Unlink)
 	if s.device == nil {
 		var d Device
 		err := s.persist(ctx, func() (err error) {
@@ -68,7 +68,7 @@ func (s *Session) logInToUnlink(ctx context.Context, link whatisup.Link) error {
 		}
 		s.device = d.Store
 	}
-	for n := 1; time.Now().Before(deadline); n++ {
+	for n := 1; s.kit.Now().Before(deadline); n++ {
 		unlinked, err := s.tryUnlink(ctx, deadline)
 		if err != nil || unlinked {
 			return err
@@ -76,7 +76,7 @@ func (s *Session) logInToUnlink(ctx context.Context, link whatisup.Link) error {
 		if s.auth.Err() != nil {
 			return errAgain
 		}
-		if !Sleep(ctx, min(Backoff(n, rand.Float64), time.Until(deadline))) {
+		if !Sleep(ctx, min(Backoff(n, rand.Float64), deadline.Sub(s.kit.Now()))) {
 			return ctx.Err()
 		}
 	}
@@ -87,7 +87,7 @@ func (s *Session) logInToUnlink(ctx context.Context, link whatisup.Link) error {
 // tryUnlink is one login to unlink. True means that nothing more can be done.
 func (s *Session) tryUnlink(ctx context.Context, deadline time.Time) (bool, error) {
 	slot := s.kit.Budgets.slot(interactive)
-	timer := time.NewTimer(time.Until(deadline))
+	timer := time.NewTimer(deadline.Sub(s.kit.Now()))
 	defer timer.Stop()
 	select {
 	case slot <- struct{}{}:
@@ -197,8 +197,8 @@ func (s *Session) awaitSent(ctx context.Context, d time.Duration) error {
 		d = min(d, max(s.untilAPIs(), 100*time.Millisecond))
 	}
 	owed := s.account.Owes()
-	for end := time.Now().Add(d); time.Now().Before(end); {
-		if !Sleep(ctx, min(time.Until(end), 200*time.Millisecond)) {
+	for end := s.kit.Now().Add(d); s.kit.Now().Before(end); {
+		if !Sleep(ctx, min(end.Sub(s.kit.Now()), 200*time.Millisecond)) {
 			return ctx.Err()
 		}
 		if owed && !s.account.Owes() {

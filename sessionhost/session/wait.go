@@ -27,7 +27,7 @@ func (s *Session) wait(ctx context.Context, until time.Time, l *connection, slot
 		told, on = l.Events(), l.Line
 	}
 	for {
-		timer := timerAt(until, s.handoverGraceUntil, s.downAt(), s.sendAt, s.outAt())
+		timer := s.kit.timerAt(until, s.handoverGraceUntil, s.downAt(), s.sendAt, s.outAt())
 		var due <-chan time.Time
 		if timer != nil {
 			due = timer.C
@@ -58,7 +58,7 @@ func (s *Session) wait(ctx context.Context, until time.Time, l *connection, slot
 		case slot <- struct{}{}:
 			got = granted{}
 		case <-due:
-			now := time.Now()
+			now := s.kit.Now()
 			err = s.fallDue(ctx, now)
 			if !until.IsZero() && !now.Before(until) {
 				got = elapsed{}
@@ -75,7 +75,7 @@ func (s *Session) wait(ctx context.Context, until time.Time, l *connection, slot
 }
 
 // timerAt is a timer of the earliest of these times, nil if all are zero.
-func timerAt(times ...time.Time) *time.Timer {
+func (k *Kit) timerAt(times ...time.Time) *time.Timer {
 	var next time.Time
 	for _, t := range times {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
@@ -85,7 +85,7 @@ func timerAt(times ...time.Time) *time.Timer {
 	if next.IsZero() {
 		return nil
 	}
-	return time.NewTimer(time.Until(next))
+	return time.NewTimer(next.Sub(k.Now()))
 }
 
 // outAt is when the outbox has something to do.
@@ -131,10 +131,10 @@ func (s *Session) fallDue(ctx context.Context, now time.Time) error {
 // showDown shows that the link is being reconnected, and when the next try is.
 func (s *Session) showDown(ctx context.Context, next time.Time) error {
 	was := &s.inst.Observed
-	if was.Status == whatisup.Connected && time.Now().Before(s.handoverGraceUntil) {
+	if was.Status == whatisup.Connected && s.kit.Now().Before(s.handoverGraceUntil) {
 		return nil // moved just now: not worth showing yet
 	}
-	if time.Until(next) < 2*time.Second {
+	if next.Sub(s.kit.Now()) < 2*time.Second {
 		next = time.Time{} // too soon to be announced
 	}
 	o := was.Down(next)

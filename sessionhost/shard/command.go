@@ -54,7 +54,7 @@ func (s *Shard) take(messages []Message) {
 		case m.Problem != nil:
 			s.kit.Log.Error("not a command; it is left for the dead-letter queue", "shard", int(s.tenure.Shard()), "error", m.Problem.Error())
 		case !c.HasWork():
-			s.kit.Metrics.Woken(time.Since(m.SentAt))
+			s.kit.Metrics.Woken(s.kit.Now().Sub(m.SentAt))
 			s.wakeFor(c.Kind, refOf(c))
 			woken = append(woken, m)
 		default:
@@ -144,6 +144,10 @@ func (s *Shard) inSlot(c *whatisup.Command) error {
 	expires := c.ExpiresAt.Time
 	if expires.IsZero() {
 		expires = time.Now().Add(performWithin)
+	} else {
+		// The API's clock set it, and contexts go by this machine's.
+		expires = s.kit.Local(expires)
+		c.ExpiresAt = whatisup.At(expires)
 	}
 	ctx, cancel := context.WithDeadlineCause(s.ctx, expires, errExpired)
 	defer cancel()

@@ -132,7 +132,7 @@ func (s *Shard) look(ctx context.Context) (began []*session.Session, err error) 
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	now := s.kit.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer func() {
@@ -209,7 +209,7 @@ func (s *Shard) code(id whatisup.InstanceID) string {
 
 // WakeOutdated tries again the links that were refused for the client's version.
 func (s *Shard) WakeOutdated() {
-	now := time.Now()
+	now := s.kit.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, r := range s.rested {

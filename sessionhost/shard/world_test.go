@@ -242,6 +242,8 @@ func (w *world) record(events ...whatisup.Event) {
 	}
 }
 
+func (w *world) Position() whatisup.Position { return whatisup.NewPosition() }
+
 func (w *world) EventsAfter(_ context.Context, _ whatisup.CustomerID, _ whatisup.Mode, after whatisup.Position, _ int) iter.Seq2[whatisup.Logged, error] {
 	return func(yield func(whatisup.Logged, error) bool) {
 		w.mu.Lock()

@@ -105,8 +105,10 @@ func (c *Control) Wait(ctx context.Context, who Caller, until time.Time, patient
 // waitUntil is when a call that waits must have its answer.
 func (c *Control) waitUntil(ctx context.Context, who Caller) time.Time {
 	until := who.Began.Add(waitFor)
-	if deadline, ok := ctx.Deadline(); ok && deadline.Add(-lambdaMargin).Before(until) {
-		until = deadline.Add(-lambdaMargin)
+	if deadline, ok := ctx.Deadline(); ok {
+		if ends := c.Now().Add(time.Until(deadline) - lambdaMargin); ends.Before(until) {
+			until = ends
+		}
 	}
 	return until.Add(-answerMargin)
 }

@@ -48,13 +48,15 @@ func (c *Control) commandAndWait(ctx context.Context, who Caller, shard whatisup
 	until := c.waitUntil(ctx, who)
 	cmd.Customer, cmd.Mode, cmd.RequestID = who.Customer.ID, who.Mode, who.Request
 	cmd.SentAt, cmd.ExpiresAt = whatisup.At(c.Now()), whatisup.At(until)
-	sending, cancel := context.WithTimeout(ctx, until.Sub(c.Now()))
-	defer cancel()
-	if err := c.Commands.Send(sending, shard, cmd); err != nil {
-		return nil, err
-	}
+	// The command is sent once there is a slot to wait in: what was refused must not
+	// happen later.
 	var result *whatisup.Result
+	sent := false
 	err := c.Wait(ctx, who, until, true, func(ctx context.Context) (done bool, err error) {
+		if !sent {
+			sent = true
+			return false, c.Commands.Send(ctx, shard, cmd)
+		}
 		result, err = c.Store.Result(ctx, cmd.ID)
 		return result != nil, err
 	})

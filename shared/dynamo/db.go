@@ -24,7 +24,7 @@ type Config struct {
 	// Queues says that events also go to queues, so that each is kept as unsent
 	// beside its row until the queues have it.
 	Queues bool
-	Now    func() time.Time // nil: time.Now
+	Clock  *Clock // nil: this machine's
 }
 
 // DB reads and writes the product's rows. It is safe for concurrent use and
@@ -34,7 +34,7 @@ type DB struct {
 	tables Tables
 	shards int
 	queues bool
-	now    func() time.Time
+	clock  *Clock
 }
 
 // New returns a DB. It calls nothing.
@@ -42,11 +42,16 @@ func New(c Config) *DB {
 	if c.ShardCount == 0 {
 		c.ShardCount = whatisup.DefaultShardCount
 	}
-	if c.Now == nil {
-		c.Now = time.Now
+	if c.Clock == nil {
+		c.Clock = NewClock(nil)
 	}
-	return &DB{client: c.Client, tables: c.Tables, shards: c.ShardCount, queues: c.Queues, now: c.Now}
+	return &DB{client: c.Client, tables: c.Tables, shards: c.ShardCount, queues: c.Queues, clock: c.Clock}
 }
+
+// Position takes the position of this moment, for an event.
+func (db *DB) Position() whatisup.Position { return db.clock.Position() }
+
+func (db *DB) now() time.Time { return db.clock.Now() }
 
 // ShardOf is the shard of an instance in this deployment.
 func (db *DB) ShardOf(id whatisup.InstanceID) whatisup.Shard { return whatisup.ShardOf(id, db.shards) }

@@ -30,7 +30,7 @@ func (db *DB) eventItem(e whatisup.Event) (types.TransactWriteItem, error) {
 	if err != nil {
 		return types.TransactWriteItem{}, err
 	}
-	p := rows.Event(whatisup.NewPosition())
+	p := rows.Event(db.Position())
 	return types.TransactWriteItem{Put: &p}, nil
 }
 
@@ -52,6 +52,9 @@ func (db *DB) EventRows(e whatisup.Event) (*EventRows, error) {
 	}
 	return &EventRows{db: db, event: e, body: string(body), ttl: db.now().Add(whatisup.EventsKept).Unix()}, nil
 }
+
+// Position takes the position of this moment.
+func (r *EventRows) Position() whatisup.Position { return r.db.Position() }
 
 // Event is the event's row at a position.
 func (r *EventRows) Event(at whatisup.Position) types.Put {

@@ -132,7 +132,7 @@ func TestOwnersAlive(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	db.now = func() time.Time { return now }
+	db.clock = NewClock(func() time.Time { return now })
 	check := func(s whatisup.Shard, want time.Time) {
 		t.Helper()
 		alive, err := db.OwnersAlive(t.Context(), whatisup.Test)

@@ -148,7 +148,7 @@ func start(t testing.TB, change ...func(*httpapi.Config)) *fixture {
 	if err := dynamo.Local().Create(t.Context(), client); err != nil {
 		t.Fatal(err)
 	}
-	f.db = dynamo.New(dynamo.Config{Client: client, Tables: dynamo.Local(), Queues: true, Now: f.clock.now})
+	f.db = dynamo.New(dynamo.Config{Client: client, Tables: dynamo.Local(), Queues: true, Clock: dynamo.NewClock(f.clock.now)})
 	c := httpapi.Config{
 		Store: f.db, Commands: f.commands, Events: f.queued, Peppers: peppers, Sandbox: true,
 		Limits:     whatisup.RateLimit{Burst: 1_000_000, PerSecond: 1_000_000},

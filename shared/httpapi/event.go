@@ -34,6 +34,9 @@ const (
 	pairingPoll   = 250 * time.Millisecond
 	// streamEnd is what is left of a function's own time when its stream ends.
 	streamEnd = 10 * time.Second
+	// streamReread is how often a stream reads again everything that is not settled,
+	// for events whose writer's clock is behind.
+	streamReread = 10 * time.Second
 	// streamBatch is how many events are read from the log at one time.
 	streamBatch = 500
 
@@ -149,6 +152,8 @@ type stream struct {
 	slot    string            // its id among the customer's streams
 	at      whatisup.Position // everything below was sent, but for late commits
 	sent    map[whatisup.Position]bool
+	looked  time.Time // when the last look began that saw all there was
+	reread  time.Time // when the last look began that read again all that is not settled
 	pairing time.Time // until when the customer's pairing is watched closely
 	written time.Time // the last byte
 }
@@ -344,12 +349,19 @@ func (s *stream) ended(err error) error {
 	return err
 }
 
-// look sends what is new. Events older than PositionReread are final, and the next
-// look begins after them. If silent, events are marked as sent but not sent.
+// look sends what is new. Events older than PositionReread are final, and a look
+// begins after them, or, between two of these, after what is older than PositionNear.
+// If silent, events are marked as sent but not sent.
 func (s *stream) look(silent bool) error {
 	began := s.now()
 	settled := whatisup.PositionAt(began.Add(-whatisup.PositionReread))
-	for e, err := range s.control.EventsAfter(s.ctx, s.who(), s.at, streamBatch) {
+	from := s.at
+	near := began.Sub(s.reread) < streamReread && began.Sub(s.looked) < whatisup.PositionNear-whatisup.PositionLag
+	if near {
+		from = max(from, whatisup.PositionAt(began.Add(-whatisup.PositionNear)))
+		settled = s.at
+	}
+	for e, err := range s.control.EventsAfter(s.ctx, s.who(), from, streamBatch) {
 		if err != nil {
 			return err
 		}
@@ -370,6 +382,10 @@ func (s *stream) look(silent bool) error {
 			return nil // a long way back: other things are due meanwhile
 		}
 	}
+	if s.looked = began; near {
+		return nil
+	}
+	s.reread = began
 	s.at = max(s.at, settled)
 	for p := range s.sent {
 		if p <= s.at {

@@ -152,7 +152,7 @@ func TestCrashAtEveryWrite(t *testing.T) {
 			})}
 		})
 		dying := httpapi.New(httpapi.Config{
-			Store:    dynamo.New(dynamo.Config{Client: client, Tables: dynamo.Local(), Now: f.clock.now}),
+			Store:    dynamo.New(dynamo.Config{Client: client, Tables: dynamo.Local(), Clock: dynamo.NewClock(f.clock.now)}),
 			Commands: f.commands, Peppers: peppers, Sandbox: true, Now: f.clock.now,
 		})
 		req := httptest.NewRequest("POST", "/v1/instances", strings.NewReader(`{"name":"`+name+`"}`))
@@ -284,7 +284,7 @@ func TestTwinNeverEnds(t *testing.T) {
 		})}
 	})
 	stuck := startWith(f, func(c *httpapi.Config) {
-		c.Store = dynamo.New(dynamo.Config{Client: client, Tables: dynamo.Local(), Now: f.clock.now})
+		c.Store = dynamo.New(dynamo.Config{Client: client, Tables: dynamo.Local(), Clock: dynamo.NewClock(f.clock.now)})
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -54,7 +54,7 @@ func TestForeignInstancesDoNotExist(t *testing.T) {
 	f := start(t)
 	f.url = startWith(f, func(c *httpapi.Config) {
 		client := dynamodb.NewFromConfig(f.aws.Config, func(o *dynamodb.Options) { o.HTTPClient = &http.Client{Transport: rec} })
-		c.Store = dynamo.New(dynamo.Config{Client: client, Tables: dynamo.Local(), Now: f.clock.now})
+		c.Store = dynamo.New(dynamo.Config{Client: client, Tables: dynamo.Local(), Clock: dynamo.NewClock(f.clock.now)})
 	})
 	for _, mode := range []struct {
 		name            string

@@ -120,10 +120,13 @@ type Logged struct {
 type Position string
 
 // PositionLag bounds how long a commit may take after its position was taken.
-// A reader therefore reads the newest stretch again, and drops what it has.
+// A reader therefore reads the newest stretch again, and drops what it has: each
+// time PositionNear, which is enough where clocks agree, and now and then
+// PositionReread, which bears a writer whose clock is a minute behind.
 const (
 	PositionLag    = 10 * time.Second
-	PositionReread = 30 * time.Second
+	PositionNear   = 15 * time.Second
+	PositionReread = 90 * time.Second
 )
 
 // NewPosition takes the position of this moment.

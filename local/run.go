@@ -289,7 +289,7 @@ func (c Config) startSimulator(ctx context.Context, s *Stack, start starter) (ro
 		}
 		return askRoot(ctx, c.Endpoint)
 	}
-	if s.Simulator, err = whatsapp.New(whatsapp.Config{DataDir: c.path("whatsapp"), Seed: c.Seed, Log: c.Log.With("part", "whatsapp")}); err != nil {
+	if s.Simulator, err = whatsapp.New(whatsapp.Config{DataDir: c.path("whatsapp"), Seed: c.Seed, Clock: c.Clock, Log: c.Log.With("part", "whatsapp")}); err != nil {
 		return "", err
 	}
 	// Its control calls ask for no key: it never leaves this machine.

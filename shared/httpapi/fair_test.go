@@ -53,6 +53,10 @@ func TestWaitingCallsAreLimited(t *testing.T) {
 		}
 	}
 	f.want(200, "", f.a.TestKey, "GET", path, "")
+	// What is refused does not happen later: no command has left.
+	if n := f.commands.count(whatisup.SandboxScan); n != 0 {
+		t.Errorf("%d refused scans were sent to the host", n)
+	}
 
 	// Another mode and another customer wait as if nobody did.
 	url := startWith(f, short(300*time.Millisecond))

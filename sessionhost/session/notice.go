@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"time"
 
 	"whatisup/sessionhost/waconv"
 	"whatisup/shared/whatisup"
@@ -16,7 +15,7 @@ func (h handler) Noticed(ctx context.Context, n waconv.Notice) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, handleWithin)
 	defer cancel()
-	e, err := whatisup.NewEvent(n.Event, h.ref.Customer, h.ref.Mode, h.ref.ID, time.Now(), n.Data)
+	e, err := whatisup.NewEvent(n.Event, h.ref.Customer, h.ref.Mode, h.ref.ID, h.kit.Now(), n.Data)
 	if err != nil {
 		return h.passOver(n, err)
 	}

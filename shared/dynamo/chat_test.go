@@ -106,7 +106,7 @@ func TestNumbersAreKept(t *testing.T) {
 		t.Errorf("another instance has %d, %v", len(kept), err)
 	}
 	later := *db
-	later.now = func() time.Time { return time.Now().Add(2 * whatisup.UnknownKept) }
+	later.clock = NewClock(func() time.Time { return time.Now().Add(2 * whatisup.UnknownKept) })
 	if kept, err := later.KeptNumbers(t.Context(), i, numbers); err != nil || len(kept) != len(numbers)/2 {
 		t.Errorf("after two hours %d are kept, %v", len(kept), err)
 	}

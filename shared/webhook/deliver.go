@@ -263,7 +263,7 @@ func (p *Path) disable(ctx context.Context, ep *whatisup.Endpoint, reason string
 		return err
 	}
 	ep.Disabled = reason
-	p.Slog.Warn("an endpoint is disabled", "endpoint_id", string(ep.ID), "reason", reason)
+	p.Slog.Warn("an endpoint is disabled", "mode", string(ep.Mode), "endpoint_id", string(ep.ID), "reason", reason)
 	p.halt("disabled")
 	return p.tell(ctx, ep)
 }

@@ -543,27 +543,27 @@ func (p *Path) Sweep(ctx context.Context) error {
 		return err
 	}
 	var problems error
-	late := 0
+	late := map[whatisup.Mode]int{}
 	for _, w := range all {
 		if ctx.Err() != nil {
 			break // the next run goes on
 		}
 		is, err := p.late(ctx, w)
 		if problems = errors.Join(problems, err); is {
-			late++
+			late[w.Mode]++
 		}
 		if err := p.wake(ctx, w); err != nil {
 			problems = errors.Join(problems, fmt.Errorf("endpoint %s%s: %w", w.Endpoint, w.Replay, err))
 		}
 	}
-	if late > 0 {
-		p.Slog.Warn(LateMessage, "endpoints", late)
+	for mode, n := range late {
+		p.Slog.Warn(LateMessage, "mode", string(mode), "endpoints", n)
 	}
 	return problems
 }
 
-// LateMessage is what the sweep logs, with the number of endpoints, when deliveries are
-// late by our fault. An alarm of template.yaml goes by it.
+// LateMessage is what the sweep logs, with the mode and the number of its endpoints,
+// when deliveries are late by our fault. An alarm of template.yaml goes by it.
 const LateMessage = "deliveries are owed for over five minutes"
 
 // lateAfter is for how long a delivery may be due.

@@ -308,7 +308,7 @@ func TestLate(t *testing.T) {
 	w.fan(whatisup.NewInstanceID(), 7)
 	w.pass(lateAfter + time.Second)
 	w.sweep()
-	if !strings.Contains(logs.String(), `"msg":"`+webhook.LateMessage+`","endpoints":1`) {
+	if !strings.Contains(logs.String(), `"msg":"`+webhook.LateMessage+`","mode":"test","endpoints":1`) {
 		t.Errorf("logged %s", logs)
 	}
 }

@@ -16,7 +16,8 @@ func checkContacts(c *call) (*answer, error) {
 	numbers := make([]whatisup.PhoneNumber, len(queries))
 	for n, q := range queries {
 		a, ok := whatisup.ParseAddress(q)
-		if numbers[n], _ = a.Number(); !ok || numbers[n] == "" {
+		number, person := a.Number()
+		if numbers[n] = number; !ok || !person {
 			b.Problem(fmt.Sprintf("phone_numbers[%d]", n), "must be a phone number with its country code: 7 to 15 digits that don't begin with 0")
 		}
 	}

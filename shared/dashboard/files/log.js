@@ -10,6 +10,9 @@ const shownAtMost = 500;
 export const eventNames = [
   "instance.created", "instance.deleted", "instance.updated", "instance.connected", "instance.disconnected", "instance.failed", "instance.restricted",
   "qr.updated", "message.received", "message.status", "message.echo", "message.updated", "message.edited", "message.revoked", "message.reaction", "poll.voted",
+  "message.media_ready", "message.media_failed", "media.ready", "media.failed",
+  "group.created", "group.updated", "group.participant_added", "group.participant_removed", "group.admin_promoted", "group.admin_demoted",
+  "contact.updated", "presence.updated", "call.offered", "call.ended",
   "webhook.disabled", "command.refused",
 ];
 

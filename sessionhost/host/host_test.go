@@ -339,8 +339,7 @@ func (w *world) events(id whatisup.InstanceID) []whatisup.Event {
 		if err := json.Unmarshal([]byte(text(row["body"])), &e); err != nil {
 			w.t.Fatal(err)
 		}
-		// What a contact calls itself is told beside what these tests count.
-		if e.Instance == id && e.Name != whatisup.ContactUpdated {
+		if e.Instance == id {
 			found = append(found, positioned{text(row["sk"]), e})
 		}
 	}

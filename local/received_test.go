@@ -168,8 +168,8 @@ func TestWhatPeopleSendArrives(t *testing.T) {
 	}
 
 	// Through a broadcast list it is a message of its sender; in a group, of the group.
-	list := p.write(fmt.Sprintf(`{"from":%q,"text":"to all","broadcast":true}`, anna))
-	if e := p.awaitEvent(t, "message.received", idIs(list)); e.Data.ChatType != "broadcast" || e.Data.LID == nil || e.Data.Chat != *e.Data.LID+"@lid" {
+	toAll := p.write(fmt.Sprintf(`{"from":%q,"text":"to all","broadcast":true}`, anna))
+	if e := p.awaitEvent(t, "message.received", idIs(toAll)); e.Data.ChatType != "broadcast" || e.Data.LID == nil || e.Data.Chat != *e.Data.LID+"@lid" {
 		t.Errorf("through a list it is %+v", e.Data)
 	}
 	group := *p.act(anna, "create_group", `,"subject":"Orders"`).Group
@@ -188,7 +188,7 @@ func TestWhatPeopleSendArrives(t *testing.T) {
 			}
 		}
 		client.Must(200, "GET", m.path+"?direction=in&chat="+url.QueryEscape(form), "", &list)
-		if len(list.Data) < 20 || list.Data[0].ID != list.Data[0].ID || list.Data[0].Direction != "in" {
+		if len(list.Data) < 20 || list.Data[0].ID != toAll || list.Data[0].Direction != "in" {
 			t.Errorf("chat=%s lists %d messages", form, len(list.Data))
 		}
 		if !slices.ContainsFunc(list.Data, func(d struct {

@@ -125,7 +125,7 @@ func TestPhonesOfTheSandbox(t *testing.T) {
 	p.act(ben, "online", "")
 	m.await(late.ID, "read")
 
-	// People write, in every form, and found groups.
+	// People write, in every form, and create groups.
 	for _, body := range []string{
 		`"text":"hello"`,
 		`"body":{"type":"location","latitude":1.5,"longitude":2.5,"name":"here"}`,

@@ -89,10 +89,11 @@ func TestAMessageIsSentAndRead(t *testing.T) {
 	if shown := shownBy(t, s.Simulator, world, "5511987654321"); len(shown) != 1 || shown[0].ID != sent.ID || shown[0].Text != "Hello!" {
 		t.Errorf("the phone shows %+v", shown)
 	}
+	var log []byte
 	localtest.Await(t, "the event log tells that it was read", func() bool {
-		_, log := m.Do("GET", "/v1/events?events=message.status", "")
+		_, log = m.Do("GET", "/v1/events?events=message.status", "")
 		return strings.Contains(string(log), sent.ID) && strings.Contains(string(log), `"status":"read"`)
-	})
+	}, func() string { return string(log) })
 }
 
 func TestMessagesOfOneChatKeepTheirOrder(t *testing.T) {

@@ -609,6 +609,24 @@ func TestStepsAreToldTogether(t *testing.T) {
 	})
 }
 
+// A receipt that overtakes the acknowledgement on its way to be told keeps its step.
+func TestTheFurthestStepIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.began = func(o *Outbox) {
+			m := func(s whatisup.MessageStatus) *whatisup.Message {
+				return &whatisup.Message{ID: "m", Status: s}
+			}
+			o.tellLater(&telling{m: m(whatisup.MessageRead), previous: whatisup.MessageSent})
+			o.tellLater(&telling{m: m(whatisup.MessageSent), previous: whatisup.MessageQueued})
+		}
+		w.run(t, 5*time.Second)
+		if want := []string{"m queued→read"}; !slices.Equal(w.events, want) {
+			t.Errorf("told %v", w.events)
+		}
+	})
+}
+
 // The members of a group come to a message at their own times.
 func TestRecipientsOfAGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -65,16 +65,30 @@ func (o *Outbox) mark(ctx context.Context) error {
 	return nil
 }
 
+// join adds another telling of the same message: the furthest step is told, since the
+// nearest that was told before. An acknowledgement and a receipt are written by two
+// goroutines, and either may come here first.
+func (t *telling) join(other *telling) {
+	if other.m.Status.Rank() > t.m.Status.Rank() {
+		t.m = other.m
+	}
+	if other.previous.Rank() < t.previous.Rank() {
+		t.previous = other.previous
+	}
+	if other.all.Rank() > t.all.Rank() {
+		t.all = other.all
+	}
+	t.fails = max(t.fails, other.fails)
+}
+
 // tellLater has a step told in two seconds, together with what comes until then.
 func (o *Outbox) tellLater(t *telling) {
 	o.tellMu.Lock()
 	defer o.tellMu.Unlock()
 	t.due = o.c.Now().Add(tellAfter)
 	if before := o.tellings[t.m.ID]; before != nil {
-		t.due, t.previous = before.due, before.previous
-		if before.all.Rank() > t.all.Rank() {
-			t.all = before.all
-		}
+		t.due = before.due
+		t.join(before)
 	}
 	if len(o.tellings) >= tellingsMost || o.closed {
 		t.due = o.c.Now()
@@ -153,7 +167,7 @@ func (o *Outbox) tellOne(t *telling) {
 	t.fails++
 	t.due = o.c.Now().Add(backoff(t.fails))
 	if newer := o.tellings[t.m.ID]; newer != nil {
-		newer.previous, newer.fails = t.previous, t.fails
+		newer.join(t)
 		return
 	}
 	o.tellings[t.m.ID] = t

@@ -88,7 +88,7 @@ lint: ## Format, vet, module sums, licences, reproducible builds, cfn-lint and k
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$bad" ]; then echo "not formatted:"; echo "$$bad"; exit 1; fi
 	go vet ./...
 	go mod verify
-	DEPLOY_LONG=1 go test -count=1 -run 'TestLicences|TestReproducible' ./local/deploytest
+	DEPLOY_LONG=1 go test -count=1 -run 'TestLicences|TestReproducible' ./local/deploy/deploytest
 	$(cfn-lint)
 	@echo govulncheck ./...; said=$$(go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./... 2>&1) && echo "$$said" || \
 	case "$$said" in *vuln.go.dev*) echo 'the vulnerability database is not reachable: nothing was looked up';; *) echo "$$said"; exit 1;; esac
@@ -123,7 +123,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 release: ## Archives, Debian packages and images of whatisup for Linux on amd64 and arm64, in dist/. VERSION
 	@mkdir -p .build/image/data
 	@GOOS= GOARCH= go build -o .build/local/release ./local/release/cmd/release
-	@GOOS= GOARCH= go build -o .build/local/image ./local/image/cmd/image
+	@GOOS= GOARCH= go build -o .build/local/image ./local/deploy/image/cmd/image
 	@for arch in amd64 arm64; do \
 	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -buildvcs=false -ldflags='-s -w -buildid= -X main.version=$(VERSION)' -o .build/release/$$arch/whatisup ./cmd/whatisup; \
 	  .build/local/release -version '$(VERSION)' -arch $$arch .build/release/$$arch/whatisup LICENSE; \
@@ -134,7 +134,7 @@ release: ## Archives, Debian packages and images of whatisup for Linux on amd64 
 
 .PHONY: build
 build: $(FUNCTIONS:%=.build/%/bootstrap) ## The Lambda binaries, in .build/<function>/bootstrap, and .build/sbom.json. GOARCH (arm64)
-	@GOOS= GOARCH= go build -o .build/local/sbom ./local/image/cmd/sbom
+	@GOOS= GOARCH= go build -o .build/local/sbom ./local/deploy/image/cmd/sbom
 	@.build/local/sbom $^ > .build/sbom.json
 
 .PHONY: FORCE
@@ -145,15 +145,15 @@ build: $(FUNCTIONS:%=.build/%/bootstrap) ## The Lambda binaries, in .build/<func
 image: ## The session host's image, as an OCI archive that needs no Docker. PUSH=repository:tag sends it there
 	$(RELEASE) -o .build/image/sessionhost ./sessionhost
 	$(RELEASE) -o .build/image/simulator ./local/whatsapp/cmd/simulator
-	$(RELEASE) -o .build/image/withroot ./local/image/cmd/withroot
+	$(RELEASE) -o .build/image/withroot ./local/deploy/image/cmd/withroot
 	@mkdir -p .build/image/data
-	@GOOS= GOARCH= go build -o .build/local/image ./local/image/cmd/image
+	@GOOS= GOARCH= go build -o .build/local/image ./local/deploy/image/cmd/image
 	@.build/local/image -arch $(GOARCH) -o .build/sessionhost.tar $(if $(PUSH),-push '$(PUSH)') .build/image/sessionhost .build/image/simulator .build/image/withroot
-	@GOOS= GOARCH= go build -o .build/local/sbom ./local/image/cmd/sbom
+	@GOOS= GOARCH= go build -o .build/local/sbom ./local/deploy/image/cmd/sbom
 	@.build/local/sbom .build/image/sessionhost .build/image/simulator .build/image/withroot > .build/sbom-image.json
 
 # What works on a stack over AWS's own API; $(1) is the command.
-stack = GOOS= GOARCH= go build -o .build/local/stack ./local/stack/cmd/stack && \
+stack = GOOS= GOARCH= go build -o .build/local/stack ./local/deploy/stack/cmd/stack && \
 	.build/local/stack $(1) -stack '$(or $(STACK),whatisup)'
 
 .PHONY: preflight

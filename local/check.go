@@ -14,7 +14,7 @@ import (
 
 	localaws "whatisup/local/aws"
 	"whatisup/local/front"
-	"whatisup/local/stack"
+	"whatisup/local/deploy/stack"
 	"whatisup/shared/whatisup"
 )
 

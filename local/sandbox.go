@@ -11,7 +11,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
-	"whatisup/local/stack"
+	"whatisup/local/deploy/stack"
 )
 
 // stackWithin bounds the wait for the stack of the other process.

@@ -18,7 +18,7 @@ import (
 
 	"whatisup/local"
 	"whatisup/local/localtest"
-	"whatisup/local/stack"
+	"whatisup/local/deploy/stack"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/operator"
 	"whatisup/shared/qr/qrtest"

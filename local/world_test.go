@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"whatisup/local/localtest"
-	"whatisup/local/stack"
+	"whatisup/local/deploy/stack"
 	"whatisup/shared/whatisup"
 )
 

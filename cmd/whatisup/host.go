@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"whatisup/local"
-	"whatisup/local/stack"
+	"whatisup/local/deploy/stack"
 	"whatisup/sessionhost/host"
 	"whatisup/sessionhost/line"
 )

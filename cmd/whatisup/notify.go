@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"whatisup/local"
-	"whatisup/local/stack"
+	"whatisup/local/deploy/stack"
 )
 
 // notify tells systemd that the stack is up, and, as long as its health page says

@@ -9,7 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
-	"whatisup/local/stack"
+	"whatisup/local/deploy/stack"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/operator"
 	"whatisup/shared/whatisup"

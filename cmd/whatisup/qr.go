@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"whatisup/local/stack"
+	"whatisup/local/deploy/stack"
 	"whatisup/shared/qr"
 )
 

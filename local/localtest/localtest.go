@@ -23,7 +23,7 @@ import (
 	"time"
 
 	"whatisup/local"
-	"whatisup/local/stack"
+	"whatisup/local/deploy/stack"
 	"whatisup/shared/httpapi/apitest"
 	"whatisup/shared/whatisup"
 )

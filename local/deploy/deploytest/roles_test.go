@@ -30,7 +30,7 @@ func glob(pattern, text string) bool {
 
 func rolesOf(t *testing.T, boundary string) map[string][]statement {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, "local", "stack", "roles.yaml"))
+	text, err := os.ReadFile(filepath.Join(root, "local", "deploy", "stack", "roles.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

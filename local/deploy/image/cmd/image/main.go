@@ -14,7 +14,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/config"
 
-	"whatisup/local/image"
+	"whatisup/local/deploy/image"
 )
 
 func main() {

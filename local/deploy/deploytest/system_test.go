@@ -105,7 +105,7 @@ func (s *system) until(run func(context.Context) error) {
 // build makes all programs.
 func (s *system) build() {
 	s.t.Helper()
-	targets := []string{"./sessionhost", "./local/image/cmd/withroot", "./local/gateway/cmd/invoke"}
+	targets := []string{"./sessionhost", "./local/deploy/image/cmd/withroot", "./local/gateway/cmd/invoke"}
 	for _, f := range functions(s.t, s.template) {
 		targets = append(targets, "./functions/"+f.Name)
 	}

@@ -21,7 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/google/uuid"
 
-	stacktools "whatisup/local/stack"
+	stacktools "whatisup/local/deploy/stack"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/operator"
 	"whatisup/shared/whatisup"

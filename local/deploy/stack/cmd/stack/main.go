@@ -20,7 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 
 	"whatisup/local/gateway/template"
-	"whatisup/local/stack"
+	"whatisup/local/deploy/stack"
 )
 
 func main() {

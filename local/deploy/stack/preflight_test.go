@@ -14,7 +14,7 @@ import (
 // wish is a first deploy with nothing set, changed by with.
 func wish(t *testing.T, with func(*Wish)) Wish {
 	t.Helper()
-	text, err := os.ReadFile("../../template.yaml")
+	text, err := os.ReadFile("../../../template.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ import (
 )
 
 // root is the repository.
-const root = "../.."
+const root = "../../.."
 
 func declared(t *testing.T) *template.Template {
 	t.Helper()

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	localaws "whatisup/local/aws"
-	"whatisup/local/front"
 	"whatisup/local/deploy/stack"
+	"whatisup/local/front"
 	"whatisup/shared/whatisup"
 )
 

@@ -17,8 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"whatisup/local"
-	"whatisup/local/localtest"
 	"whatisup/local/deploy/stack"
+	"whatisup/local/localtest"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/operator"
 	"whatisup/shared/qr/qrtest"

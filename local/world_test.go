@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"whatisup/local/localtest"
 	"whatisup/local/deploy/stack"
+	"whatisup/local/localtest"
 	"whatisup/shared/whatisup"
 )
 

@@ -19,8 +19,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/config"
 
-	"whatisup/local/gateway/template"
 	"whatisup/local/deploy/stack"
+	"whatisup/local/gateway/template"
 )
 
 func main() {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -167,5 +168,25 @@ func TestPrices(t *testing.T) {
 	}
 	if got, want := p.of(usage{WriteUnits: 1e6, ReadUnits: 1e6, Standard: 1e6, FIFO: 1e6, KMS: 1e4}), p.WriteUnits+p.ReadUnits+p.SQSStandard+p.SQSFIFO+p.KMS; got != want || want <= 0 {
 		t.Errorf("a million of everything costs %v, not %v", got, want)
+	}
+}
+
+// Rows of two builds stand beside each other by name, with the median of each
+// build's rounds; a row that one lacks is shown all the same.
+func TestBeside(t *testing.T) {
+	two, four := 2.0, 4.0
+	ours := [][]row{
+		{{Name: "a", Unit: "ms", Value: 3, Floor: &two}, {Name: "new", Value: 7}},
+		{{Name: "a", Unit: "ms", Value: 1, Floor: &four}, {Name: "new", Value: 7}},
+		{{Name: "a", Unit: "ms", Value: 9, Floor: &two}, {Name: "new", Value: 7}},
+	}
+	theirs := [][]row{{{Name: "gone", Value: 5}, {Name: "a", Unit: "ms", Value: 4}}, {{Name: "a", Unit: "ms", Value: 8}}}
+	var got []string
+	for _, c := range beside(theirs, ours) {
+		got = append(got, fmt.Sprintf("%s|%s|%s|%s|%s", c.Name, c.Theirs, c.Ours, c.ratio(), c.Floor))
+	}
+	want := []string{"a|6 (4 to 8)|3 (1 to 9)|0.50|2 (2 to 4)", "new||7||", "gone|5|||"}
+	if !slices.Equal(got, want) {
+		t.Errorf("beside: %q", got)
 	}
 }

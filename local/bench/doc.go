@@ -4,6 +4,10 @@
 // seconds, for its structure and not for times; BENCH=tenth is in between.
 // BENCH_STEPS names steps, with commas between them, and leaves the others out.
 //
+// BENCH_AGAINST=<commit> builds the benchmark of that commit of the same clone, runs
+// both in turn for BENCH_ROUNDS rounds (five by default), and prints the medians
+// side by side: `make bench BENCH=tenth BENCH_STEPS=link,inbound BENCH_AGAINST=HEAD~20`.
+//
 // # What runs
 //
 // The measuring process starts everything else, each in a process of its own, and

@@ -65,6 +65,17 @@ func measure(ctx context.Context, getenv func(string) string, out io.Writer) err
 	if path == "" {
 		path = "bench.json"
 	}
+	if commit := getenv("BENCH_AGAINST"); commit != "" {
+		rounds := 5
+		if text := getenv("BENCH_ROUNDS"); text != "" {
+			n, err := strconv.Atoi(text)
+			if err != nil || n < 1 {
+				return fmt.Errorf("BENCH_ROUNDS must be a number above 0, not %q", text)
+			}
+			rounds = n
+		}
+		return against(ctx, commit, rounds, getenv, path, out)
+	}
 	dir, err := os.MkdirTemp("", "whatisup-bench-")
 	if err != nil {
 		return err

@@ -71,6 +71,7 @@ type bench struct {
 	stack    *stack
 	phones   *simulator
 	customer *customer
+	others   map[string]*customer // who has an instance, where that is not the customer
 	floor    *child
 
 	host, spare *host
@@ -100,7 +101,7 @@ type step struct {
 // run measures everything, in the order in which sessions come to be.
 func run(ctx context.Context, s size, dir string, out io.Writer) (*report, map[string]usage, error) {
 	b := &bench{
-		size: s, dir: dir, gogc: sessionhost.GOGC, used: make(map[string]usage),
+		size: s, dir: dir, gogc: sessionhost.GOGC, used: make(map[string]usage), others: make(map[string]*customer),
 		report: &report{Versions: versions(), out: out},
 	}
 	defer b.close()

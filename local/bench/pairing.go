@@ -31,14 +31,15 @@ func (b *bench) firstCodes(ctx context.Context) error {
 	for _, c := range []struct {
 		name        string
 		n, parallel int
-	}{{"QR alone", b.size.QR, 1}, {"QR at once", b.size.QRTogether, b.size.QRTogether}} {
+		customers   int
+	}{{"QR alone", b.size.QR, 1, 1}, {"QR at once", b.size.QRTogether, b.size.QRTogether, 1 + b.size.QRTogether/waitingMost}} {
 		var floor times
 		bare, err := b.spending(ctx, func() error { return b.floor.ask(ctx, "qr", many{c.n, c.parallel}, &floor) })
 		if err != nil {
 			return fmt.Errorf("floor: %w", err)
 		}
 		// Timed first, and then followed on its way: the meters take time, too.
-		ids, err := b.instances(ctx, c.n)
+		ids, err := b.instancesOf(ctx, c.customers, c.n)
 		if err != nil {
 			return err
 		}
@@ -53,7 +54,7 @@ func (b *bench) firstCodes(ctx context.Context) error {
 		if err := b.forget(ctx, ids); err != nil {
 			return err
 		}
-		if ids, err = b.instances(ctx, c.n); err != nil {
+		if ids, err = b.instancesOf(ctx, c.customers, c.n); err != nil {
 			return err
 		}
 		parts, read, err := b.measureCodes(ctx, ids, c.parallel)
@@ -104,7 +105,7 @@ type call struct{ began, ended time.Time }
 func (b *bench) timeCodes(ctx context.Context, ids []string, parallel int, tell func(id string, c call)) (spread, error) {
 	took, err := each(len(ids), parallel, func(i int) (time.Duration, time.Duration, error) {
 		began := time.Now()
-		_, d, err := b.customer.qr(ctx, ids[i])
+		_, d, err := b.of(ids[i]).qr(ctx, ids[i])
 		if tell != nil {
 			tell(ids[i], call{began, began.Add(d)})
 		}
@@ -172,23 +173,47 @@ func firsts(trace []moment, name, resource string) map[string]moment {
 	return out
 }
 
+// waitingMost is how many calls of one customer may wait at a time, less some.
+const waitingMost = 16
+
 // instances makes fresh ones.
-func (b *bench) instances(ctx context.Context, n int) (ids []string, err error) {
+func (b *bench) instances(ctx context.Context, n int) ([]string, error) {
+	return b.instancesOf(ctx, 1, n)
+}
+
+// instancesOf makes fresh ones, of so many customers in turn: one alone may not
+// have many calls waiting.
+func (b *bench) instancesOf(ctx context.Context, customers, n int) (ids []string, err error) {
+	all := []*customer{b.customer}
+	for len(all) < customers {
+		c, err := b.newCustomer(ctx, fmt.Sprintf("bench-%d", len(all)), false)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
 	var mu sync.Mutex
-	_, err = each(n, 16, func(i int) (time.Duration, time.Duration, error) {
-		id, _, err := b.customer.create(ctx, fmt.Sprintf("bench-%d", i))
+	_, err = each(n, waitingMost, func(i int) (time.Duration, time.Duration, error) {
+		c := all[i%len(all)]
+		id, _, err := c.create(ctx, fmt.Sprintf("bench-%d", i))
 		mu.Lock()
 		defer mu.Unlock()
 		ids = append(ids, id)
+		if c != b.customer {
+			b.others[id] = c
+		}
 		return 0, 0, err
 	})
 	return ids, err
 }
 
+// of is the customer that has an instance.
+func (b *bench) of(id string) *customer { return cmp.Or(b.others[id], b.customer) }
+
 // forget deletes instances and waits until their attempts have ended.
 func (b *bench) forget(ctx context.Context, ids []string) error {
 	_, err := each(len(ids), 16, func(i int) (time.Duration, time.Duration, error) {
-		_, err := b.customer.do(ctx, "DELETE", "/v1/instances/"+ids[i], nil, nil)
+		_, err := b.of(ids[i]).do(ctx, "DELETE", "/v1/instances/"+ids[i], nil, nil)
 		return 0, 0, err
 	})
 	if err != nil {
@@ -262,7 +287,7 @@ func (b *bench) link(ctx context.Context, n int) error {
 	var mu sync.Mutex
 	var again atomic.Int64
 	began := time.Now()
-	_, err := each(n, 24, func(i int) (time.Duration, time.Duration, error) {
+	_, err := each(n, waitingMost, func(i int) (time.Duration, time.Duration, error) {
 		id, _, err := b.customer.create(ctx, fmt.Sprintf("linked-%d", i))
 		if err != nil {
 			return 0, 0, err
@@ -293,7 +318,7 @@ func (b *bench) link(ctx context.Context, n int) error {
 		return err
 	}
 	if n >= 50 {
-		b.report.add("Link: pairings a second, 24 at a time", float64(n)/time.Since(began).Seconds(), "1/s",
+		b.report.add(fmt.Sprintf("Link: pairings a second, %d at a time", waitingMost), float64(n)/time.Since(began).Seconds(), "1/s",
 			note("%d of them; simulator, AWS and API on the same processors; %d QR calls had no code within their wait", n, again.Load()))
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -213,6 +214,9 @@ func (c *consumer) batch(ctx context.Context) error {
 // inbound measures messages from phones to the event queue, for some numbers of
 // sessions: how many a second at most, and how long one takes at half of that.
 func (b *bench) inbound(ctx context.Context) error {
+	if err := b.fill(ctx, slices.Max(b.size.Inbound)); err != nil {
+		return err
+	}
 	c, stop := b.consume(ctx)
 	defer stop()
 	if err := b.drained(ctx, c); err != nil {

@@ -389,6 +389,15 @@ func (a *Account) Keep(ctx context.Context, e whatisup.Event, keep func(context.
 	return keep(ctx)
 }
 
+// Hand has keep write an event to the log and send it, in either order or at once.
+// Keep repeats both until both are done, over deaths too.
+func (a *Account) Hand(ctx context.Context, e whatisup.Event, keep func(ctx context.Context, send func(context.Context) error) error) error {
+	a.passing.RLock()
+	defer a.passing.RUnlock()
+	from := a.c.log.Position()
+	return keep(ctx, func(ctx context.Context) error { return a.send(ctx, from, e) })
+}
+
 func (a *Account) send(ctx context.Context, from whatisup.Position, events ...whatisup.Event) error {
 	type outcome struct {
 		queue string

@@ -12,8 +12,8 @@
 //
 //	from a change of state   committed with the change and one mark for all queues
 //	                         → each queue → the mark is removed
-//	from a message           → each queue → the marks of those that failed
-//	                         → the log → acknowledged
+//	from a message           → each queue, then the marks of those that failed,
+//	                           and at the same time the log → acknowledged
 //
 // A queue that fails, or is slow, gets a mark and is passed; the other queues, the
 // log and the connection go on. A crash between two steps repeats and never omits.

@@ -185,20 +185,32 @@ type handled struct {
 // has happened.
 var errLogged = errors.New("devicestore: event is in the log")
 
-// Handled writes a message's event to the log, once, and takes the message out
-// of the buffer; see "Events" in the package's text. A second Handled of the
-// same message, also after a redelivery, writes nothing and is no error.
-func (h *Handle) Handled(ctx context.Context, m Message, log Log) error {
+// Handled writes a message's event to the log, once, has send send it, and takes
+// the message out of the buffer when both are done; see "Events" in the package's
+// text. A second Handled of the same message, also after a redelivery, sends again,
+// writes nothing and is no error. The first time both are done at once.
+func (h *Handle) Handled(ctx context.Context, m Message, log Log, send func(context.Context) error) error {
 	if m.l == nil {
 		return ErrNoDevice
 	}
 	done := &handled{hash: m.hash, log: log}
 	if !m.part {
 		done.void = whatisup.Position(m.EventID)
-		if !m.Redelivered {
-			if logged, err := m.l.putEvent(done); logged || err != nil {
-				return err
-			}
+	}
+	if m.part || m.Redelivered {
+		if err := send(ctx); err != nil {
+			return err
+		}
+	} else {
+		sent := make(chan error, 1)
+		go func() { sent <- send(ctx) }()
+		logged, err := m.l.putEvent(done)
+		if err := errors.Join(err, <-sent); err != nil {
+			return err
+		}
+		if logged {
+			m.l.finishLater(m.hash)
+			return nil
 		}
 	}
 	err := m.l.atomically(ctx, func(_ context.Context, t *txn) error {
@@ -254,7 +266,6 @@ func (l *link) putEvent(m *handled) (logged bool, err error) {
 	if err != nil && !(errors.As(err, &refused) && m.log.IsEvent(refused.Item)) {
 		return false, l.usable()
 	}
-	l.finishLater(m.hash)
 	return true, nil
 }
 

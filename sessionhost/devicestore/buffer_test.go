@@ -54,7 +54,7 @@ func TestParts(t *testing.T) {
 			t.Errorf("%s has event ids %s and %s", id, before, m.EventID)
 		}
 		ids[id] = m.EventID
-		return h.Handled(t.Context(), m, h.logOf(m, id))
+		return h.Handled(t.Context(), m, h.logOf(m, id), unsent)
 	}
 	if err := handle("A"); err != nil {
 		t.Fatal(err)
@@ -177,7 +177,7 @@ func TestLatePut(t *testing.T) {
 			m := old.arrive(t, 1, "text")
 			stopped, resume := pauseBefore(old.rec)
 			result := make(chan error, 1)
-			go func() { result <- old.Handled(t.Context(), m, old.logOf(m, "text")) }()
+			go func() { result <- old.Handled(t.Context(), m, old.logOf(m, "text"), unsent) }()
 			<-stopped
 			var late error
 			now := func(moment string) {
@@ -202,7 +202,7 @@ func TestLatePut(t *testing.T) {
 				}
 				return nil
 			}, nil)
-			if err := next.Handled(t.Context(), again, next.logOf(again, "text")); err != nil {
+			if err := next.Handled(t.Context(), again, next.logOf(again, "text"), unsent); err != nil {
 				t.Fatalf("new owner: %v", err)
 			}
 			b.inLog(t, m)
@@ -274,7 +274,7 @@ func TestPutWithoutAnswer(t *testing.T) {
 			h.rec.reset()
 			h.rec.hook(c.before, c.after)
 			for range 2 {
-				if err := h.Handled(t.Context(), m, h.logOf(m, "text")); err != nil {
+				if err := h.Handled(t.Context(), m, h.logOf(m, "text"), unsent); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -308,7 +308,7 @@ func TestPutTooLate(t *testing.T) {
 		}
 		return nil
 	}, nil)
-	if err := h.Handled(t.Context(), m, h.logOf(m, "text")); err != nil {
+	if err := h.Handled(t.Context(), m, h.logOf(m, "text"), unsent); err != nil {
 		t.Fatal(err)
 	}
 	if b.inLog(t, m); b.at(m) != "void" {
@@ -336,7 +336,7 @@ func TestPutNeedsTheLink(t *testing.T) {
 				t.Fatal(err)
 			}
 			h.rec.reset()
-			if err := h.Handled(t.Context(), m, h.logOf(m, "text")); err == nil {
+			if err := h.Handled(t.Context(), m, h.logOf(m, "text"), unsent); err == nil {
 				t.Error("handled")
 			}
 			if w, _ := h.rec.counts(); w > 0 || b.at(m) != "nothing" {
@@ -344,6 +344,47 @@ func TestPutNeedsTheLink(t *testing.T) {
 			}
 		})
 	}
+}
+
+// unsent is for messages whose event goes to no queue.
+func unsent(context.Context) error { return nil }
+
+// A message stays in the buffer until its event is sent, though the event is in the
+// log: an owner that dies in between has it delivered, and sent, again.
+func TestSentBeforeItIsForgotten(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	h := b.open(1)
+	h.pair(t, 1)
+	m := h.arrive(t, 1, "text")
+	sending, goOn, result := make(chan bool), make(chan error), make(chan error, 1)
+	go func() {
+		result <- h.Handled(t.Context(), m, h.logOf(m, "text"), func(context.Context) error {
+			sending <- true
+			return <-goOn
+		})
+	}()
+	<-sending
+	for b.at(m) != "event" {
+		time.Sleep(time.Millisecond)
+	}
+	h.arrive(t, 2, "another commit")
+	goOn <- errDenied
+	if err := <-result; !errors.Is(err, errDenied) {
+		t.Errorf("what could not be sent is handled: %v", err)
+	}
+
+	next := b.open(2)
+	next.load(t)
+	again, ok := next.again(t, 1)
+	if !ok || again.EventID != m.EventID || !again.Redelivered {
+		t.Fatalf("the message comes again as %+v, %v", again, ok)
+	}
+	sent := 0
+	if err := next.Handled(t.Context(), again, next.logOf(again, "text"), func(context.Context) error { sent++; return nil }); err != nil || sent != 1 {
+		t.Errorf("sent %d times: %v", sent, err)
+	}
+	b.inLog(t, m)
 }
 
 // The removal of a handled message waits for a commit, and makes none but at
@@ -360,7 +401,7 @@ func TestFinishWaits(t *testing.T) {
 		return len(other.link.events.pending)
 	}
 	finish := map[string]func(Message) error{
-		"logged":   func(m Message) error { return h.Handled(t.Context(), m, h.logOf(m, "text")) },
+		"logged":   func(m Message) error { return h.Handled(t.Context(), m, h.logOf(m, "text"), unsent) },
 		"no event": func(m Message) error { return h.link.ClearBufferedEventPlaintext(t.Context(), m.hash) },
 	}
 	n := byte(0)
@@ -407,7 +448,7 @@ func TestLeftovers(t *testing.T) {
 	var all []Message
 	for n := range byte(deaths) {
 		m := h.arrive(t, n, strings.Repeat("text", 20))
-		if err := h.Handled(t.Context(), m, h.logOf(m, "text")); err != nil {
+		if err := h.Handled(t.Context(), m, h.logOf(m, "text"), unsent); err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, m)
@@ -433,7 +474,7 @@ func TestLeftovers(t *testing.T) {
 	if h.link.events.pending[next.hash].row {
 		t.Error("the old ones are in the way of the new one")
 	}
-	if err := h.Handled(t.Context(), next, h.logOf(next, "text")); err != nil {
+	if err := h.Handled(t.Context(), next, h.logOf(next, "text"), unsent); err != nil {
 		t.Fatal(err)
 	}
 	for n := range byte(deaths) {
@@ -441,7 +482,7 @@ func TestLeftovers(t *testing.T) {
 		if !ok {
 			t.Fatalf("message %d is forgotten", n)
 		}
-		if err := h.Handled(t.Context(), m, h.logOf(m, "text")); err != nil {
+		if err := h.Handled(t.Context(), m, h.logOf(m, "text"), unsent); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -171,7 +171,7 @@ func (a *attendant) handle(event any) bool {
 			go a.cut()
 			return false
 		}
-		if err := a.Handled(a.ctx, m, a.logOf(m, text)); err != nil {
+		if err := a.Handled(a.ctx, m, a.logOf(m, text), unsent); err != nil {
 			a.cut()
 			return false
 		}

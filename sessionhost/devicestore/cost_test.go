@@ -142,7 +142,7 @@ func TestCosts(t *testing.T) {
 					return err
 				}
 				m, _ := h.Handling()
-				return h.Handled(ctx, m, h.logOf(m, text))
+				return h.Handled(ctx, m, h.logOf(m, text), unsent)
 			})
 		}
 	}
@@ -193,7 +193,7 @@ func TestCosts(t *testing.T) {
 		c := p.encrypt("twice")
 		handle := func(string) error {
 			m, _ := h.Handling()
-			return h.Handled(ctx, m, h.logOf(m, "twice"))
+			return h.Handled(ctx, m, h.logOf(m, "twice"), unsent)
 		}
 		if err := receive(ctx, device, c, handle); err != nil {
 			return err
@@ -210,7 +210,7 @@ func TestCosts(t *testing.T) {
 		h.rec.reset()
 		return receive(ctx, device, c, func(text string) error {
 			m, _ := h.Handling()
-			return h.Handled(ctx, m, h.logOf(m, text))
+			return h.Handled(ctx, m, h.logOf(m, text), unsent)
 		})
 	}, 1, 0, 6)
 	check("message that needs no event", func() error {

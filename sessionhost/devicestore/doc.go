@@ -20,7 +20,7 @@
 //	device, err := h.Load(ctx)          // the paired device, or ErrNoDevice
 //	device := h.New(link)               // an unpaired one; nothing is stored before the scan
 //	h.Confirm(ctx)                      // after the first login
-//	h.Handling(), h.Handled(ctx, m, log)  // inside the message handler, see below
+//	h.Handling(), h.Handled(ctx, m, log, send) // inside the message handler, see below
 //	h.Copy(ctx, id), h.Send(ctx, id, copy) // around SendMessage, see "Sending"
 //	h.SenderKeyHas(ctx, group, devices)   // who need not be given the key again
 //	h.Wipe(ctx, link)                   // after the unlink; also what whatsmeow's own delete does
@@ -235,12 +235,12 @@
 // time limit below that; a message that a handler doesn't finish is redelivered
 // after a reconnect.)
 //
-// The handler sends its event to the queues under Message.EventID and calls
-// [Handle.Handled], which writes the event to the log. A crash before it leads to
-// a redelivery with the same event id; after it, to one that is recognised as
-// done (or refused by the ratchet as old) and acknowledged: in the log exactly
-// once, on the queues at least once. A message that needs no event is just left
-// to whatsmeow.
+// The handler calls [Handle.Handled], which sends its event to the queues under
+// Message.EventID and at the same time writes it to the log. The message leaves
+// the buffer after both. A crash before that leads to a redelivery with the same
+// event id, which is sent again; after it, to one that is recognised as done (or
+// refused by the ratchet as old) and acknowledged: in the log exactly once, on the
+// queues at least once. A message that needs no event is just left to whatsmeow.
 //
 // The event's row could be written in a transaction with the device row, under
 // the fence; that would cost four units, more than half of a message. So it is a

@@ -61,7 +61,7 @@ func TestReceivedMessageCosts(t *testing.T) {
 						return err
 					}
 					m, _ := h.Handling()
-					return h.Handled(ctx, m, h.logOf(m, text))
+					return h.Handled(ctx, m, h.logOf(m, text), unsent)
 				})
 				if err != nil {
 					t.Fatal(err)

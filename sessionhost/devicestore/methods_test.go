@@ -206,7 +206,7 @@ var writers = []method{
 		if !ok {
 			return errors.New("nothing is being handled")
 		}
-		return h.Handled(ctx, m, h.logOf(m, "an unhandled text"))
+		return h.Handled(ctx, m, h.logOf(m, "an unhandled text"), unsent)
 	}},
 }
 

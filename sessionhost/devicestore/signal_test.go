@@ -392,7 +392,7 @@ func TestKilledAroundEveryWrite(t *testing.T) {
 					t.Errorf("message %d: redelivered=%v", i, m.Redelivered)
 				}
 				sent[text] = string(m.EventID)
-				return h.Handled(t.Context(), m, h.logOf(m, text))
+				return h.Handled(t.Context(), m, h.logOf(m, text), unsent)
 			})
 			if err == nil && r.IntN(10) > 0 {
 				break // acknowledged
@@ -520,7 +520,7 @@ func TestBothDirections(t *testing.T) {
 				return errors.New("nothing is being handled")
 			}
 			handled++
-			return h.Handled(t.Context(), m, h.logOf(m, text))
+			return h.Handled(t.Context(), m, h.logOf(m, text), unsent)
 		}
 	}
 	if err := receive(t.Context(), device, p.encrypt("hello"), handle("hello")); err != nil {

@@ -128,7 +128,7 @@ func TestLargeSessionsAndPlaintexts(t *testing.T) {
 	p.meet(device, one[0])
 	handle := func(text string) error {
 		m, _ := h.Handling()
-		return h.Handled(t.Context(), m, h.logOf(m, text))
+		return h.Handled(t.Context(), m, h.logOf(m, text), unsent)
 	}
 	if err := receive(t.Context(), device, p.encrypt("hello"), handle); err != nil {
 		t.Fatal(err)

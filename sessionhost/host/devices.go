@@ -121,11 +121,11 @@ func (a auth) Inbound(part string) (session.Inbound, bool) {
 	if part != "" {
 		m = m.Part(part)
 	}
-	return session.Inbound{EventID: m.EventID, Keep: func(ctx context.Context, e whatisup.Event) error {
+	return session.Inbound{EventID: m.EventID, Keep: func(ctx context.Context, e whatisup.Event, send func(context.Context) error) error {
 		rows, err := a.db.EventRows(e)
 		if err != nil {
 			return err
 		}
-		return translateDevice(a.Handle.Handled(ctx, m, rows))
+		return translateDevice(a.Handle.Handled(ctx, m, rows, send))
 	}}, true
 }

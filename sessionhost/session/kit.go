@@ -139,9 +139,9 @@ type Device struct {
 // Inbound is a message on its way through the event handler.
 type Inbound struct {
 	EventID whatisup.EventID
-	// Keep writes the event to the log, once over all redeliveries, and takes the
-	// message out of the buffer.
-	Keep func(ctx context.Context, e whatisup.Event) error
+	// Keep writes the event to the log, once over all redeliveries, has send send it,
+	// and takes the message out of the buffer when both are done.
+	Keep func(ctx context.Context, e whatisup.Event, send func(context.Context) error) error
 }
 
 // Metrics sees what sessions do.

@@ -101,7 +101,7 @@ func (h handler) Received(ctx context.Context, m line.Message) (err error) {
 	if !buffered {
 		return teller{h.kit, h.ref, h.account}.tell(within, e)
 	}
-	return h.account.Keep(within, e, func(ctx context.Context) error { return in.Keep(ctx, e) })
+	return h.account.Hand(within, e, func(ctx context.Context, send func(context.Context) error) error { return in.Keep(ctx, e, send) })
 }
 
 // keepReceived puts the row of a message or of a change, and returns the event that

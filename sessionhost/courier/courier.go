@@ -48,6 +48,7 @@ type Courier struct {
 	sent   func(late time.Duration) // of each event that a queue has taken
 
 	mu       sync.Mutex
+	shares   map[string]*share
 	breakers map[string]*breaker
 	accounts map[whatisup.InstanceID]*Account
 	rounds   map[round]bool
@@ -66,7 +67,7 @@ type round struct {
 func New(q Queues, l Log, log *slog.Logger, sent func(late time.Duration)) *Courier {
 	return &Courier{
 		queues: q, log: l, slog: log, sent: sent,
-		breakers: make(map[string]*breaker), accounts: make(map[whatisup.InstanceID]*Account), rounds: make(map[round]bool),
+		shares: make(map[string]*share), breakers: make(map[string]*breaker), accounts: make(map[whatisup.InstanceID]*Account), rounds: make(map[round]bool),
 	}
 }
 
@@ -433,12 +434,28 @@ var errBroken = errors.New("the queue failed a moment ago")
 
 // direct is one try to send at once.
 func (c *Courier) direct(ctx context.Context, queue string, events []whatisup.Event) error {
-	b := c.breaker(queue)
-	if !b.open() {
+	if !c.breaker(queue).open() {
 		return errBroken
 	}
 	ctx, cancel := context.WithTimeout(ctx, directWithin)
 	defer cancel()
+	return c.share(queue).do(ctx, events)
+}
+
+func (c *Courier) share(queue string) *share {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.shares[queue]
+	if s == nil {
+		s = &share{send: func(ctx context.Context, events []whatisup.Event) error { return c.request(ctx, queue, events) }}
+		c.shares[queue] = s
+	}
+	return s
+}
+
+// request sends what shares a request, and lets the breaker know.
+func (c *Courier) request(ctx context.Context, queue string, events []whatisup.Event) error {
+	b := c.breaker(queue)
 	err := c.queues.SendTo(ctx, queue, events...)
 	if err == nil {
 		b.closed()

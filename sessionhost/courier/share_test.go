@@ -1,0 +1,90 @@
+package courier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"whatisup/shared/whatisup"
+)
+
+// Sessions that send while requests are under way share the next ones; each event
+// is in one request, and each caller gets the answer of its own.
+func TestSessionsShareRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		requests, sent := 0, make(map[whatisup.EventID]int)
+		bad := errors.New("no")
+		s := &share{send: func(_ context.Context, events []whatisup.Event) (err error) {
+			time.Sleep(time.Millisecond)
+			mu.Lock()
+			defer mu.Unlock()
+			requests++
+			if len(events) > company {
+				t.Errorf("%d events in one request", len(events))
+			}
+			for _, e := range events {
+				sent[e.ID]++
+				if e.ID == "bad" {
+					err = bad
+				}
+			}
+			return err
+		}}
+		var wg sync.WaitGroup
+		refused := 0
+		for n := range 200 {
+			wg.Go(func() {
+				id := whatisup.EventID(fmt.Sprint(n))
+				if n == 150 {
+					id = "bad"
+				}
+				if err := s.do(t.Context(), []whatisup.Event{{ID: id}}); err != nil {
+					mu.Lock()
+					defer mu.Unlock()
+					refused++
+				}
+			})
+		}
+		wg.Wait()
+		if len(sent) != 200 || requests > lanes+20 || refused < 1 || refused > company {
+			t.Errorf("%d events in %d requests, %d refused", len(sent), requests, refused)
+		}
+		for id, n := range sent {
+			if n != 1 {
+				t.Errorf("%s was sent %d times", id, n)
+			}
+		}
+		synctest.Wait()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.busy != 0 || len(s.waiting) != 0 {
+			t.Errorf("%d lanes are busy, %d parcels wait", s.busy, len(s.waiting))
+		}
+	})
+}
+
+// An event that comes alone leaves at once, and a caller waits no longer than it
+// wants to.
+func TestNothingWaitsForCompany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &share{send: func(ctx context.Context, _ []whatisup.Event) error {
+			time.Sleep(time.Second)
+			return nil
+		}}
+		began := time.Now()
+		if err := s.do(t.Context(), []whatisup.Event{{ID: "a"}}); err != nil || time.Since(began) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		if err := s.do(ctx, []whatisup.Event{{ID: "b"}}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		time.Sleep(2 * time.Second)
+	})
+}

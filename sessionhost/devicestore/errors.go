@@ -53,7 +53,7 @@ var (
 
 	// ErrNewerFormat: what is stored was written by a newer version of this
 	// program, which this one can't read. Nothing is touched.
-	ErrNewerFormat = fmt.Errorf("devicestore: stored by a newer version: %w", whatisup.ErrCorrupt)
+	ErrNewerFormat = errors.New("devicestore: stored by a newer version")
 
 	// ErrLost: entries of the link's log are missing that no row has. What is
 	// stored is older than what WhatsApp knows, and must not be used.

@@ -74,7 +74,7 @@ func (h *Handle) PrepareKey(ctx context.Context) error {
 
 // Load returns the paired device, or [ErrNoDevice]. It costs two reads and one
 // KMS call. The handle's previous device, if any, refuses everything from now
-// on.
+// on. With [ErrCorrupt] and [ErrLost] the device has its link's number alone.
 func (h *Handle) Load(ctx context.Context) (*Device, error) {
 	h.mu.Lock()
 	old := h.link
@@ -98,7 +98,7 @@ func (h *Handle) Load(ctx context.Context) (*Device, error) {
 	}
 	key, err := h.openKey(ctx, row.wrapped)
 	if err != nil {
-		return nil, err
+		return unopened(row, err)
 	}
 	l := newLink(h, row.link)
 	l.key, l.wrapped = key, row.wrapped
@@ -110,13 +110,21 @@ func (h *Handle) Load(ctx context.Context) (*Device, error) {
 		device, err = l.load(ctx, row)
 	}
 	if err != nil {
-		return nil, err
+		return unopened(row, err)
 	}
 	h.replace(l)
 	if err := l.reformat(ctx); err != nil {
 		return nil, err
 	}
 	return &Device{Store: device, Link: row.link, Confirmed: row.confirmed}, nil
+}
+
+// unopened is Load's answer for a link that was not opened.
+func unopened(row head, err error) (*Device, error) {
+	if errors.Is(err, whatisup.ErrCorrupt) {
+		return &Device{Link: row.link}, err
+	}
+	return nil, err
 }
 
 // openKey opens a data key. That KMS does not take the wrapped key for one of

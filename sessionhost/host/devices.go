@@ -54,7 +54,10 @@ func (a auth) New(l whatisup.Link) *line.Device { return a.Handle.New(l) }
 
 func (a auth) Load(ctx context.Context) (session.Device, error) {
 	d, err := a.Handle.Load(ctx)
-	if err != nil {
+	switch {
+	case errors.Is(err, whatisup.ErrCorrupt) && d != nil:
+		return session.Device{Link: d.Link}, err
+	case err != nil:
 		return session.Device{}, translateDevice(err)
 	}
 	return session.Device{Store: d.Store, Link: d.Link, Confirmed: d.Confirmed}, nil

@@ -31,6 +31,8 @@ type metrics struct {
 	unsupported *prometheus.CounterVec
 	setAside    *prometheus.CounterVec
 	aside       atomic.Int64 // since the last line of figures
+	unreadable  prometheus.Counter
+	unread      atomic.Int64 // since the last line of figures
 	calls       *prometheus.HistogramVec
 	messages    *prometheus.CounterVec
 	acked       prometheus.Histogram
@@ -79,7 +81,10 @@ func newMetrics() *metrics {
 	m.unsupported = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "whatisup_unsupported_messages_total", Help: "Received messages of a kind that this version does not know, by WhatsApp's name.",
 	}, []string{"name"})
-	m.registry.MustRegister(m.unsupported, m.setAside, m.messages, m.acked, m.calls, m.connects, m.connect, m.firstCode, m.ended, m.sent, m.woken,
+	m.unreadable = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "whatisup_unreadable_links_total", Help: "Links whose auth state does not open: damaged, or somebody has written to the table.",
+	})
+	m.registry.MustRegister(m.unsupported, m.unreadable, m.setAside, m.messages, m.acked, m.calls, m.connects, m.connect, m.firstCode, m.ended, m.sent, m.woken,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -97,6 +102,10 @@ func (m *metrics) EventSent(late time.Duration) { m.sent.Observe(max(late.Second
 func (m *metrics) SetAside(sink, reason string) {
 	m.setAside.WithLabelValues(sink, reason).Inc()
 	m.aside.Add(1)
+}
+func (m *metrics) Unreadable() {
+	m.unreadable.Inc()
+	m.unread.Add(1)
 }
 func (m *metrics) Unsupported(name string) { m.unsupported.WithLabelValues(name).Inc() }
 func (m *metrics) MessageEnded(s whatisup.MessageStatus, c whatisup.MessageCode) {
@@ -195,6 +204,7 @@ func (h *Host) emf(now time.Time) ([]byte, error) {
 				"Dimensions": [][]string{{"Mode"}},
 				"Metrics": []metric{
 					{"ConnectedSessions", "Count"}, {"Sessions", "Count"}, {"Pairings", "Count"}, {"Shards", "Count"}, {"LeaseAge", "Milliseconds"}, {"ClockOff", "Milliseconds"}, {"SetAside", "Count"},
+					{"Unreadable", "Count"},
 				},
 			}},
 		},
@@ -207,5 +217,6 @@ func (h *Host) emf(now time.Time) ([]byte, error) {
 		"LeaseAge":          s.LeaseAge.Milliseconds(),
 		"ClockOff":          h.clock.Ahead().Abs().Milliseconds(),
 		"SetAside":          h.metrics.aside.Swap(0),
+		"Unreadable":        h.metrics.unread.Swap(0),
 	})
 }

@@ -81,6 +81,8 @@ type Auth interface {
 	New(l whatisup.Link) *line.Device
 	// PrepareKey fetches the data key beforehand; its error may be ignored.
 	PrepareKey(ctx context.Context) error
+	// Load reads the paired device. With ErrCorrupt the device has its link's number
+	// alone.
 	Load(ctx context.Context) (Device, error)
 	// Confirm records that the first login has succeeded.
 	Confirm(ctx context.Context) error
@@ -150,6 +152,8 @@ type Metrics interface {
 	FirstCode(took time.Duration)
 	Ended(cause string)
 	SetAside(sink, reason string)
+	// Unreadable counts links whose auth state does not open.
+	Unreadable()
 	Woken(late time.Duration)
 	// Unsupported counts received messages of a kind that is not known, by
 	// WhatsApp's name.

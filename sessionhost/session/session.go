@@ -138,9 +138,15 @@ func (s *Session) Run(owned context.Context) (rested Rested) {
 		s.working.Wait()
 	}()
 
+	unreadable := 0
 	for failures := 1; ; failures++ {
 		began := s.kit.Now()
 		err := s.live(ctx)
+		if s.doesNotOpen(err) {
+			if unreadable++; unreadable > 1 || errors.Is(err, whatisup.ErrCorrupt) {
+				err = s.unreadable(ctx, err)
+			}
+		}
 		if s.kit.Now().Sub(began) >= s.kit.Timing.Stable {
 			failures = 1
 		}
@@ -169,6 +175,25 @@ func (s *Session) Run(owned context.Context) (rested Rested) {
 			return Rested{}
 		}
 	}
+}
+
+// doesNotOpen says that the session ended because a row of its auth state does not
+// open.
+func (s *Session) doesNotOpen(err error) bool {
+	if s.inst == nil || s.account == nil || s.auth == nil || !s.tenure.Trusted() {
+		return false
+	}
+	return errors.Is(err, whatisup.ErrCorrupt) || errors.Is(s.auth.Err(), whatisup.ErrCorrupt)
+}
+
+// unreadable stores that the link can't be connected, because its auth state does
+// not open. Waiting does not mend that: somebody has written to the table, or we
+// have a bug. The link is kept: the row may be put back.
+func (s *Session) unreadable(ctx context.Context, cause error) error {
+	s.log.Error("auth state does not open", "error", cause.Error())
+	s.kit.Metrics.Unreadable()
+	o := s.inst.Observed.TakenUp(s.inst.Wanted.Generation).Rejected(whatisup.Internal, time.Time{})
+	return s.observe(ctx, o)
 }
 
 // close releases what the session holds. It waits only for staged writes, and
@@ -332,6 +357,15 @@ func (s *Session) unfinished(ctx context.Context) (bool, error) {
 	}
 
 	d, err := s.auth.Load(ctx)
+	if errors.Is(err, whatisup.ErrCorrupt) && o.Link == 0 {
+		// Nothing but a wipe makes room for another link.
+		s.log.Error("auth state of an unfinished link does not open; it is wiped", "error", err.Error())
+		s.kit.Metrics.Unreadable()
+		if err := s.persist(ctx, func() error { return s.auth.Wipe(ctx, d.Link) }); err != nil {
+			return true, err
+		}
+		return true, s.observe(ctx, o.TakenUp(s.inst.Wanted.Generation).Lost(whatisup.Internal))
+	}
 	if errors.Is(err, whatisup.ErrNotFound) {
 		if o.Link == 0 {
 			return false, nil

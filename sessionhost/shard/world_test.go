@@ -954,6 +954,7 @@ func (w *world) WaitingInstances(context.Context, whatisup.Mode, whatisup.Shard)
 
 func (silent) Unsupported(string)                                        {}
 func (silent) SetAside(string, string)                                   {}
+func (silent) Unreadable()                                               {}
 func (silent) MessageAcked(time.Duration)                                {}
 func (silent) MessageEnded(whatisup.MessageStatus, whatisup.MessageCode) {}
 func (silent) Woken(time.Duration)                                       {}

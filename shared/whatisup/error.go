@@ -224,7 +224,7 @@ var (
 	// another one carries it out, or has.
 	ErrClaimLost = errors.New("the claim on the request is lost")
 
-	// ErrCorrupt: what is stored does not open, is not what belongs there, or was
-	// written by a newer version. Waiting does not mend that.
+	// ErrCorrupt: what is stored does not open, or is not what belongs there. Waiting
+	// does not mend that.
 	ErrCorrupt = errors.New("stored value is corrupt")
 )

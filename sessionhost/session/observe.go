@@ -95,7 +95,7 @@ func (s *Session) observeBy(ctx context.Context, by string, o whatisup.Observed,
 	s.publish()
 	if step {
 		s.log.Info("state", "status", string(o.Status), "reason", string(o.Reason), "was", string(was.Status),
-			"request_id", string(s.inst.Wanted.RequestID))
+			"request_id", s.inst.Wanted.RequestID.ForLog())
 	}
 	switch {
 	case o.Status == whatisup.QR:

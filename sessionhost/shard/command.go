@@ -116,7 +116,7 @@ func (s *Shard) runGroup(group []Message) {
 			return
 		default:
 			s.kit.Log.Warn("command not run; it comes again", "kind", string(m.Command.Kind), "error", err.Error(),
-				"instance_id", string(m.Command.Instance), "request_id", string(m.Command.RequestID))
+				"instance_id", string(m.Command.Instance), "request_id", m.Command.RequestID.ForLog())
 			return // the rest is behind it in its group
 		}
 	}
@@ -159,7 +159,7 @@ func (s *Shard) inSlot(c *whatisup.Command) error {
 	case <-ctx.Done():
 	}
 	if context.Cause(ctx) == errExpired {
-		s.kit.Log.Info("expired command dropped", "kind", string(c.Kind), "instance_id", string(c.Instance), "request_id", string(c.RequestID))
+		s.kit.Log.Info("expired command dropped", "kind", string(c.Kind), "instance_id", string(c.Instance), "request_id", c.RequestID.ForLog())
 		return nil
 	}
 	if err := ctx.Err(); err != nil {
@@ -185,7 +185,7 @@ func (s *Shard) perform(ctx context.Context, c *whatisup.Command) error {
 	}
 	result.Command = c.ID
 	s.kit.Log.Info("command run", "kind", string(c.Kind), "outcome", string(result.Error),
-		"instance_id", string(c.Instance), "request_id", string(c.RequestID))
+		"instance_id", string(c.Instance), "request_id", c.RequestID.ForLog())
 	return s.kit.Results.PutResult(ctx, result)
 }
 

@@ -183,6 +183,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	for _, secret := range secrets {
 		for _, message := range []string{
 			secret, fmt.Sprintf("%q", secret),
+			f.command(secret, "create", `,"name":"x"`), f.command(secret, "connect", ""),
 			f.command("1", secret, ""),
 			f.command("2", "create", fmt.Sprintf(`,"name":%q,"metadata":{"a":%q}`, secret, secret)),
 			f.command("3", "connect", fmt.Sprintf(`,"instance_id":%q`, secret)),

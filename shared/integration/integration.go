@@ -79,7 +79,7 @@ func (in *Integration) Carry(ctx context.Context, message []byte, sent time.Time
 	if err != nil {
 		return err
 	}
-	d.log = d.log.With("command_id", string(cmd.id), "customer_id", string(cmd.customer), "mode", string(cmd.mode))
+	d.log = d.log.With("request_id", whatisup.RequestOf(cmd.id).ForLog(), "customer_id", string(cmd.customer), "mode", string(cmd.mode))
 	d.who = control.Caller{
 		Customer: customer, Mode: cmd.mode, Command: cmd.id,
 		Request: whatisup.RequestOf(cmd.id), Began: in.Control.Now(), Log: d.log,

@@ -1,6 +1,8 @@
 package whatisup
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
 	"strings"
 	"time"
@@ -168,6 +170,17 @@ const commandPrefix = "cmd_"
 
 // RequestOf is the request id that an integration command goes by.
 func RequestOf(id CommandID) RequestID { return RequestID(commandPrefix + string(id)) }
+
+// ForLog is the id as logs have it. The id of an integration command is chosen by a
+// customer, who may put anything into it, so a hash of it is logged.
+func (r RequestID) ForLog() string {
+	id, ok := strings.CutPrefix(string(r), commandPrefix)
+	if !ok {
+		return string(r)
+	}
+	sum := sha256.Sum256([]byte(id))
+	return commandPrefix + hex.EncodeToString(sum[:8])
+}
 
 // resultsFor is how long what happens to an instance may be the result of a
 // command: longer than an attempt to pair lasts.

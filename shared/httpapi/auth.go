@@ -122,12 +122,28 @@ func (a *API) authenticate(ctx context.Context, h http.Header) (caller, error) {
 		} else if err != nil {
 			return caller{}, err
 		}
+		if err := a.bindingHolds(ctx, &key); err != nil {
+			return caller{}, err
+		}
 		a.noteUse(ctx, &entry, text, now)
 		a.keys.put(id, entry)
 	}
 	c := entry.caller
 	c.text = text
 	return c, nil
+}
+
+// bindingHolds refuses a key whose instance is gone. The deletion revokes the keys
+// that it knows of; this holds for whatever it may have missed.
+func (a *API) bindingHolds(ctx context.Context, key *whatisup.APIKey) error {
+	if key.Instance == "" {
+		return nil
+	}
+	_, err := a.Store.Instance(ctx, key.Customer, key.Mode, key.Instance)
+	if errors.Is(err, whatisup.ErrNotFound) {
+		return errAuthExpired
+	}
+	return err
 }
 
 // reauthenticate is [API.authenticate] for a call that lasts long: it reads the

@@ -9,6 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"whatisup/shared/dynamo"
 	"whatisup/shared/httpapi"
 	"whatisup/shared/whatisup"
 )
@@ -205,5 +210,35 @@ func TestRateLimit(t *testing.T) {
 	f.clock.advance(time.Minute)
 	if r := f.call(f.b.TestKey, "GET", "/v1/limits", ""); r.header.Get("X-RateLimit-Limit") != "2" {
 		t.Errorf("%v", r.header)
+	}
+}
+
+// A key whose instance is gone is refused, also one that the deletion has missed.
+func TestBoundKeyOfADeletedInstance(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	path, id := f.create(f.a.TestKey, "x")
+	k, text, err := peppers.NewKey(whatisup.APIKey{Customer: f.a.Customer, Mode: whatisup.Test, Name: "x", Instance: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.db.CreateKey(t.Context(), k, nil); err != nil {
+		t.Fatal(err)
+	}
+	f.want(200, "", string(text), "GET", "/v1/limits", "")
+	f.want(204, "", f.a.TestKey, "DELETE", path, "")
+	// As if the deletion had not known of the key.
+	_, err = dynamodb.NewFromConfig(f.aws.Config).UpdateItem(t.Context(), &dynamodb.UpdateItemInput{
+		TableName:        aws.String(dynamo.Local().Access),
+		Key:              map[string]types.AttributeValue{"pk": &types.AttributeValueMemberS{Value: "key#" + string(k.ID)}, "sk": &types.AttributeValueMemberS{Value: "key"}},
+		UpdateExpression: aws.String("SET revoked_at = :zero"), ConditionExpression: aws.String("revoked_at > :zero"),
+		ExpressionAttributeValues: map[string]types.AttributeValue{":zero": &types.AttributeValueMemberN{Value: "0"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.clock.advance(time.Minute)
+	for _, call := range [][2]string{{"GET", "/v1/limits"}, {"GET", "/v1/event-log"}, {"GET", "/v1/media/x"}, {"GET", path}} {
+		f.want(401, "auth_expired", string(text), call[0], call[1], "")
 	}
 }

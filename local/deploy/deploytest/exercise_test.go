@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -51,12 +52,14 @@ func exercise(t *testing.T, s *system) {
 	s.must(200, "GET", "/v1/instances?limit=1", "")
 	s.must(200, "PATCH", "/v1/instances/"+id+"/settings", `{"receive":{"channels":true}}`, "If-Match", `"0"`)
 	s.must(200, "PATCH", "/v1/instances/"+id+"/settings", `{"receive":null}`)
-	bound := s.must(201, "POST", "/v1/api-keys", `{"name":"bound","instance_id":"`+id+`"}`, "Idempotency-Key", "exercise-3").body["id"].(string)
+	boundKey := s.must(201, "POST", "/v1/api-keys", `{"name":"bound","instance_id":"`+id+`"}`, "Idempotency-Key", "exercise-3").body
+	bound := boundKey["id"].(string)
+	s.must(200, "GET", "/v1/event-log", "", "Authorization", "Bearer "+boundKey["secret"].(string))
 	s.must(201, "POST", "/v1/api-keys", `{"name":"bound","instance_id":"`+id+`"}`, "Idempotency-Key", "exercise-3")
 	s.must(400, "POST", "/v1/api-keys", `{"name":""}`, "Idempotency-Key", "exercise-4")
 
 	// Pairing, with a stream open beside it, and messages.
-	stop := s.stream()
+	stop := s.stream(boundKey["secret"].(string))
 	s.awaitCode("GET", "/v1/instances/"+id+"/qr", "")
 	s.must(200, "GET", "/v1/instances/"+id+"/qr", "", "Accept", "image/png")
 	s.must(204, "POST", "/v1/sandbox/instances/"+id+"/scan", "", "Idempotency-Key", "exercise-5")
@@ -184,14 +187,14 @@ func (s *system) mayNotDestroy() {
 }
 
 // stream opens the event stream and reads until something has come.
-func (s *system) stream() (stop func()) {
+func (s *system) stream(key string) (stop func()) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.t.Context())
 	r, err := http.NewRequestWithContext(ctx, "GET", s.api+"/v1/events", nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer "+s.made.TestKey)
+	r.Header.Set("Authorization", "Bearer "+key)
 	r.Header.Set("Accept", "text/event-stream")
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {
@@ -334,6 +337,7 @@ func exerciseHooks(t *testing.T, s *system) {
 		}
 		return false
 	})
+	s.rotates(id)
 	response, err := s.invoke["sweep"].Invoke(t.Context(), []byte(`{"source":"aws.events"}`))
 	if err != nil {
 		t.Fatal(err)
@@ -344,4 +348,22 @@ func exerciseHooks(t *testing.T, s *system) {
 		return s.must(200, "GET", "/v1/webhook-endpoints/"+id, "").body["disabled_reason"] == "instance_deleted"
 	})
 	s.must(204, "DELETE", "/v1/webhook-endpoints/"+id, "")
+}
+
+// rotates gives an endpoint new secrets until a process of the function has done so
+// that has not sealed the older one, and so asks KMS for its key.
+func (s *system) rotates(endpoint string) {
+	s.t.Helper()
+	s.eventually("a secret's key is opened", func() bool {
+		var calls sync.WaitGroup
+		for range 4 {
+			calls.Go(func() {
+				if a := s.call("POST", "/v1/webhook-endpoints/"+endpoint+"/rotate-secret", ""); a.status != 200 {
+					s.t.Errorf("rotate-secret: %d %s", a.status, a.text)
+				}
+			})
+		}
+		calls.Wait()
+		return slices.ContainsFunc(s.recorder.of("webhooks"), func(c call) bool { return c.action == "kms:Decrypt" })
+	})
 }

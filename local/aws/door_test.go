@@ -122,6 +122,54 @@ func TestControlHost(t *testing.T) {
 	}
 }
 
+// TestRefusedBeforeTheBody announces bodies that never come. What is unsigned, signed
+// with another key or for another service, or too large is refused at once: nothing
+// waits for a body, and none is read.
+func TestRefusedBeforeTheBody(t *testing.T) {
+	t.Parallel()
+	a := awstest.StartWith(t, local.Config{AccessKey: "stack", SecretKey: "the stack's own"})
+	const dynamo, queues, keys = "DynamoDB_20120810.PutItem", "AmazonSQS.SendMessage", "TrentService.Decrypt"
+	signed := func(access, service string) string {
+		now := time.Now().UTC()
+		return fmt.Sprintf("Authorization: AWS4-HMAC-SHA256 Credential=%s/%s/us-east-1/%s/aws4_request, SignedHeaders=host;x-amz-date, Signature=%s\r\nX-Amz-Date: %s\r\n",
+			access, now.Format("20060102"), service, strings.Repeat("0", 64), now.Format("20060102T150405Z"))
+	}
+	type refusal struct {
+		name, target, header string
+		length, want         int
+	}
+	var all []refusal
+	for service, target := range map[string]string{"dynamodb": dynamo, "sqs": queues, "kms": keys} {
+		want := 400
+		if service == "sqs" {
+			want = 403
+		}
+		all = append(all,
+			refusal{service + " unsigned", target, "", 1 << 20, want},
+			refusal{service + " with another kind of signature", target, "Authorization: Basic x\r\n", 1 << 20, want},
+			refusal{service + " with another key", target, signed("other", service), 1 << 20, want},
+			refusal{service + " signed for another service", target, signed("stack", "s3x"), 1 << 20, want},
+			refusal{service + " too large", target, signed("stack", service), 17 << 20, 413},
+		)
+	}
+	for _, c := range all {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			conn, err := net.Dial("tcp", strings.TrimPrefix(a.Endpoint, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(20 * time.Second)) //nolint:errcheck // less than a body may take
+			fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: localhost\r\nX-Amz-Target: %s\r\nContent-Type: application/x-amz-json-1.0\r\n%sContent-Length: %d\r\n\r\n",
+				c.target, c.header, c.length)
+			if code := status(bufio.NewReader(conn)); code != c.want {
+				t.Errorf("answered %d, not %d", code, c.want)
+			}
+		})
+	}
+}
+
 // unfinished begins a request of a length and sends some of its body.
 func unfinished(t *testing.T, a *awstest.Instance, length, sent int) (*bufio.Reader, net.Conn) {
 	t.Helper()

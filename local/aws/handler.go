@@ -205,6 +205,11 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, contentType string
 		}
 		return release, wire.UnknownOperation(what)
 	}
+	// Whoever signs nothing, or with another key, is refused before a body is read.
+	authorization := r.Header.Get("Authorization")
+	if !strings.HasPrefix(authorization, "AWS4-") {
+		return release, unsigned(service, signature.ErrMissing)
+	}
 	signed, err := s.signature(r, service)
 	if err != nil {
 		return release, err
@@ -228,10 +233,6 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, contentType string
 	}
 	if !serves(service, operation) {
 		return release, wire.UnknownOperation(target)
-	}
-	authorization := r.Header.Get("Authorization")
-	if !strings.HasPrefix(authorization, "AWS4-") {
-		return release, unsigned(service, signature.ErrMissing)
 	}
 	c.region = region(authorization)
 	switch service {

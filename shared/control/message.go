@@ -20,6 +20,11 @@ type Messages interface {
 	Message(context.Context, whatisup.Ref, whatisup.MessageID) (*whatisup.Message, error)
 	// Messages lists an instance's messages, newest first.
 	Messages(ctx context.Context, r whatisup.Ref, l whatisup.Listing, about int) iter.Seq2[whatisup.Listed, error]
+	// Chats lists an instance's chats, the one with the last message first: those whose
+	// last message is before a place. More says that there are others.
+	Chats(ctx context.Context, r whatisup.Ref, before string, most int) (list []whatisup.Chat, more bool, err error)
+	// Recipients is how far a message to a group has come with each member: ErrNotFound.
+	Recipients(ctx context.Context, r whatisup.Ref, id whatisup.MessageID) (*whatisup.Recipients, error)
 	CountWaiting(ctx context.Context, r whatisup.Ref, most int) (int, error)
 	// AskCancel asks the owner to cancel a message that waits, and returns the row.
 	AskCancel(context.Context, whatisup.Ref, whatisup.MessageID) (*whatisup.Message, error)
@@ -311,13 +316,23 @@ func (c *Control) room(ctx context.Context, r whatisup.Ref) error {
 // countsMost bounds the memory of counts.
 const countsMost = 10_000
 
-// GetMessage reads one of the instance's own messages.
-func (c *Control) GetMessage(ctx context.Context, i *whatisup.Instance, id string) (Sent, error) {
+// GetMessage reads one of the instance's own messages. Of one to a group it lists the
+// recipients, if that is asked for.
+func (c *Control) GetMessage(ctx context.Context, i *whatisup.Instance, id string, recipients bool) (Sent, error) {
 	shown, err := c.Show(ctx, i)
 	if err != nil {
 		return Sent{}, err
 	}
 	m, err := c.message(ctx, i, id)
+	if err == nil && recipients && m.Recipients != nil {
+		switch list, err := c.Store.Recipients(ctx, m.Ref, m.ID); {
+		case err == nil:
+			m.Recipients = list.Counts()
+			m.Recipients.List = list.Wire()
+		case !errors.Is(err, whatisup.ErrNotFound):
+			return Sent{}, err
+		}
+	}
 	return Sent{Message: m, Connected: shown.Shown.Status == whatisup.Connected}, err
 }
 
@@ -376,4 +391,9 @@ func (c *Control) CancelMessage(ctx context.Context, who Caller, i *whatisup.Ins
 // Messages lists an instance's messages, newest first.
 func (c *Control) Messages(ctx context.Context, i *whatisup.Instance, l whatisup.Listing, about int) iter.Seq2[whatisup.Listed, error] {
 	return c.Store.Messages(ctx, refOf(i), l, about)
+}
+
+// Chats lists an instance's chats, the one with the last message first.
+func (c *Control) Chats(ctx context.Context, i *whatisup.Instance, before string, most int) ([]whatisup.Chat, bool, error) {
+	return c.Store.Chats(ctx, refOf(i), before, most)
 }

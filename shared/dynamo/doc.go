@@ -37,7 +37,8 @@
 //	           recipients' times  M#C#I        p#<id>        host        TTL
 //	           group members      M#C#I        q#<hash>      host        TTL
 //	           untold steps       M#C#I        u#            host
-//	           chat marked read   M#C#I        c#<hash>      host        TTL
+//	           chat               M#C#I        c#<hash>      host: read through; API: the rest  TTL
+//	           chats counted      M#C#I        s#chats       API, host   TTL
 //	           subscriptions      M#C#I        s#presence    host        TTL
 //	webhooks   endpoint           C#M          endpoint#E    API, deliver
 //	           count of them      C#M          count         API
@@ -69,7 +70,8 @@
 // chooses meets one of ours. The table has three indexes:
 //
 //	line     local, sparse    messages that wait, by the moment they became due, whole
-//	listed   local            all messages by direction and time, keys only
+//	listed   local            all messages by direction and time, and all chats by
+//	                          their last message, keys only
 //	waiting  global, sparse   shard_key, pk: which instances have messages that wait
 //
 // A message leaves line and waiting when it is sent or has ended. Its status

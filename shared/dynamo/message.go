@@ -45,7 +45,13 @@ func (db *DB) KeepReceived(ctx context.Context, m *whatisup.Message) (old *whati
 	if err != nil {
 		return nil, err
 	}
-	return db.putRow(ctx, row)
+	if old, err = db.putRow(ctx, row); err != nil || m.Change {
+		return old, err
+	}
+	if db.now().Sub(m.Times.Created) > lateAfter {
+		err = db.recountChats(ctx, m.Ref) // its place may be counted already
+	}
+	return old, err
 }
 
 // partSize is how many bytes of a large message stand in one row. A row may have
@@ -454,28 +460,8 @@ func (db *DB) Messages(ctx context.Context, r whatisup.Ref, l whatisup.Listing, 
 	if l.Direction != "" {
 		return db.listed(ctx, r, l.Direction, l.Before, about)
 	}
-	return func(yield func(whatisup.Listed, error) bool) {
-		out, stopOut := iter.Pull2(db.listed(ctx, r, whatisup.Outgoing, l.Before, about))
-		defer stopOut()
-		in, stopIn := iter.Pull2(db.listed(ctx, r, whatisup.Incoming, l.Before, about))
-		defer stopIn()
-		a, err, more := out()
-		b, err2, more2 := in()
-		for more || more2 {
-			var one whatisup.Listed
-			var failed error
-			if more && (!more2 || err != nil || a.Place >= b.Place) {
-				one, failed = a, err
-				a, err, more = out()
-			} else {
-				one, failed = b, err2
-				b, err2, more2 = in()
-			}
-			if !yield(one, failed) || failed != nil {
-				return
-			}
-		}
-	}
+	return merged(db.listed(ctx, r, whatisup.Outgoing, l.Before, about), db.listed(ctx, r, whatisup.Incoming, l.Before, about),
+		func(a, b whatisup.Listed) bool { return a.Place >= b.Place })
 }
 
 // listed lists the messages of one direction. A place is the index key without

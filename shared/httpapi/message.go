@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"encoding/json"
 	"errors"
@@ -89,7 +90,18 @@ func (c *call) takeSendToken(i whatisup.InstanceID, l whatisup.RateLimit) error 
 }
 
 func getMessage(c *call) (*answer, error) {
-	m, err := c.control.GetMessage(c.ctx, c.instance, c.sub)
+	q, err := c.readQuery()
+	if err != nil {
+		return nil, err
+	}
+	include, recipients := q.get("include")
+	if recipients && include != "recipients" {
+		q.problem("include", "must be recipients")
+	}
+	if err := q.done(); err != nil {
+		return nil, err
+	}
+	m, err := c.control.GetMessage(c.ctx, c.instance, c.sub, recipients)
 	if err != nil {
 		return nil, err
 	}
@@ -191,6 +203,54 @@ func listMessages(c *call) (*answer, error) {
 		read++
 	}
 	if cut {
+		list.Next = next(c.seal.makePlace(last, bound...))
+	}
+	return reply(http.StatusOK, list), nil
+}
+
+func listChats(c *call) (*answer, error) {
+	q, err := c.readQuery()
+	if err != nil {
+		return nil, err
+	}
+	limit := cmp.Or(q.number("limit", maxLimit), messagePage)
+	bound := []string{"chats", string(c.customer()), string(c.mode()), string(c.instance.Config.ID)}
+	before := ""
+	if cursor, ok := q.get("cursor"); ok {
+		if before, ok = c.seal.openPlace(cursor, bound...); !ok {
+			q.problem("cursor", "is not a cursor of this list")
+		}
+	}
+	if err := q.done(); err != nil {
+		return nil, err
+	}
+	shown, err := c.control.Show(c.ctx, c.instance)
+	if err != nil {
+		return nil, err
+	}
+	chats, more, err := c.control.Chats(c.ctx, c.instance, before, limit)
+	if err != nil {
+		return nil, err
+	}
+	list := messageList{Data: []json.RawMessage{}}
+	var size listSize
+	var last string
+	for i := range chats {
+		if chats[i].Message == nil { // its time is over, and the chat's with it
+			last = chats[i].Last
+			continue
+		}
+		b, err := encode(chats[i].Wire(shown.Shown.Status == whatisup.Connected))
+		if err != nil {
+			return nil, err
+		}
+		if !size.add(b) {
+			more = true
+			break
+		}
+		list.Data, last = append(list.Data, b), chats[i].Last
+	}
+	if more {
 		list.Next = next(c.seal.makePlace(last, bound...))
 	}
 	return reply(http.StatusOK, list), nil

@@ -121,6 +121,7 @@ var Routes = []Route{
 	{Method: "GET", Path: "/v1/instances/{id}/messages", Function: FunctionMessages, Operation: "listMessages", access: boundToo, subject: instance, do: listMessages},
 	{Method: "GET", Path: "/v1/instances/{id}/messages/{message_id}", Function: FunctionMessages, Operation: "getMessage", access: boundToo, subject: instance, do: getMessage},
 	{Method: "DELETE", Path: "/v1/instances/{id}/messages/{message_id}", Function: FunctionMessages, Operation: "cancelMessage", access: boundToo, subject: instance, do: cancelMessage},
+	{Method: "GET", Path: "/v1/instances/{id}/chats", Function: FunctionMessages, Operation: "listChats", access: boundToo, subject: instance, do: listChats},
 
 	{Method: "GET", Path: "/v1/webhook-endpoints", Function: FunctionWebhooks, Operation: "listWebhookEndpoints", access: unbound, do: listEndpoints},
 	{Method: "POST", Path: "/v1/webhook-endpoints", Function: FunctionWebhooks, Operation: "createWebhookEndpoint", access: unbound, do: createEndpoint},

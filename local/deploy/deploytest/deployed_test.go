@@ -108,6 +108,7 @@ func trySamples(t *testing.T, s *system) {
 	expect("sandbox-act", 200)
 	expect("send-message", 202)
 	expect("list-messages", 200)
+	expect("list-chats", 200)
 	expect("get-message", 404) // of no message: its id is WhatsApp's, and not known beforehand
 	expect("cancel-message", 404)
 	expect("check-contacts", 200)

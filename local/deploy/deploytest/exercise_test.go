@@ -90,6 +90,7 @@ func exercise(t *testing.T, s *system) {
 		return s.must(200, "GET", messages+"/"+near, "").body["status"] == "read"
 	})
 	s.must(200, "GET", messages+"?direction=any", "")
+	s.must(200, "GET", "/v1/instances/"+id+"/chats", "")
 
 	// What WhatsApp is asked, answers that are kept, and a change that is asked for
 	// twice.

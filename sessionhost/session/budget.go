@@ -4,7 +4,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
+	"whatisup/sessionhost/fair"
+	"whatisup/shared/whatisup"
 )
 
 // The kinds of connecting, each with a budget of its own: a person who waits for
@@ -18,20 +19,25 @@ const (
 	returning   kind = "reconnect"   // after a loss
 )
 
-// Interactive is how many interactive connects may be under way at a time.
-const Interactive = 64
+// Interactive is how many interactive connects may be under way at a time, and how
+// many of them may be one customer's.
+const (
+	Interactive     = 64
+	InteractiveEach = Interactive / 2
+)
 
 // Adoptions is how many sessions that nobody asked for may adopt their instances
 // at a time: each adoption checks the row of its shard's epoch, and DynamoDB
 // refuses one of two transactions that meet on a row.
 const Adoptions = 16
 
-// Budgets limit how a host connects. One is shared by all its sessions.
+// Budgets limit how a host connects. One is shared by all its sessions; customers
+// that wait have their turns.
 type Budgets struct {
-	interactive chan struct{}
+	interactive *fair.Pool
 	adoptions   chan struct{}
-	resume      *rate.Limiter
-	reconnect   *rate.Limiter
+	resume      *fair.Pace
+	reconnect   *fair.Pace
 	max         int64
 	pairings    atomic.Int64
 	sessions    atomic.Int64
@@ -41,38 +47,25 @@ type Budgets struct {
 // pairings are refused (0: none).
 func NewBudgets(resume, reconnect float64, maxSessions int) *Budgets {
 	return &Budgets{
-		interactive: make(chan struct{}, Interactive),
+		interactive: fair.NewPool(Interactive, InteractiveEach),
 		adoptions:   make(chan struct{}, Adoptions),
 		// A burst of a quarter of a second, so that few sessions don't wait at all.
-		resume:    rate.NewLimiter(rate.Limit(resume), max(int(resume/4), 1)),
-		reconnect: rate.NewLimiter(rate.Limit(reconnect), max(int(reconnect/4), 1)),
+		resume:    fair.NewPace(resume, max(int(resume/4), 1)),
+		reconnect: fair.NewPace(reconnect, max(int(reconnect/4), 1)),
 		max:       int64(maxSessions),
 	}
 }
 
-// slot is the semaphore of interactive connects: send to acquire, receive to
-// release. The other kinds have a rate instead, and no slot.
-func (b *Budgets) slot(k kind) chan struct{} {
-	if k == interactive {
-		return b.interactive
-	}
-	return nil
-}
-
-// reserve takes the next turn of a budget with a rate, and says how far away it
-// is. cancel gives it back.
-func (b *Budgets) reserve(k kind) (delay time.Duration, cancel func()) {
-	var l *rate.Limiter
+// ask asks for a customer's turn to connect. It is there when turn is closed; done
+// ends the wait for it, or the use of it.
+func (b *Budgets) ask(k kind, c whatisup.CustomerID) (turn <-chan struct{}, done func()) {
 	switch k {
 	case resuming:
-		l = b.resume
+		return b.resume.Ask(c)
 	case returning:
-		l = b.reconnect
-	default:
-		return 0, func() {}
+		return b.reconnect.Ask(c)
 	}
-	r := l.Reserve()
-	return r.Delay(), r.Cancel
+	return b.interactive.Ask(c)
 }
 
 // beginPairing reserves room for one attempt: pairings use at most a fifth of the

@@ -44,17 +44,34 @@ func TestBudgets(t *testing.T) {
 	if !b.beginPairing() {
 		t.Error("no pairing in spite of room")
 	}
-	// The budgets don't wait for each other, and each holds its rate.
-	for k, least := range map[kind]time.Duration{resuming: 700 * time.Millisecond, returning: 9 * time.Second} {
-		var delay time.Duration
-		for range 100 {
-			delay, _ = b.reserve(k)
-		}
-		if delay < least {
-			t.Errorf("the hundredth %s waits %v", k, delay)
+	// The budgets don't wait for each other, and one customer holds no more than its
+	// share of the interactive one.
+	has := func(turn <-chan struct{}) bool {
+		select {
+		case <-turn:
+			return true
+		default:
+			return false
 		}
 	}
-	if d, _ := b.reserve(interactive); d != 0 || cap(b.slot(interactive)) != Interactive || b.slot(resuming) != nil {
-		t.Error("interactive connects have a rate")
+	held := 0
+	for range 2 * Interactive {
+		if turn, _ := b.ask(interactive, "greedy"); has(turn) {
+			held++
+		}
+	}
+	if turn, _ := b.ask(interactive, "other"); held != InteractiveEach || !has(turn) {
+		t.Errorf("one customer holds %d, another has its turn: %v", held, has(turn))
+	}
+	for k, burst := range map[kind]int{resuming: 25, returning: 2} {
+		begun := 0
+		for range 50 {
+			if turn, _ := b.ask(k, "greedy"); has(turn) {
+				begun++
+			}
+		}
+		if begun < burst || begun > burst+2 {
+			t.Errorf("%d %s connects began at once, not %d", begun, k, burst)
+		}
 	}
 }

@@ -113,30 +113,22 @@ func (s *Session) awaitTurn(ctx context.Context, k kind, notBefore time.Time) (b
 		}
 	}
 
-	var until time.Time
-	delay, cancel := s.kit.Budgets.reserve(k)
-	slot := s.kit.Budgets.slot(k)
-	if slot == nil {
-		until = s.kit.Now().Add(delay)
-	}
+	turn, done := s.kit.Budgets.ask(k, s.ref.Customer)
 	for {
-		got, err := s.wait(ctx, until, nil, slot)
+		got, err := s.wait(ctx, time.Time{}, nil, turn)
 		if err != nil {
-			cancel()
+			done()
 			return false, err
 		}
 		switch got.(type) {
-		case elapsed:
-			return true, nil
 		case granted:
-			s.slot = slot
+			s.turnOver = done
 			return true, nil
-		}
-		if _, ok := got.(idle); ok {
+		case idle:
 			continue
 		}
 		if ok, err := s.stillWanted(ctx); !ok || err != nil {
-			cancel()
+			done()
 			return false, err
 		}
 	}
@@ -162,12 +154,12 @@ func (s *Session) awaitTime(ctx context.Context, at time.Time, early bool) (bool
 	}
 }
 
-// releaseSlot gives back the slot among the interactive connects, if the session
-// holds one.
-func (s *Session) releaseSlot() {
-	if s.slot != nil {
-		<-s.slot
-		s.slot = nil
+// endTurn gives back the slot among the interactive connects, if the session holds
+// one.
+func (s *Session) endTurn() {
+	if s.turnOver != nil {
+		s.turnOver()
+		s.turnOver = nil
 	}
 }
 
@@ -176,7 +168,7 @@ var errNoLogin = errors.New("no login in time")
 // connect opens one connection of the link and stays with it. It returns what
 // ended it, or nil if the link is wanted differently.
 func (s *Session) connect(ctx context.Context, k kind) (*line.Ended, error) {
-	defer s.releaseSlot()
+	defer s.endTurn()
 	if s.device == nil {
 		d, err := s.load(ctx)
 		if err != nil || d == nil {
@@ -209,7 +201,7 @@ func (s *Session) connect(ctx context.Context, k kind) (*line.Ended, error) {
 				return nil, err
 			}
 		case line.Up:
-			s.releaseSlot()
+			s.endTurn()
 			s.start()
 			s.kit.Metrics.Connect(string(k), "ok", s.kit.Now().Sub(began))
 			s.up, until = up, time.Time{}

@@ -88,17 +88,17 @@ type dial struct {
 // dialForCode opens one connection and shows its codes. A nil outcome without an
 // error means that there is a link, or that the attempt isn't wanted any more.
 func (s *Session) dialForCode(ctx context.Context, g whatisup.Generation, n int) (end *outcome, err error) {
-	slot := s.kit.Budgets.slot(interactive)
-	if wanted, err := s.awaitSlot(ctx, g, slot); !wanted || err != nil {
+	turn, done := s.kit.Budgets.ask(interactive, s.ref.Customer)
+	release := sync.OnceFunc(done)
+	defer release()
+	if wanted, err := s.awaitSlot(ctx, g, turn); !wanted || err != nil {
 		return nil, err
 	}
-	release := sync.OnceFunc(func() { <-slot })
 	defer func() {
 		if s.device == nil { // no link came of it
 			s.scanOver()
 		}
 	}()
-	defer release()
 
 	device, auth := s.auth.New(whatisup.Link(g)), s.auth
 	s.kit.Background.Go(func() { _ = auth.PrepareKey(ctx) }) // storing the link tries again
@@ -138,9 +138,9 @@ func (s *Session) dialForCode(ctx context.Context, g whatisup.Generation, n int)
 
 // awaitSlot waits for the slot of an attempt. It is false when the attempt isn't
 // wanted any more.
-func (s *Session) awaitSlot(ctx context.Context, g whatisup.Generation, slot chan<- struct{}) (bool, error) {
+func (s *Session) awaitSlot(ctx context.Context, g whatisup.Generation, turn <-chan struct{}) (bool, error) {
 	for {
-		got, err := s.wait(ctx, time.Time{}, nil, slot)
+		got, err := s.wait(ctx, time.Time{}, nil, turn)
 		if err != nil {
 			return false, err
 		}

@@ -57,10 +57,10 @@ type state struct {
 	up      context.Context // while the link is logged in; else nil
 	working sync.WaitGroup  // commands that are being run
 
-	justLinked       bool          // the link was made a moment ago
-	connectRequested bool          // connect was asked for while something else went on
-	slot             chan struct{} // the slot among the interactive connects that is held
-	loggedInAt       time.Time     // of the present login
+	justLinked       bool      // the link was made a moment ago
+	connectRequested bool      // connect was asked for while something else went on
+	turnOver         func()    // ends the turn to connect that is used; nil: none
+	loggedInAt       time.Time // of the present login
 
 	adopted            bool      // the first look after this adoption is done
 	handoverGraceUntil time.Time // until then a move between hosts need not be shown; zero: no such time

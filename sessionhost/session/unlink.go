@@ -86,12 +86,12 @@ func (s *Session) logInToUnlink(ctx context.Context, link whatisup.Link) error {
 
 // tryUnlink is one login to unlink. True means that nothing more can be done.
 func (s *Session) tryUnlink(ctx context.Context, deadline time.Time) (bool, error) {
-	slot := s.kit.Budgets.slot(interactive)
+	turn, done := s.kit.Budgets.ask(interactive, s.ref.Customer)
+	defer done()
 	timer := time.NewTimer(deadline.Sub(s.kit.Now()))
 	defer timer.Stop()
 	select {
-	case slot <- struct{}{}:
-		defer func() { <-slot }()
+	case <-turn:
 	case <-timer.C:
 		return false, nil
 	case <-ctx.Done():

@@ -12,15 +12,15 @@ import (
 type (
 	elapsed struct{} // the time has come
 	changed struct{} // something is wanted differently
-	granted struct{} // the slot is ours
+	granted struct{} // the turn has come
 	idle    struct{} // no message waits any more
 )
 
-// wait returns the first of: the time, a change of what is wanted, the slot, an
+// wait returns the first of: the time, a change of what is wanted, the turn, an
 // event of the line. Meanwhile it runs what the instance is asked to do, and does
 // what falls due: it stores that a link has been down for a minute or that a move
 // took too long, and sends events again.
-func (s *Session) wait(ctx context.Context, until time.Time, l *connection, slot chan<- struct{}) (any, error) {
+func (s *Session) wait(ctx context.Context, until time.Time, l *connection, turn <-chan struct{}) (any, error) {
 	var told <-chan line.Event
 	var on Line
 	if l != nil {
@@ -55,7 +55,7 @@ func (s *Session) wait(ctx context.Context, until time.Time, l *connection, slot
 			s.accept(r, on)
 		case e := <-told:
 			got = e
-		case slot <- struct{}{}:
+		case <-turn:
 			got = granted{}
 		case <-due:
 			now := s.kit.Now()

@@ -12,8 +12,14 @@ import (
 	"whatisup/shared/whatisup"
 )
 
-// performWithin bounds one command.
-const performWithin = 12 * time.Second
+const (
+	// performWithin bounds one command.
+	performWithin = 12 * time.Second
+	// workSlots is how many commands with work a shard runs at a time.
+	workSlots = 16
+	// slotsEach is how many of them may be one customer's.
+	slotsEach = 4
+)
 
 var (
 	errExpired = errors.New("the command has expired")
@@ -152,7 +158,7 @@ func (s *Shard) inSlot(c *whatisup.Command) error {
 	ctx, cancel := context.WithDeadlineCause(s.ctx, expires, errExpired)
 	defer cancel()
 
-	granted, giveBack := s.slots.ask(c.Customer)
+	granted, giveBack := s.slots.Ask(c.Customer)
 	defer giveBack()
 	select {
 	case <-granted:

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"whatisup/sessionhost/fair"
 	"whatisup/sessionhost/session"
 	"whatisup/shared/whatisup"
 )
@@ -37,7 +38,7 @@ type Shard struct {
 	kit    *Kit
 	inbox  Inbox
 	tenure session.Tenure
-	slots  *slots
+	slots  *fair.Pool // of commands with work
 
 	ctx context.Context
 	wg  sync.WaitGroup // sessions and work
@@ -51,7 +52,7 @@ type Shard struct {
 // New is the shard of a tenure. Nothing runs until Run.
 func New(kit *Kit, inbox Inbox, t session.Tenure) *Shard {
 	return &Shard{
-		kit: kit, inbox: inbox, tenure: t, slots: newSlots(),
+		kit: kit, inbox: inbox, tenure: t, slots: fair.NewPool(workSlots, slotsEach),
 		sessions: make(map[whatisup.InstanceID]*session.Session), rested: make(map[whatisup.InstanceID]session.Rested),
 	}
 }

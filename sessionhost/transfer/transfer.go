@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"whatisup/sessionhost/fair"
 	"whatisup/shared/whatisup"
 )
 
@@ -29,8 +30,12 @@ type Host interface {
 	PutFile(ctx context.Context, kind whatisup.BodyType, sealed io.Reader, size int64, hash []byte) (url, directPath string, err error)
 }
 
-// Most is how many transfers of a host run at one time.
-const Most = 8
+// Most is how many transfers of a host run at one time, and Each how many of them may
+// be one customer's.
+const (
+	Most = 8
+	Each = Most / 2
+)
 
 // Config of a [Desk].
 type Config struct {
@@ -43,23 +48,23 @@ type Config struct {
 // Desk carries the files of all sessions of a host.
 type Desk struct {
 	c     Config
-	slots chan struct{}
+	slots *fair.Pool
 }
 
 // New returns a desk. It calls nothing.
-func New(c Config) *Desk { return &Desk{c: c, slots: make(chan struct{}, Most)} }
+func New(c Config) *Desk { return &Desk{c: c, slots: fair.NewPool(Most, Each)} }
 
-// take waits for a slot; the caller gives it back.
-func (d *Desk) take(ctx context.Context) error {
+// take waits for a slot; done gives it back.
+func (d *Desk) take(ctx context.Context, c whatisup.CustomerID) (done func(), err error) {
+	turn, done := d.slots.Ask(c)
 	select {
-	case d.slots <- struct{}{}:
-		return nil
+	case <-turn:
+		return done, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		done()
+		return nil, ctx.Err()
 	}
 }
-
-func (d *Desk) give() { <-d.slots }
 
 // uploadKept is for how long an upload to WhatsApp is used again. WhatsApp keeps it
 // for longer.
@@ -95,10 +100,11 @@ func (d *Desk) Ready(ctx context.Context, host Host, r whatisup.Ref, id whatisup
 		return nil, 0, because(whatisup.UnsupportedMedia, problem), nil
 	}
 
-	if err := d.take(ctx); err != nil {
+	done, err := d.take(ctx, r.Customer)
+	if err != nil {
 		return nil, 0, nil, err
 	}
-	defer d.give()
+	defer done()
 	u, err = d.upload(ctx, host, m, form)
 	if why, ok := errors.AsType[*unusable](err); ok {
 		return nil, 0, because(whatisup.UnsupportedMedia, why.text), nil

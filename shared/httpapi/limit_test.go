@@ -2,6 +2,8 @@ package httpapi_test
 
 import (
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -116,4 +118,36 @@ func make16K() []byte {
 		b[i] = 'x'
 	}
 	return b
+}
+
+// Sends have buckets of their own, one of them the instance's: one that is used up
+// leaves the customer's other instances and calls alone.
+func TestSendsAreLimited(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	path, _ := f.create(f.a.TestKey, "busy")
+	other, _ := f.create(f.a.TestKey, "quiet")
+	const body = `{"to":"4915112345678","body":{"type":"text","text":"x"}}`
+	var taken atomic.Int32
+	var calls sync.WaitGroup
+	for range 8 {
+		calls.Go(func() {
+			for { // faster than the bucket refills
+				r := f.call(f.a.TestKey, "POST", path+"/messages", body)
+				switch {
+				case r.status == 409 && taken.Add(1) < 10*int32(httpapi.DefaultInstanceSendLimits.Burst):
+					continue
+				case r.status != 429 || r.code() != "rate_limited" || r.header.Get("Retry-After") == "" || r.header.Get("X-RateLimit-Remaining") != "0":
+					t.Errorf("%d %s %v", r.status, r.body, r.header)
+				}
+				return
+			}
+		})
+	}
+	calls.Wait()
+	if n := taken.Load(); n < int32(httpapi.DefaultInstanceSendLimits.Burst) {
+		t.Errorf("only %d sends were let through", n)
+	}
+	f.want(409, "not_connected", f.a.TestKey, "POST", other+"/messages", body)
+	f.want(200, "", f.a.TestKey, "GET", path, "")
 }

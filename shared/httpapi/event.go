@@ -293,10 +293,8 @@ func (s *stream) run(begins whatisup.Position) error {
 	h.Set("X-Accel-Buffering", "no")
 	s.status = http.StatusOK
 	s.w.WriteHeader(http.StatusOK)
-	// The first frame has no data: it only tells where the stream begins, so that
-	// a client that is cut off before the first event misses nothing either.
-	if err := s.write("retry: 1000\nid: " + s.position(begins) + "\n\n"); err != nil {
-		return nil
+	if err := s.open(begins); err != nil {
+		return s.ended(err)
 	}
 	checked := s.now()
 	looked := checked // for a successor
@@ -306,7 +304,7 @@ func (s *stream) run(begins whatisup.Position) error {
 		}
 		now := s.now()
 		if !now.Before(ends) {
-			s.write("retry: 1000\n: bye\n\n")
+			s.write("retry: 1000\n: bye\n")
 			return nil
 		}
 		if end := s.caller.key.ExpiresAt; !end.IsZero() && !now.Before(end) {
@@ -328,7 +326,7 @@ func (s *stream) run(begins whatisup.Position) error {
 			checked = now
 		}
 		if now.Sub(s.written) >= streamKeepalive {
-			if err := s.write(": still here\n\n"); err != nil {
+			if err := s.write(": still here\n"); err != nil {
 				return nil
 			}
 		}
@@ -340,6 +338,18 @@ func (s *stream) run(begins whatisup.Position) error {
 			return nil // the client has gone
 		}
 	}
+}
+
+// open writes the first frame. It tells where the stream begins, so that a client
+// that is cut off before the first event misses nothing either. It has data, and no
+// other block of a stream ends in an empty line, because some readers hand each such
+// block to their user as a message, who then parses data that is not there.
+func (s *stream) open(begins whatisup.Position) error {
+	e, err := whatisup.NewEvent(whatisup.StreamOpened, s.customer(), s.mode(), s.filter.Instance, s.now(), struct{}{})
+	if err != nil {
+		return err
+	}
+	return s.frame("retry: 1000\n", begins, &e)
 }
 
 func (s *stream) ended(err error) error {
@@ -406,11 +416,15 @@ func (s *stream) send(e *whatisup.Logged) error {
 	if !s.filter.Takes(&e.Event) || s.dead(&e.Event) {
 		return nil
 	}
-	data, err := encode(e.Event)
+	return s.frame("", e.Position, &e.Event)
+}
+
+func (s *stream) frame(before string, at whatisup.Position, e *whatisup.Event) error {
+	data, err := encode(*e)
 	if err != nil {
 		return err
 	}
-	return s.write(fmt.Sprintf("id: %s\nevent: %s\ndata: %s\n\n", s.position(e.Position), e.Name, data))
+	return s.write(fmt.Sprintf("%sid: %s\nevent: %s\ndata: %s\n\n", before, s.position(at), e.Name, data))
 }
 
 // dead says whether an event is a code that nobody can scan any more.

@@ -67,6 +67,9 @@ func (f *fixture) stream(key, query string, headers ...string) *stream {
 			value = strings.TrimPrefix(value, " ")
 			switch {
 			case in.Text() == "":
+				if now.data == "" {
+					f.t.Errorf("a block without data ends in an empty line: %+v", now)
+				}
 				s.frames <- now
 				now = frame{}
 			case name == "id":
@@ -78,7 +81,7 @@ func (f *fixture) stream(key, query string, headers ...string) *stream {
 			case name == "retry":
 				now.retry = value
 			case name == "":
-				now.comment = value
+				s.frames <- frame{comment: value, retry: now.retry}
 			default:
 				f.t.Errorf("a stream's line is %q", in.Text())
 			}
@@ -99,7 +102,7 @@ func (s *stream) next(t *testing.T) (frame, whatisup.Event) {
 			if !ok {
 				t.Fatal("the stream ended")
 			}
-			if fr.data == "" {
+			if fr.event == string(whatisup.StreamOpened) {
 				continue
 			}
 			var e whatisup.Event
@@ -118,7 +121,9 @@ func (s *stream) first(t *testing.T) frame {
 	t.Helper()
 	select {
 	case fr := <-s.frames:
-		if fr.id == "" || fr.retry == "" || fr.data != "" {
+		var e whatisup.Event
+		if err := json.Unmarshal([]byte(fr.data), &e); err != nil || fr.id == "" || fr.retry == "" ||
+			fr.event != string(whatisup.StreamOpened) || e.Name != whatisup.StreamOpened || e.ID == "" || string(e.Data) != "{}" {
 			t.Fatalf("a stream began with %+v", fr)
 		}
 		return fr
@@ -260,7 +265,7 @@ func TestNothingIsLostToLateCommits(t *testing.T) {
 				if !ok {
 					return
 				}
-				if fr.data != "" {
+				if fr.data != "" && fr.event != string(whatisup.StreamOpened) {
 					var e whatisup.Event
 					if err := json.Unmarshal([]byte(fr.data), &e); err != nil {
 						t.Fatal(err)
@@ -394,7 +399,7 @@ func TestStreamEndsBeforeTheFunction(t *testing.T) {
 	req.Header.Set("Authorization", "Bearer "+f.a.TestKey)
 	w := &plainWriter{header: http.Header{}}
 	f.api.Function(httpapi.FunctionEvents).ServeHTTP(w, req)
-	if ctx.Err() != nil || !strings.HasSuffix(w.body, "retry: 1000\n: bye\n\n") {
+	if ctx.Err() != nil || !strings.HasSuffix(w.body, "retry: 1000\n: bye\n") {
 		t.Errorf("%v: %q", ctx.Err(), w.body)
 	}
 }

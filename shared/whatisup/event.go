@@ -35,6 +35,7 @@ const (
 	MediaHasFailed       EventName = "media.failed"          // data: MediaWire
 	WebhookDisabled      EventName = "webhook.disabled"      // data: WebhookDisabledData
 	WebhookTest          EventName = "webhook.test"          // data: WebhookTestData; sent to one endpoint, never logged
+	StreamOpened         EventName = "stream.opened"         // data: {}; the first frame of a stream, never logged
 )
 
 // EventNames lists every event.

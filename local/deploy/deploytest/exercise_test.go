@@ -208,7 +208,7 @@ func (s *system) stream(key string) (stop func()) {
 	go func() {
 		defer close(came)
 		for lines := bufio.NewScanner(response.Body); lines.Scan(); {
-			if strings.HasPrefix(lines.Text(), "data:") {
+			if data, ok := strings.CutPrefix(lines.Text(), "data:"); ok && !strings.Contains(data, "stream.opened") {
 				return
 			}
 		}

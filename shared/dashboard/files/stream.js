@@ -195,6 +195,7 @@ export class Stream {
     } catch {
       return; // not an envelope: not for us
     }
+    if (event?.event === "stream.opened") return; // only says where the stream begins
     if (typeof event?.event_id !== "string" || this.#seen.has(event.event_id)) return;
     this.#seen.add(event.event_id);
     if (this.#seen.size > remembered) this.#seen.delete(this.#seen.values().next().value);

@@ -13,12 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"whatisup/local/localtest"
 	"whatisup/shared/httpapi"
 	"whatisup/shared/whatisup"
 )
 
 // patience is how long one run of a tool may take, its download included.
-const patience = 5 * time.Minute
+const patience = 8 * time.Minute
 
 // The linters have no warning, and the types for TypeScript compile with a
 // program that uses them.
@@ -46,6 +47,25 @@ func TestNPM(t *testing.T) {
 	tool("spectral", "lint", "--fail-severity=hint", "--ruleset=spectral.json", "openapi.json")
 	tool("openapi-typescript", "openapi.json", "--output=types.ts")
 	tool("tsc", "--project", ".")
+
+	// Our own client for TypeScript has the document's types.
+	for _, name := range []string{"whatisup.js", "tsconfig.json"} {
+		b, err := os.ReadFile(filepath.Join(localtest.Root(t), "clients", "ts", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, "client", name), b)
+	}
+	tool("openapi-typescript", "openapi.json", "--output=client/api.d.ts")
+	tool("tsc", "--project", "client")
+
+	s := localtest.Start(t, nil)
+	if said := runWith(t, dir, told(s), "node", "job.js"); said != "read\n" {
+		t.Errorf("the main job with openapi-fetch: %s", said)
+	}
+	if said := runWith(t, dir, append(told(s), "LISTEN_MS=16000"), "node", "streams.mjs"); said != "both\n" {
+		t.Errorf("the stream in fetch-event-source and eventsource: %s", said)
+	}
 }
 
 // signed writes requests to a webhook endpoint as its library is to verify them: one with
@@ -85,13 +105,16 @@ func TestGo(t *testing.T) {
 
 	run(t, dir, "go", "tool", "ogen", "-target=ogen", "-package=ogen", "-clean", "openapi.json")
 	generated := run(t, dir, "go", "tool", "oapi-codegen", "-generate=types,client", "-package=oapicodegen", "openapi.json")
-	if err := os.MkdirAll(filepath.Join(dir, "oapicodegen"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "oapicodegen", "client.go"), []byte(generated), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	write(t, filepath.Join(dir, "oapicodegen", "client.go"), []byte(generated))
 	run(t, dir, "go", "build", "./...")
+	run(t, dir, "go", "build", "-o", "main-job", "./job")
+
+	s := localtest.Start(t, nil)
+	for _, client := range []string{"ogen", "oapi-codegen"} {
+		if said := runWith(t, dir, told(s), filepath.Join(dir, "main-job"), client); said != "read\n" {
+			t.Errorf("the main job with %s: %s", client, said)
+		}
+	}
 }
 
 func wanted(t *testing.T) {
@@ -118,15 +141,23 @@ func workshop(t *testing.T, name string) string {
 		if err != nil {
 			return err
 		}
-		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(path)), 0o755); err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(dir, path), b, 0o644)
+		write(t, filepath.Join(dir, path), b)
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+func write(t *testing.T, path string, b []byte) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func document(t *testing.T, dir string) {
@@ -143,12 +174,19 @@ var unreachable = regexp.MustCompile(`ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESE
 // fails, and skips it if the tool could not be fetched.
 func run(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
+	return runWith(t, dir, nil, name, args...)
+}
+
+// runWith is run with further settings.
+func runWith(t *testing.T, dir string, env []string, name string, args ...string) string {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	cmd.WaitDelay = 5 * time.Second
 	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off", "REDOCLY_TELEMETRY=off", "REDOCLY_SUPPRESS_UPDATE_NOTICE=true")
+	cmd.Env = append(cmd.Env, env...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -1,5 +1,5 @@
 // What a user's program does with the generated types: it must compile.
-import type { components, paths } from "./types";
+import type { components, paths } from "./types.js";
 
 type Instance = paths["/v1/instances"]["post"]["responses"]["201"]["content"]["application/json"];
 type Event = components["schemas"]["Event"];

@@ -1,0 +1,3 @@
+module whatisup/clients/go
+
+go 1.26.0

@@ -197,6 +197,34 @@ func TestWhatCannotBeSentSaysWhy(t *testing.T) {
 	m.Must(409, "POST", "/v1/instances/"+unlinked.ID+"/messages", text("4915111111111", "x"), nil)
 }
 
+// After WhatsApp has restricted the account, nobody new is written to; who has written
+// to it is.
+func TestARestrictedAccountBeginsNoChats(t *testing.T) {
+	t.Parallel()
+	s := localtest.Start(t, nil)
+	m := newMailbox(t, localtest.NewClient(t, s.API, s.Keys[whatisup.Test]))
+	world := customerOf(t, m)
+	const friend, stranger, other = "4915111111111", "4915122222222", "4915133333333"
+	newChats := "new_chats"
+	if _, err := s.Simulator.SetPhone(world, stranger, whatsapp.Behaviour{Restricts: &newChats}); err != nil {
+		t.Fatal(err)
+	}
+	m.await(m.send(text(friend, "before")).ID, "read")
+	for _, number := range []string{stranger, other} {
+		if l := m.await(m.send(text(number, "x")).ID, "failed"); l.Error.Code != "new_chat_limit" {
+			t.Errorf("to %s: %+v", number, l.Error)
+		}
+	}
+	m.await(m.send(text(friend, "after")).ID, "read")
+	if shown := shownBy(t, s.Simulator, world, other); len(shown) != 0 {
+		t.Errorf("who was not to be written to shows %+v", shown)
+	}
+	_, log := m.Do("GET", "/v1/events?events=instance.restricted", "")
+	if n := strings.Count(string(log), `"kind":"new_chats"`); n != 1 {
+		t.Errorf("told %d times: %s", n, log)
+	}
+}
+
 func TestScheduledMessagesAreCancelled(t *testing.T) {
 	t.Parallel()
 	s := localtest.Start(t, nil)

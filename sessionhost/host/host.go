@@ -45,6 +45,7 @@ type Host struct {
 	inbox   inbox
 	metrics *metrics
 	clock   *dynamo.Clock
+	stops   *stops
 	version versions
 	cut     context.CancelFunc // ends what was left to end by itself
 
@@ -91,6 +92,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 			Format: cfg.AuthFormat,
 		}),
 	}
+	h.stops = newStops(db, cfg.Mode, clock.Now)
 	m.registry.MustRegister(gauges{h})
 	timing := cfg.Session
 	if timing == (session.Timing{}) {
@@ -120,6 +122,10 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 			Clock: clock.Now, ClockOff: func() bool { return clock.Ahead() != 0 },
 			Blamed:   func(id whatisup.InstanceID) bool { return blamed[id] },
 			Outdated: h.outdated,
+			Stops:    h.stops.of,
+			Restricted: func(id whatisup.InstanceID, r whatisup.Restriction) {
+				h.stops.note(id, h.kit.Budgets.Sessions())
+			},
 
 			Performers: performers(db, db),
 		},
@@ -201,6 +207,7 @@ func (h *Host) Run(ctx context.Context) error {
 	wg.Go(func() { h.keepVersion(ctx) })
 	wg.Go(func() { h.emit(life) })
 	wg.Go(func() { h.watchClock(life) })
+	wg.Go(func() { h.watchStops(ctx) })
 
 	h.log.Info("session host runs", "mode", string(h.cfg.Mode), "shards", h.cfg.Shards, "health", h.Address())
 	err = h.fleet.Run(ctx)

@@ -172,6 +172,10 @@ type plan struct {
 	next    time.Time
 }
 
+// gapShown is how long a gap between two messages must be for the row to say that it
+// is waited for.
+const gapShown = 2 * time.Second
+
 // look makes the plan. The first message of a chat holds up the others of that
 // chat, and no other chat.
 func (o *Outbox) look(conn Conn) plan {
@@ -183,10 +187,12 @@ func (o *Outbox) look(conn Conn) plan {
 		}
 	}
 	line := o.sorted()
+	gap := o.gap(now)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	heads := make(map[whatisup.Address]*entry) // by every address of a chat
 	room := prepareMost - o.preparing
+	paced := false
 	for _, e := range line {
 		if !now.Before(e.ExpiresAt) {
 			// It has expired since, or would have been ended but for the clock.
@@ -221,7 +227,11 @@ func (o *Outbox) look(conn Conn) plan {
 		}
 		if e.before.After(now) {
 			soonest(e.before)
-			e.waitFor(e.hold, e.before)
+			until := e.before
+			if e.vague {
+				until = time.Time{}
+			}
+			e.waitFor(e.hold, until)
 			p.waits = append(p.waits, e)
 			continue
 		}
@@ -238,8 +248,15 @@ func (o *Outbox) look(conn Conn) plan {
 			}
 		case e.ready.content == nil:
 			p.settle = append(p.settle, e)
-		case p.send == nil:
+		case p.send == nil && gap.IsZero():
 			p.send = e
+			e.waits, e.waitsUntil = e.WaitingFor, e.WaitingUntil // its end says so
+		case p.send == nil && !paced:
+			paced = true
+			soonest(gap)
+			if gap.Sub(now) > gapShown {
+				e.waitFor(whatisup.ForPace, gap)
+			}
 		}
 	}
 	return p

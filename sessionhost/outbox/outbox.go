@@ -24,6 +24,7 @@ type Ledger interface {
 	StepMessage(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, s whatisup.Step) (m *whatisup.Message, previous whatisup.MessageStatus, err error)
 	// EndMessages writes what only the owner may: ErrFenced, ErrConflict.
 	EndMessages(ctx context.Context, r whatisup.Ref, epoch whatisup.Epoch, steps map[whatisup.MessageID]whatisup.Step) error
+	// TryMessage counts an attempt before its frame leaves: ErrConflict if it waits no more.
 	TryMessage(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, attempts int) error
 	// WaitMessage writes what a message waits for: ErrConflict if it waits no more.
 	WaitMessage(ctx context.Context, r whatisup.Ref, id whatisup.MessageID, why whatisup.WaitingFor, until time.Time) error
@@ -36,6 +37,12 @@ type Ledger interface {
 	MarkUntold(ctx context.Context, r whatisup.Ref, since time.Time) error
 	Untold(ctx context.Context, r whatisup.Ref) (since time.Time, err error)
 	Stepped(ctx context.Context, r whatisup.Ref, created, since time.Time, most int) ([]*whatisup.Message, error)
+	// Restrictions and KeepRestrictions keep what WhatsApp keeps the account from.
+	Restrictions(ctx context.Context, r whatisup.Ref) (whatisup.Restrictions, error)
+	KeepRestrictions(ctx context.Context, r whatisup.Ref, all whatisup.Restrictions) error
+	// Exchanged names all with whom messages were exchanged, by each of their ids, and
+	// counts the chats that were begun at since or later.
+	Exchanged(ctx context.Context, r whatisup.Ref, since time.Time) (known map[whatisup.Address]bool, begun int, err error)
 	// Received reads a received message by chat, sender and id: ErrNotFound.
 	Received(ctx context.Context, r whatisup.Ref, chat, from whatisup.Address, id whatisup.MessageID) (*whatisup.Message, error)
 }
@@ -130,6 +137,12 @@ type Config struct {
 	// session by some seconds, while the library gives up a connection.
 	Go  func(func())
 	Now func() time.Time
+	// Settings are the instance's as they are now; nil: the defaults.
+	Settings func() whatisup.Settings
+	// Stops says what the operator lets not be sent now; nil: nothing.
+	Stops func() (all, newChats bool)
+	// Restricted is called when WhatsApp has restricted the account. It must not block.
+	Restricted func(whatisup.Restriction)
 	// ClockOff says that Now can't be trusted to call a message expired; nil: never.
 	// Such a message is neither sent nor ended until it can be, or until another host
 	// has the instance.
@@ -171,6 +184,8 @@ type Outbox struct {
 	closed   bool
 	closing  chan struct{}
 
+	pace pace
+
 	recipientsMu sync.Mutex
 	recipients   map[whatisup.MessageID]*recipients
 
@@ -197,6 +212,7 @@ type entry struct {
 	preparing  bool                // belongs, as ready, to whoever holds the mutex
 	ready      *prepared           // the worker's, once preparing is false
 	hold       whatisup.WaitingFor // until before
+	vague      bool                // nobody knows until when it holds
 	target     whatisup.MessageID  // that the hold is for: it goes first
 	waits      whatisup.WaitingFor // what the row should say
 	waitsUntil time.Time
@@ -362,6 +378,11 @@ func (o *Outbox) step(ctx context.Context) (next time.Time, err error) {
 	case p.send != nil && conn != nil:
 		if _, err := o.settle(ctx, p.send); err != nil {
 			return time.Time{}, err
+		}
+		if may, err := o.mayGo(ctx, conn, p.send); err != nil {
+			return time.Time{}, err
+		} else if !may {
+			return o.c.Now(), nil
 		}
 		if err := o.send(ctx, conn, p.send); err != nil {
 			return time.Time{}, err

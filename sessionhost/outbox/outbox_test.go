@@ -45,6 +45,12 @@ type world struct {
 	members     map[whatisup.MessageID]*whatisup.Recipients
 	untold      time.Time
 	began       func(*Outbox)
+	settings    whatisup.Settings
+	stopped     [2]bool // all, new chats
+	kept        whatisup.Restrictions
+	friends     map[whatisup.Address]bool // with whom messages were exchanged
+	begunToday  int
+	sentAt      map[whatisup.MessageID]time.Time
 	deadTellers bool // nothing is told any more
 	writes      int  // of recipients
 }
@@ -53,7 +59,7 @@ func newWorld() *world {
 	return &world{
 		rows: map[whatisup.MessageID]*whatisup.Message{}, copies: map[whatisup.MessageID]waconv.JID{},
 		shown: map[whatisup.MessageID]int{}, nobody: map[whatisup.PhoneNumber]bool{}, sends: map[whatisup.MessageID]int{},
-		members: map[whatisup.MessageID]*whatisup.Recipients{},
+		members: map[whatisup.MessageID]*whatisup.Recipients{}, sentAt: map[whatisup.MessageID]time.Time{},
 	}
 }
 
@@ -183,6 +189,29 @@ func (w *world) Received(context.Context, whatisup.Ref, whatisup.Address, whatis
 	return nil, whatisup.ErrNotFound
 }
 
+func (w *world) Restrictions(context.Context, whatisup.Ref) (whatisup.Restrictions, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.kept, w.down
+}
+
+func (w *world) KeepRestrictions(_ context.Context, _ whatisup.Ref, all whatisup.Restrictions) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.kept = all
+	return w.down
+}
+
+func (w *world) Exchanged(context.Context, whatisup.Ref, time.Time) (map[whatisup.Address]bool, int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	known := map[whatisup.Address]bool{}
+	for a := range w.friends {
+		known[a] = true
+	}
+	return known, w.begunToday, w.down
+}
+
 func (w *world) Group(context.Context, waconv.JID) (*waconv.Group, error) {
 	return &waconv.Group{ByLID: true, Members: []whatisup.Person{{LID: "2"}, {LID: "3"}}}, nil
 }
@@ -216,6 +245,7 @@ func (w *world) Send(_ context.Context, to waconv.JID, id whatisup.MessageID, _ 
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.sends[id]++
+	w.sentAt[id] = time.Now()
 	n := w.sends[id]
 	copied, arrives := true, true
 	if w.leaves != nil {
@@ -304,6 +334,8 @@ func (w *world) run(t *testing.T, for_ time.Duration) *Outbox {
 		Ref: ref, Epoch: 1, Ledger: w, Copies: w, Teller: w, Metrics: w,
 		Log: slog.New(slog.DiscardHandler), Trusted: func() bool { return true }, Now: time.Now, Go: workers.Go,
 		ClockOff: func() bool { return w.clockOff },
+		Settings: func() whatisup.Settings { w.mu.Lock(); defer w.mu.Unlock(); return w.settings },
+		Stops:    func() (all, newChats bool) { w.mu.Lock(); defer w.mu.Unlock(); return w.stopped[0], w.stopped[1] },
 		Changed: func() {
 			select {
 			case changed <- struct{}{}:

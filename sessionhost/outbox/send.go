@@ -39,6 +39,7 @@ func (o *Outbox) send(ctx context.Context, conn Conn, e *entry) error {
 	}
 
 	began := o.c.Now()
+	o.sends(began)
 	outcome := conn.Send(ctx, p.to, e.ID, p.content, p.again)
 	switch {
 	case outcome.NoDevice:
@@ -84,7 +85,7 @@ func (o *Outbox) settle(ctx context.Context, e *entry) (ready bool, err error) {
 		return false, o.fail(ctx, e, p.fail)
 	case p.hold != "":
 		e.ready = nil
-		e.hold, e.before, e.target = p.hold, p.till, p.wait
+		e.hold, e.before, e.target, e.vague = p.hold, p.till, p.wait, false
 	default:
 		e.hold, e.target, e.Recipient, e.Chat = "", "", p.recipient, p.chat
 		return true, nil
@@ -106,6 +107,7 @@ func (o *Outbox) sent(ctx context.Context, e *entry, outcome Outcome) error {
 		return err
 	}
 	o.c.Metrics.MessageEnded(whatisup.MessageSent, "")
+	o.wasSent(e)
 	o.remove(e.ID)
 	return nil
 }
@@ -151,7 +153,7 @@ func (o *Outbox) refused(ctx context.Context, conn Conn, e *entry, to waconv.JID
 	why := whatisup.NewMessageError(kind)
 	why.WhatsAppCode = code
 	if restriction := restrictionOf(kind); restriction != "" {
-		if err := o.c.Teller.Restricted(ctx, whatisup.RestrictedData{Kind: restriction, Active: true}); err != nil {
+		if err := o.Restricted(ctx, whatisup.RestrictedData{Kind: restriction, Active: true}); err != nil {
 			return err
 		}
 	}

@@ -229,6 +229,12 @@ type Kit struct {
 	// started again automatically, only when somebody asks for it again.
 	Blamed func(whatisup.InstanceID) bool
 
+	// Stops says what the operator lets an instance not send now; nil: nothing.
+	Stops func(whatisup.Ref) (all, newChats bool)
+	// Restricted is called when WhatsApp has restricted an account; nil: nobody is told.
+	// It must not block.
+	Restricted func(whatisup.InstanceID, whatisup.Restriction)
+
 	// Outdated is called when WhatsApp refuses the client's version. It may find a
 	// newer one, which it says by waking the sessions concerned. It must not block.
 	Outdated func()

@@ -42,6 +42,18 @@ func (s *Session) newOutbox() *outbox.Outbox {
 		Ref: s.ref, Epoch: s.tenure.Epoch(),
 		Ledger: s.kit.Ledger, Files: s.kit.Files, Copies: s.auth, Teller: teller{s.kit, s.ref, s.account}, Metrics: s.kit.Metrics,
 		Log: s.log, Trusted: s.tenure.Trusted, Changed: s.outChanged, Go: s.kit.Background.Go, Now: s.kit.Now, ClockOff: s.kit.ClockOff,
+		Settings: s.setting,
+		Stops: func() (all, newChats bool) {
+			if s.kit.Stops == nil {
+				return false, false
+			}
+			return s.kit.Stops(s.ref)
+		},
+		Restricted: func(r whatisup.Restriction) {
+			if s.kit.Restricted != nil {
+				s.kit.Restricted(s.ref.ID, r)
+			}
+		},
 	})
 }
 
@@ -106,11 +118,11 @@ func (h handler) AskedAgain(ctx context.Context, group, device waconv.JID) {
 	}
 }
 
-// Restricted tells of a restriction and lets the outbox know.
+// Restricted lets the outbox know, and tell, of a restriction.
 func (h handler) Restricted(ctx context.Context, d whatisup.RestrictedData) error {
 	ctx, cancel := context.WithTimeout(ctx, handleWithin)
 	defer cancel()
-	return teller{h.kit, h.ref, h.account}.Restricted(ctx, d)
+	return h.outbox.Restricted(ctx, d)
 }
 
 // outChanged makes wait look at the outbox's time again.

@@ -139,6 +139,9 @@ func (h handler) keepReceived(ctx context.Context, d *waconv.Decoded, self whati
 	default:
 		return "", nil, nil
 	}
+	if !d.FromMe && d.ChatType != whatisup.ChatGroup {
+		h.outbox.Heard(d.From)
+	}
 	if d.Received != nil {
 		if d.Received.Type == whatisup.BodyUnsupported {
 			h.kit.Metrics.Unsupported(d.Received.Body.WhatsAppType)

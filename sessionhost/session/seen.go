@@ -57,9 +57,12 @@ func (s *Session) publish() {
 	o.Owed = nil
 	s.shown.Store(&o)
 	settings := s.inst.Settings
-	s.settings.Store(&settings)
+	was := s.settings.Swap(&settings)
 	if s.out != nil {
 		s.out.Link(o.Link)
+		if was != nil && !was.Same(settings) {
+			s.out.Unhold(s.ctx)
+		}
 	}
 }
 

@@ -631,6 +631,15 @@ func (noMessages) TryMessage(context.Context, whatisup.Ref, whatisup.MessageID, 
 func (noMessages) WaitMessage(context.Context, whatisup.Ref, whatisup.MessageID, whatisup.WaitingFor, time.Time) error {
 	return nil
 }
+func (noMessages) Restrictions(context.Context, whatisup.Ref) (whatisup.Restrictions, error) {
+	return nil, nil
+}
+func (noMessages) KeepRestrictions(context.Context, whatisup.Ref, whatisup.Restrictions) error {
+	return nil
+}
+func (noMessages) Exchanged(context.Context, whatisup.Ref, time.Time) (map[whatisup.Address]bool, int, error) {
+	return nil, 0, nil
+}
 func (noMessages) Received(context.Context, whatisup.Ref, whatisup.Address, whatisup.Address, whatisup.MessageID) (*whatisup.Message, error) {
 	return nil, whatisup.ErrNotFound
 }

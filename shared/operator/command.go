@@ -30,6 +30,12 @@ endpoints CUSTOMER [-instance INSTANCE]
                                its webhook endpoints, and how each is
 disable-endpoint CUSTOMER ENDPOINT
                                nothing more is sent to it; its customer can't enable it
+stop-sending [-customer CUSTOMER | -instance INSTANCE] [-new-chats] [-mode live|test]
+                               nothing is sent, or no chat begun: of an instance, a
+                               customer or, without either, the whole deployment
+resume-sending [-customer CUSTOMER | -instance INSTANCE] [-mode live|test]
+                               takes that back; an automatic stop, too
+stops                          what is stopped
 wiped CUSTOMER INSTANCE        what is left of a deleted instance; fails if there is anything
 `
 
@@ -54,6 +60,8 @@ func (o *Operator) Run(ctx context.Context, args []string, out io.Writer) error 
 		mode         = flags.String("mode", string(whatisup.Live), "")
 		name         = flags.String("name", "operator", "")
 		instance     = flags.String("instance", "", "")
+		customer     = flags.String("customer", "", "")
+		newChats     = flags.Bool("new-chats", false, "")
 	)
 	words, err := parse(flags, args[1:])
 	if err != nil {
@@ -66,7 +74,7 @@ func (o *Operator) Run(ctx context.Context, args []string, out io.Writer) error 
 		return ""
 	}
 	wants := map[string]int{"make": 1, "list": 0, "suspend": 1, "resume": 1, "limits": 1, "keys": 1, "key": 1, "revoke": 2, "rotate": 2, "wiped": 2,
-		"endpoints": 1, "disable-endpoint": 2}
+		"endpoints": 1, "disable-endpoint": 2, "stop-sending": 0, "resume-sending": 0, "stops": 0}
 	n, known := wants[command]
 	if !known || len(words) != n {
 		return ErrUsage
@@ -93,6 +101,42 @@ func (o *Operator) Run(ctx context.Context, args []string, out io.Writer) error 
 			}
 			if err := print(customerOf(c)); err != nil {
 				return err
+			}
+		}
+		return nil
+	}
+	switch command {
+	case "stop-sending", "resume-sending":
+		scope, err := scopeOf(*customer, *instance)
+		if err != nil {
+			return err
+		}
+		m := whatisup.Mode(*mode)
+		if m != whatisup.Live && m != whatisup.Test {
+			return fmt.Errorf("%w: the mode is live or test", ErrUsage)
+		}
+		if command == "resume-sending" {
+			err = o.Store.RemoveStop(ctx, m, scope)
+		} else {
+			err = o.Store.PutStop(ctx, m, whatisup.Stop{Scope: scope, NewChats: *newChats, By: "operator", Since: o.Now()})
+		}
+		if err != nil {
+			return err
+		}
+		return print(map[string]any{"scope": scope, "mode": m, "stopped": command == "stop-sending"})
+	case "stops":
+		for _, m := range modes {
+			all, err := o.Store.Stops(ctx, m)
+			if err != nil {
+				return err
+			}
+			for _, s := range all {
+				if err := print(struct {
+					Mode whatisup.Mode `json:"mode"`
+					whatisup.Stop
+				}{m, s}); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
@@ -293,3 +337,22 @@ func endpointOf(e *whatisup.Endpoint, queued int) endpointLine {
 
 // Timeout bounds one command line.
 const Timeout = 5 * time.Minute
+
+// scopeOf is what a stop of sending is about.
+func scopeOf(customer, instance string) (string, error) {
+	switch {
+	case customer != "" && instance != "":
+		return "", fmt.Errorf("%w: a stop is of a customer or of an instance", ErrUsage)
+	case customer != "":
+		if _, ok := whatisup.ParseCustomerID(customer); !ok {
+			return "", fmt.Errorf("%w: %q is no customer's id", ErrUsage, customer)
+		}
+		return customer, nil
+	case instance != "":
+		if _, ok := whatisup.ParseInstanceID(instance); !ok {
+			return "", fmt.Errorf("%w: %q is no instance's id", ErrUsage, instance)
+		}
+		return instance, nil
+	}
+	return whatisup.StopAll, nil
+}

@@ -35,6 +35,10 @@ type Store interface {
 	Unsuspend(context.Context, *whatisup.Instance) error
 	Left(context.Context, whatisup.CustomerID, whatisup.InstanceID) ([]string, error)
 
+	Stops(context.Context, whatisup.Mode) (whatisup.Stops, error)
+	PutStop(context.Context, whatisup.Mode, whatisup.Stop) error
+	RemoveStop(ctx context.Context, m whatisup.Mode, scope string) error
+
 	Endpoints(context.Context, whatisup.CustomerID, whatisup.Mode) ([]*whatisup.Endpoint, error)
 	CountQueued(context.Context, whatisup.EndpointID) (int, error)
 	DisableEndpoint(ctx context.Context, e *whatisup.Endpoint, reason string, told whatisup.Event) error

@@ -74,8 +74,19 @@ func TestCommands(t *testing.T) {
 		t.Errorf("listed %v", c)
 	}
 	run("resume", id)
+	run("stop-sending", "-mode", "test", "-new-chats")
+	run("stop-sending", "-customer", id)
+	if s := run("stops"); len(s) != 2 || s[0]["scope"] != id || s[0]["new_chats"] != false || s[1]["scope"] != "deployment" || s[1]["mode"] != "test" || s[1]["new_chats"] != true {
+		t.Errorf("stops %v", s)
+	}
+	run("resume-sending", "-customer", id)
+	run("resume-sending", "-mode", "test")
+	if s := run("stops"); len(s) != 0 {
+		t.Errorf("after all were taken back: %v", s)
+	}
 	for _, args := range [][]string{nil, {"explode"}, {"make"}, {"make", "a", "b"}, {"suspend", "x"}, {"limits", id, "-burst", "x"},
-		{"limits", id, "-burst=-1"}, {"key", id, "-mode", "play"}, {"wiped", id, "x"}, {"list", "x"}} {
+		{"limits", id, "-burst=-1"}, {"key", id, "-mode", "play"}, {"wiped", id, "x"}, {"list", "x"},
+		{"stop-sending", "-mode", "play"}, {"stop-sending", "-customer", "x"}, {"resume-sending", "-instance", "x"}, {"stop-sending", "-customer", id, "-instance", id}} {
 		if err := o.Run(t.Context(), args, &bytes.Buffer{}); !errors.Is(err, operator.ErrUsage) {
 			t.Errorf("%v: %v", args, err)
 		}

@@ -41,6 +41,7 @@ var commands = []command{
 	{"operator", "COMMAND …", "the operator's commands; STACK=name for a deployed stack", runOperator},
 	{"customer", "NAME", "makes a customer and prints its id and keys; STACK=name as well", runCustomer},
 	{"qr", "INSTANCE", "draws an instance's code in the terminal; API=https://… for another deployment, its key in KEY, or in the file KEY_FILE", runQR},
+	{"mcp", "", "speaks the Model Context Protocol over stdio, or over HTTP at MCP_ADDR; the sandbox's key unless API, KEY or KEY_FILE say another", runMCP},
 	{"backup", "FILE", "writes everything of DATA_DIR to a file, also while the stack runs", runBackup},
 	{"restore", "FILE", "makes DATA_DIR from a backup; refuses one that is not empty", runRestore},
 	{"check", "", "looks at settings, keys, files, ports and clock, and changes nothing", runCheck},

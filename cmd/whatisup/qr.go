@@ -1,20 +1,12 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
-	"whatisup/local/deploy/stack"
 	"whatisup/shared/qr"
 )
 
@@ -28,35 +20,12 @@ func runQR(ctx context.Context, p program) error {
 	if len(p.args) != 1 || p.args[0] == "" {
 		return errors.New("say which instance, as in: whatisup qr 0197…")
 	}
-	getenv, out := p.getenv, p.out
-	instance := "/instances/" + url.PathEscape(p.args[0])
-	a := api{base: strings.TrimRight(getenv("API"), "/") + "/v1" + instance, key: getenv("KEY")}
-	if path := getenv("KEY_FILE"); path != "" { // stands in no list of processes
-		key, err := os.ReadFile(path)
-		if err != nil {
-			return fmt.Errorf("KEY_FILE: %w", err)
-		}
-		a.key = strings.TrimSpace(string(key))
+	a, err := p.api(true)
+	if err != nil {
+		return err
 	}
-	if getenv("API") == "" {
-		dir := cmp.Or(getenv("DATA_DIR"), ".data")
-		env, err := stack.Local(dir)
-		if err != nil {
-			return err
-		}
-		if a.key == "" {
-			file := "test.key"
-			if strings.HasPrefix(env["WHATSAPP"], "live") {
-				file = "live.key"
-			}
-			key, err := os.ReadFile(filepath.Join(dir, file))
-			if err != nil {
-				return err
-			}
-			a.key = strings.TrimSpace(string(key))
-		}
-		a.base = strings.TrimSuffix(env["EVENTS_URL"], "/events") + instance
-	}
+	a.base += "/instances/" + url.PathEscape(p.args[0])
+	out := p.out
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	var drawn string
@@ -99,41 +68,4 @@ func runQR(ctx context.Context, p program) error {
 		case <-time.After(time.Second):
 		}
 	}
-}
-
-type api struct{ base, key string }
-
-// refusal is the API's own error.
-type refusal struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-}
-
-func (r *refusal) Error() string { return r.Message + " (" + r.Code + ")" }
-
-func (a api) get(ctx context.Context, path string, into any) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base+path, nil)
-	if err != nil {
-		return err
-	}
-	r.Header.Set("Authorization", "Bearer "+a.key)
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		var e struct {
-			Error *refusal `json:"error"`
-		}
-		if json.Unmarshal(body, &e) != nil || e.Error == nil {
-			return fmt.Errorf("HTTP %d", resp.StatusCode)
-		}
-		return e.Error
-	}
-	return json.Unmarshal(body, into)
 }

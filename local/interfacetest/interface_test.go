@@ -63,6 +63,11 @@ func TestNPM(t *testing.T) {
 	if said := runWith(t, dir, told(s), "node", "job.js"); said != "read\n" {
 		t.Errorf("the main job with openapi-fetch: %s", said)
 	}
+	program := filepath.Join(dir, "whatisup")
+	runWith(t, localtest.Root(t), []string{"GOFLAGS="}, "go", "build", "-o", program, "./cmd/whatisup")
+	if said := runWith(t, dir, append(told(s), "WHATISUP="+program), "node", "mcp.mjs"); said != "read\n" {
+		t.Errorf("the main job over the Model Context Protocol: %s", said)
+	}
 	if said := runWith(t, dir, append(told(s), "LISTEN_MS=16000"), "node", "streams.mjs"); said != "both\n" {
 		t.Errorf("the stream in fetch-event-source and eventsource: %s", said)
 	}

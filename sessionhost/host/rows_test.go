@@ -40,6 +40,7 @@ func quickWith(t *testing.T, shards int) *world {
 	w.timing.Unlink = slowness * 6 * time.Second
 	w.timing.Reconcile = 500 * time.Millisecond
 	w.timing.Tries = 3
+	w.timing.Outdated = slowness * 5 * time.Second
 	return w
 }
 
@@ -266,6 +267,18 @@ func TestWhatHappens(t *testing.T) {
 				t.Errorf("%d logins, not %d", d.Logins, before.Logins)
 			}
 			w.connect(id)
+			w.status(id, whatisup.Connected, "")
+		}},
+		{"405, and no newer client", func(t *testing.T, w *world, id whatisup.InstanceID, number string) {
+			w.link(id, number)
+			w.fault(id, whatsapp.Fault{Kind: "outdated", Seconds: 600})
+			i := w.status(id, whatisup.Failed, whatisup.ClientOutdated)
+			next := i.Observed.NextRetryAt
+			if next.IsZero() || time.Until(next) > w.timing.Outdated {
+				t.Errorf("the next try is at %v", next)
+			}
+			w.await("a later announcement", func() bool { return w.get(id).Observed.NextRetryAt.After(next) })
+			w.clear(id)
 			w.status(id, whatisup.Connected, "")
 		}},
 		{"405 before a link", func(t *testing.T, w *world, id whatisup.InstanceID, number string) {

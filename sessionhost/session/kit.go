@@ -279,6 +279,7 @@ type Timing struct {
 	Stable    time.Duration // a connection that lasted longer counts as a success
 	Unlink    time.Duration // for how long WhatsApp is asked to unlink
 	Reconcile time.Duration // between looks through the shard
+	Outdated  time.Duration // between logins of a client that WhatsApp refuses as outdated
 	Tries     int           // refused logins before it is given up
 }
 
@@ -288,6 +289,6 @@ func DefaultTiming() Timing {
 		FirstCode: 7 * time.Second, CodeFirst: 60 * time.Second, CodeNext: 20 * time.Second,
 		Login: 45 * time.Second, Down: time.Minute, Grace: 10 * time.Second,
 		Replaced: 25 * time.Second, Replaces: 10 * time.Minute, Stable: 30 * time.Second,
-		Unlink: time.Minute, Reconcile: 15 * time.Second, Tries: 10,
+		Unlink: time.Minute, Reconcile: 15 * time.Second, Outdated: time.Hour, Tries: 10,
 	}
 }

@@ -323,8 +323,9 @@ func (s *Session) afterEnd(ctx context.Context, end line.Ended) (stay bool, next
 		next = s.kit.Now().Add(expires)
 		return true, next, s.rejected(ctx, whatisup.Banned, next)
 	case line.Outdated:
-		s.refused++ // held, until somebody connects or another client runs
+		s.refused++ // held, until somebody connects, another client runs, or an hour is over
 		s.kit.Outdated()
+		next = s.kit.Now().Add(s.kit.Timing.Outdated)
 		return false, next, s.rejected(ctx, whatisup.ClientOutdated, next)
 	case line.Refused:
 		s.refused++

@@ -78,14 +78,17 @@ type Rested struct {
 	deleted  bool
 	wanted   whatisup.Generation
 	unlink   whatisup.Link
-	outdated bool
+	// A link that was refused for the client's version is tried again at this time,
+	// or with a newer version; else zero.
+	retry time.Time
 }
 
 func restedAt(i *whatisup.Instance) Rested {
-	return Rested{
-		online: i.Wanted.Online, deleted: !i.DeletedAt.IsZero(), wanted: i.Wanted.Generation, unlink: i.Wanted.UnlinkThrough,
-		outdated: i.Observed.Status == whatisup.Failed && i.Observed.Reason == whatisup.ClientOutdated,
+	r := Rested{online: i.Wanted.Online, deleted: !i.DeletedAt.IsZero(), wanted: i.Wanted.Generation, unlink: i.Wanted.UnlinkThrough}
+	if o := &i.Observed; o.Link > 0 && o.Reason == whatisup.ClientOutdated {
+		r.retry = o.NextRetryAt
 	}
+	return r
 }
 
 // Gone says that there is no such instance.
@@ -101,15 +104,16 @@ func (r Rested) Due(h *whatisup.Hint, now time.Time) bool {
 		return !now.Before(r.again)
 	}
 	unsent := !h.UnsentAt.IsZero() && now.Sub(h.UnsentAt) > whatisup.UnsentAfter
-	return unsent || !h.OwedAt.IsZero() || r.online != h.Online || r.deleted != h.Deleted ||
+	retry := !r.retry.IsZero() && !now.Before(r.retry)
+	return retry || unsent || !h.OwedAt.IsZero() || r.online != h.Online || r.deleted != h.Deleted ||
 		r.wanted != h.Generation || r.unlink != h.UnlinkThrough
 }
 
 // Retried is r if nothing has to change before the session is started again, for
 // an instance that was refused for the client's version.
 func (r Rested) Retried(now time.Time) Rested {
-	if r.outdated {
-		r.again = now
+	if !r.retry.IsZero() {
+		r.retry = now
 	}
 	return r
 }

@@ -153,6 +153,8 @@ func (i *Instance) AtRest() Observed {
 	switch {
 	case linked && !i.Wanted.Online:
 		o = o.Stopped()
+	case linked && o.Status == Failed && o.Reason == ClientOutdated:
+		// It is tried again at its time.
 	case linked:
 		// Nothing but a new wish leads out of this state. No retry is planned.
 		o.NextRetryAt, o.QRExpiresAt = time.Time{}, time.Time{}

@@ -61,6 +61,10 @@ func (t *Tenure) Epoch() whatisup.Epoch { return t.lease.Epoch }
 // was cut off.
 func (t *Tenure) TookOver() bool { return t.from != "" }
 
+// HandedOver says that the owner before had given the shard up just then: its
+// connections had been open until a moment ago.
+func (t *Tenure) HandedOver() bool { return t.lease.Since.IsZero() }
+
 // Trusted says whether this process may act as the owner at this moment. It is
 // cheap; ask it immediately before each act.
 func (t *Tenure) Trusted() bool { return int64(t.fleet.clock()) < t.until.Load() }

@@ -500,3 +500,68 @@ func (s *story) tell() {
 	})
 	s.everyEventIsTold(id)
 }
+
+// shown is the state that a customer is shown, and since when the shard's owner has it
+// if nobody handed it over.
+func (w *world) shown(id whatisup.InstanceID) (whatisup.Shown, time.Time) {
+	w.t.Helper()
+	i := w.get(id)
+	owners, err := w.db.OwnersAlive(w.t.Context(), whatisup.Test)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	owner := owners[i.Shard]
+	return whatisup.View(i, owner, time.Now()), owner.Since
+}
+
+// Where no host was for a moment the phone may have removed the device: nothing is
+// shown as connected until a login has said so, and a link that is still there is shown
+// so then, as if nothing had been.
+func TestNobodyVouchesForALink(t *testing.T) {
+	t.Parallel()
+	w := quick(t).hasty()
+	w.timing.Grace = patience // the session itself shows nothing of the gap
+	_, line := w.mortal("one")
+	gone, kept := w.create(), w.create()
+	w.link(gone, "491800000030")
+	w.link(kept, "491800000031")
+	if s, _ := w.shown(kept); s.Status != whatisup.Connected {
+		t.Fatalf("a linked instance is shown as %s", s.Status)
+	}
+	before, events := w.get(kept).Observed.UpdatedAt, len(w.events(kept))
+	_, claimed := w.shown(kept)
+	line.cut()
+	w.await("no connection", func() bool { d, _ := w.device(gone); return !d.Connected })
+	if n, err := w.sim.Unlink(whatsapp.Target{World: string(w.customer), Instance: string(gone)}); n != 1 || err != nil {
+		t.Fatalf("unlinked %d, %v", n, err)
+	}
+	for _, id := range []whatisup.InstanceID{gone, kept} {
+		w.fault(id, whatsapp.Fault{Kind: "unreachable", Seconds: 60})
+	}
+	w.host("two")
+	looks := 0
+	look := func() whatisup.Shown {
+		s, since := w.shown(gone)
+		if since.After(claimed) { // by the new owner
+			looks++
+			if s.Status == whatisup.Connected {
+				t.Fatal("a removed link is shown as connected")
+			}
+		}
+		return s
+	}
+	w.await("looks before a login", func() bool { look(); return looks > 10 })
+	w.clear(gone)
+	w.clear(kept)
+	w.await("the end of the one link", func() bool {
+		s := look()
+		return s.Status == whatisup.Disconnected && s.Reason != nil && *s.Reason == whatisup.RemovedOnPhone
+	})
+	w.await("the other link", func() bool { s, since := w.shown(kept); return since.After(claimed) && s.Status == whatisup.Connected })
+	if d, _ := w.device(kept); !d.Connected {
+		t.Error("it is shown before its login")
+	}
+	if after := w.get(kept).Observed.UpdatedAt; !after.Equal(before) || len(w.events(kept)) != events {
+		t.Errorf("a gap that is not told moved updated_at from %v to %v, and made %d events", before, after, len(w.events(kept))-events)
+	}
+}

@@ -20,6 +20,8 @@ import (
 type Tenure interface {
 	Shard() whatisup.Shard
 	Epoch() whatisup.Epoch
+	// HandedOver says that the owner before had given the shard up just then.
+	HandedOver() bool
 	// Trusted says whether this process may act as the owner now.
 	Trusted() bool
 	// Confirm reads the lease: ErrFenced if it is not ours any more.

@@ -276,8 +276,9 @@ func (s *Session) load(ctx context.Context) (*Device, error) {
 	return &d, nil
 }
 
-// loggedIn stores that the link is connected. A session that only moved between
-// hosts was never shown otherwise, and stores nothing.
+// loggedIn stores that the link is connected. A session that was handed over between
+// hosts was never shown otherwise, and stores nothing; where nobody had been, it is
+// shown as connecting until we have stored something.
 func (s *Session) loggedIn(ctx context.Context) error {
 	// Either record of the first login is enough for whoever comes after us, so
 	// the two writes needn't wait for each other.
@@ -293,9 +294,10 @@ func (s *Session) loggedIn(ctx context.Context) error {
 	s.downSince, s.handoverGraceUntil, s.refused = time.Time{}, time.Time{}, 0
 	defer s.scanOver()
 	var err error
-	if !o.Same(&s.inst.Observed) {
+	if !o.Same(&s.inst.Observed) || !s.vouched && !s.tenure.HandedOver() {
 		err = s.observe(ctx, o)
 	}
+	s.vouched = true
 	confirming.Wait()
 	return errors.Join(unconfirmed, err)
 }

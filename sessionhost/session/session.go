@@ -62,6 +62,7 @@ type state struct {
 	turnOver         func()    // ends the turn to connect that is used; nil: none
 	loggedInAt       time.Time // of the present login
 
+	vouched            bool      // a login was stored by this run
 	adopted            bool      // the first look after this adoption is done
 	handoverGraceUntil time.Time // until then a move between hosts need not be shown; zero: no such time
 	downSince          time.Time // since when the link has no login; zero: it has one, or none is tried

@@ -226,7 +226,7 @@ func (w *world) agree(ids []whatisup.InstanceID) {
 				i.Wanted.UnlinkThrough, o.Epoch, w.epoch, fmt.Sprintf(format, args...))
 		}
 		o := &i.Observed
-		v := whatisup.View(i, now, now)
+		v := whatisup.View(i, whatisup.Owner{Seen: now}, now)
 		reason := whatisup.NoReason
 		if v.Reason != nil {
 			reason = *v.Reason

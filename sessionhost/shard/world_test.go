@@ -919,6 +919,7 @@ type owner struct {
 func (o *owner) Shard() whatisup.Shard { return 0 }
 func (o *owner) Epoch() whatisup.Epoch { return o.e }
 func (o *owner) Up()                   {}
+func (o *owner) HandedOver() bool      { return false }
 
 func (o *owner) Trusted() bool {
 	o.mu.Lock()

@@ -102,11 +102,11 @@ func (c *Control) settle(ctx context.Context, who Caller, i *whatisup.Instance, 
 
 // unanswered says why nobody has answered.
 func (c *Control) unanswered(ctx context.Context, i *whatisup.Instance) error {
-	seen, err := c.ownerSeen(ctx, i.Config.Mode, i.Shard)
+	owner, err := c.owner(ctx, i.Config.Mode, i.Shard)
 	if err != nil {
 		return err
 	}
-	if c.Now().Sub(seen) > whatisup.OwnerLost {
+	if c.Now().Sub(owner.Seen) > whatisup.OwnerLost {
 		return ErrNoHost.With("reason", whatisup.NoSessionHost)
 	}
 	return ErrNoAnswer.With("reason", whatisup.Network)

@@ -75,7 +75,7 @@ type Outcomes interface {
 // Owners tells when the owner of each of a mode's shards was last alive, zero
 // for never.
 type Owners interface {
-	OwnersAlive(context.Context, whatisup.Mode) ([]time.Time, error)
+	OwnersAlive(context.Context, whatisup.Mode) ([]whatisup.Owner, error)
 	// WorldShard is the shard whose owner makes the calls about the simulated
 	// phones of a customer's world.
 	WorldShard(whatisup.CustomerID) whatisup.Shard

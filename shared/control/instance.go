@@ -37,7 +37,7 @@ func (c *Control) Create(ctx context.Context, who Caller, name string, metadata 
 		},
 		Observed: whatisup.Observed{Status: whatisup.Pending, Since: id.CreatedAt(), UpdatedAt: id.CreatedAt()},
 	}
-	made := Instance{i, whatisup.View(i, c.Now(), c.Now())}
+	made := Instance{i, whatisup.View(i, whatisup.Owner{Seen: c.Now()}, c.Now())}
 	e, err := c.Event(who, whatisup.InstanceCreated, id, made.Wire())
 	if err != nil {
 		return Instance{}, err

@@ -24,31 +24,31 @@ type owners struct {
 
 type beats struct {
 	readAt time.Time
-	seen   []time.Time // by shard
+	seen   []whatisup.Owner // by shard
 }
 
-// of is when the owner of a shard was last alive, zero for never.
-func (b beats) of(s whatisup.Shard) time.Time {
+// of is what is known of the owner of a shard.
+func (b beats) of(s whatisup.Shard) whatisup.Owner {
 	if int(s) >= len(b.seen) {
-		return time.Time{}
+		return whatisup.Owner{}
 	}
 	return b.seen[s]
 }
 
-// ownerSeen is when the owner of a shard was last alive, zero for never.
-func (c *Control) ownerSeen(ctx context.Context, m whatisup.Mode, s whatisup.Shard) (time.Time, error) {
+// owner is what is known of the owner of a shard.
+func (c *Control) owner(ctx context.Context, m whatisup.Mode, s whatisup.Shard) (whatisup.Owner, error) {
 	now := c.Now()
 	c.owners.mu.Lock()
 	b := c.owners.modes[m]
 	c.owners.mu.Unlock()
 	age := now.Sub(b.readAt)
-	if age < lostKept || age < beatsKept && now.Sub(b.of(s)) <= whatisup.OwnerLost {
+	if age < lostKept || age < beatsKept && now.Sub(b.of(s).Seen) <= whatisup.OwnerLost {
 		return b.of(s), nil
 	}
 
 	seen, err := c.Store.OwnersAlive(ctx, m)
 	if err != nil {
-		return time.Time{}, err
+		return whatisup.Owner{}, err
 	}
 	b = beats{readAt: now, seen: seen}
 	c.owners.mu.Lock()
@@ -71,9 +71,9 @@ func (i Instance) Wire() whatisup.Wire { return whatisup.WireOf(i.Instance, i.Sh
 
 // Show is what a customer is shown of an instance at this moment.
 func (c *Control) Show(ctx context.Context, i *whatisup.Instance) (Instance, error) {
-	seen, err := c.ownerSeen(ctx, i.Config.Mode, i.Shard)
+	owner, err := c.owner(ctx, i.Config.Mode, i.Shard)
 	if err != nil {
 		return Instance{}, err
 	}
-	return Instance{i, whatisup.View(i, seen, c.Now())}, nil
+	return Instance{i, whatisup.View(i, owner, c.Now())}, nil
 }

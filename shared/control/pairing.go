@@ -276,16 +276,16 @@ func (w *waiting) look(ctx context.Context) (same bool, _ error) {
 // gaveUp is the error when the wait is over.
 func (w *waiting) gaveUp(ctx context.Context) error {
 	i := w.instance
-	seen, err := w.ownerSeen(ctx, i.Config.Mode, i.Shard)
+	owner, err := w.owner(ctx, i.Config.Mode, i.Shard)
 	if err != nil {
 		return err
 	}
 	now := w.Now()
-	if now.Sub(seen) > whatisup.OwnerLost {
+	if now.Sub(owner.Seen) > whatisup.OwnerLost {
 		return ErrNoHost.With("reason", whatisup.NoSessionHost)
 	}
 	reason := whatisup.Starting
-	if shown := whatisup.View(i, seen, now); shown.Reason != nil {
+	if shown := whatisup.View(i, owner, now); shown.Reason != nil {
 		reason = *shown.Reason
 	}
 	return ErrNoQR.With("reason", reason)

@@ -20,6 +20,7 @@ type leaseRow struct {
 	Epoch   uint64 `dynamodbav:"epoch"`
 	Counter uint64 `dynamodbav:"counter"`
 	AliveAt int64  `dynamodbav:"alive_at"`
+	Since   int64  `dynamodbav:"since,omitempty"`
 	Up      bool   `dynamodbav:"up"`
 }
 
@@ -67,7 +68,7 @@ func (db *DB) Leases(ctx context.Context, m whatisup.Mode) ([]whatisup.Lease, er
 			for s := range leases {
 				if stringOf(it[attrSK]) == shardName(whatisup.Shard(s)) {
 					leases[s].Owner, leases[s].Epoch, leases[s].Counter = r.Owner, whatisup.Epoch(r.Epoch), r.Counter
-					leases[s].AliveAt, leases[s].Up = fromMillis(r.AliveAt), r.Up
+					leases[s].AliveAt, leases[s].Since, leases[s].Up = fromMillis(r.AliveAt), fromMillis(r.Since), r.Up
 				}
 			}
 		}
@@ -89,12 +90,13 @@ func (db *DB) Lease(ctx context.Context, m whatisup.Mode, s whatisup.Shard) (wha
 		return l, err
 	}
 	l.Owner, l.Epoch, l.Counter, l.AliveAt, l.Up = r.Owner, whatisup.Epoch(r.Epoch), r.Counter, fromMillis(r.AliveAt), r.Up
+	l.Since = fromMillis(r.Since)
 	return l, nil
 }
 
-// OwnersAlive is when the owner of each shard was last known to be alive, zero
-// for never; the index of the slice is the shard's number.
-func (db *DB) OwnersAlive(ctx context.Context, m whatisup.Mode) ([]time.Time, error) {
+// OwnersAlive is what is known of the owner of each shard; the index of the slice is
+// the shard's number.
+func (db *DB) OwnersAlive(ctx context.Context, m whatisup.Mode) ([]whatisup.Owner, error) {
 	leases, err := db.Leases(ctx, m)
 	if err != nil {
 		return nil, err
@@ -107,11 +109,11 @@ func (db *DB) OwnersAlive(ctx context.Context, m whatisup.Mode) ([]time.Time, er
 	for _, h := range hosts {
 		beats[h.ID] = h.AliveAt
 	}
-	alive := make([]time.Time, len(leases))
+	alive := make([]whatisup.Owner, len(leases))
 	for s, l := range leases {
-		alive[s] = l.AliveAt
+		alive[s] = whatisup.Owner{Seen: l.AliveAt, Since: l.Since}
 		if beat := beats[l.Owner]; beat.After(l.AliveAt) {
-			alive[s] = beat
+			alive[s].Seen = beat
 		}
 	}
 	return alive, nil
@@ -127,7 +129,11 @@ func (db *DB) OwnersAlive(ctx context.Context, m whatisup.Mode) ([]time.Time, er
 func (db *DB) ClaimLease(ctx context.Context, m whatisup.Mode, seen whatisup.Lease, former whatisup.Host, owner string) (whatisup.Lease, error) {
 	now := db.now()
 	l := whatisup.Lease{Shard: seen.Shard, Owner: owner, Epoch: seen.Epoch + 1, Counter: seen.Counter + 1, AliveAt: now}
-	row := marshal(leaseRow{Owner: owner, Epoch: uint64(l.Epoch), Counter: l.Counter, AliveAt: now.UnixMilli()})
+	written := leaseRow{Owner: owner, Epoch: uint64(l.Epoch), Counter: l.Counter, AliveAt: now.UnixMilli()}
+	if seen.Owner != "" || now.Sub(seen.AliveAt) > whatisup.HandOver {
+		l.Since, written.Since = now, now.UnixMilli()
+	}
+	row := marshal(written)
 	names := map[string]string{"#owner": "owner", "#counter": "counter"}
 	lease := put(db.tables.Fleet, withKey(leaseKey(m, seen.Shard), row),
 		"#owner = :owner AND epoch = :epoch AND #counter = :counter",

@@ -139,8 +139,8 @@ func TestOwnersAlive(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !alive[s].Equal(want) {
-			t.Errorf("shard %d: %v, not %v", s, alive[s], want)
+		if !alive[s].Seen.Equal(want) {
+			t.Errorf("shard %d: %v, not %v", s, alive[s].Seen, want)
 		}
 	}
 	h := whatisup.Host{ID: "one", Incarnation: "i", Counter: 1}

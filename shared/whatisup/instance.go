@@ -173,10 +173,9 @@ type Shown struct {
 }
 
 // View computes what a customer is shown of an instance from its stored parts
-// and its owner's health. ownerSeen is when the owner of the instance's shard
-// was last alive (zero: never). It is the only place that decides this.
+// and its owner's health. It is the only place that decides this.
 //
-// Four rules, in this order:
+// Five rules, in this order:
 //
 //   - What the host stored counts only if it is about something that is not
 //     given up: from the answer to a logout on, the instance is pending with no
@@ -185,10 +184,14 @@ type Shown struct {
 //     without a link, connecting with one.
 //   - A connection that was asked to end shows as stopped, whether or not a host
 //     has acted yet.
+//   - An owner that took over where nobody was vouches for no connection and no
+//     code that it has not stored itself: the phone may have removed the device
+//     meanwhile.
 //   - A host that was silent for [OwnerLost] no longer vouches for a connection
 //     or a code.
-func View(i *Instance, ownerSeen, now time.Time) Shown {
+func View(i *Instance, owner Owner, now time.Time) Shown {
 	w, o := &i.Wanted, i.Observed
+	ownerSeen := owner.Seen
 	if o.UpdatedAt.After(ownerSeen) {
 		ownerSeen = o.UpdatedAt // what it has just stored shows that it lives
 	}
@@ -213,6 +216,14 @@ func View(i *Instance, ownerSeen, now time.Time) Shown {
 	}
 	if !w.Online && w.Generation > o.ObservedGeneration && o.Link > 0 && (o.Status == Connected || o.Status == Connecting) {
 		begin(Disconnected, Stopped)
+	}
+	if latest(o.UpdatedAt, o.LastSeenAt).Before(owner.Since) {
+		switch o.Status {
+		case Connected:
+			o.Status, o.Reason, o.Since = Connecting, NoReason, owner.Since
+		case QR:
+			o.Status, o.Reason, o.Since = Pending, Starting, owner.Since
+		}
 	}
 	if o.Status == Connected && ownerSeen.After(o.LastSeenAt) {
 		o.LastSeenAt = ownerSeen

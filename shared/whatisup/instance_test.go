@@ -41,46 +41,53 @@ func TestView(t *testing.T) {
 		status Status
 		reason Reason
 		number string
+		since  time.Time
 	}{
-		"fresh":                       {nil, alive, Pending, NoReason, ""},
-		"fresh, never a host":         {nil, time.Time{}, Pending, NoReason, ""},
-		"fetch not taken up":          {func(i *Instance) { i.Wanted = Wanted{Online: true, Generation: 1} }, alive, Pending, Starting, ""},
-		"code":                        {func(i *Instance) { i.Observed.Status = QR; i.Wanted.Generation = 1; i.Observed.ObservedGeneration = 1 }, alive, QR, NoReason, ""},
-		"code, owner silent":          {func(i *Instance) { i.Observed.Status = QR; i.Wanted.Generation = 1; i.Observed.ObservedGeneration = 1 }, dead, Pending, NoSessionHost, ""},
-		"connected":                   {linked(Connected, NoReason), alive, Connected, NoReason, "4915112345678"},
-		"connected, owner silent":     {linked(Connected, NoReason), dead, Connecting, NoSessionHost, "4915112345678"},
-		"connected, never an owner":   {linked(Connected, NoReason), time.Time{}, Connecting, NoSessionHost, "4915112345678"},
-		"connecting, owner silent":    {linked(Connecting, NoReason), dead, Connecting, NoReason, "4915112345678"},
-		"stopped":                     {and(linked(Disconnected, Stopped), func(i *Instance) { i.Wanted.Online = false }), alive, Disconnected, Stopped, "4915112345678"},
-		"stopped while owner is dead": {and(linked(Connected, NoReason), func(i *Instance) { i.Wanted.Online = false }), dead, Disconnected, Stopped, "4915112345678"},
-		"connect not taken up":        {and(linked(Disconnected, Stopped), func(i *Instance) { i.Wanted.Generation = 4 }), alive, Connecting, NoReason, "4915112345678"},
-		"connect on a ban":            {and(linked(Failed, Banned), func(i *Instance) { i.Wanted.Generation = 4 }), alive, Connecting, NoReason, "4915112345678"},
-		"logout not done":             {and(linked(Connected, NoReason), func(i *Instance) { i.Wanted.Online = false; i.Wanted.UnlinkThrough = 3 }), alive, Pending, LoggedOut, ""},
-		"logout, owner silent":        {and(linked(Connected, NoReason), func(i *Instance) { i.Wanted.Online = false; i.Wanted.UnlinkThrough = 3 }), dead, Pending, LoggedOut, ""},
-		"logout and fetch, not done":  {and(linked(Connected, NoReason), func(i *Instance) { i.Wanted.UnlinkThrough = 3; i.Wanted.Generation = 4 }), alive, Pending, Starting, ""},
+		"fresh":                       {nil, alive, Pending, NoReason, "", time.Time{}},
+		"fresh, never a host":         {nil, time.Time{}, Pending, NoReason, "", time.Time{}},
+		"fetch not taken up":          {func(i *Instance) { i.Wanted = Wanted{Online: true, Generation: 1} }, alive, Pending, Starting, "", time.Time{}},
+		"code":                        {func(i *Instance) { i.Observed.Status = QR; i.Wanted.Generation = 1; i.Observed.ObservedGeneration = 1 }, alive, QR, NoReason, "", time.Time{}},
+		"code, owner silent":          {func(i *Instance) { i.Observed.Status = QR; i.Wanted.Generation = 1; i.Observed.ObservedGeneration = 1 }, dead, Pending, NoSessionHost, "", time.Time{}},
+		"connected":                   {linked(Connected, NoReason), alive, Connected, NoReason, "4915112345678", time.Time{}},
+		"connected, owner silent":     {linked(Connected, NoReason), dead, Connecting, NoSessionHost, "4915112345678", time.Time{}},
+		"connected, never an owner":   {linked(Connected, NoReason), time.Time{}, Connecting, NoSessionHost, "4915112345678", time.Time{}},
+		"connecting, owner silent":    {linked(Connecting, NoReason), dead, Connecting, NoReason, "4915112345678", time.Time{}},
+		"stopped":                     {and(linked(Disconnected, Stopped), func(i *Instance) { i.Wanted.Online = false }), alive, Disconnected, Stopped, "4915112345678", time.Time{}},
+		"stopped while owner is dead": {and(linked(Connected, NoReason), func(i *Instance) { i.Wanted.Online = false }), dead, Disconnected, Stopped, "4915112345678", time.Time{}},
+		"connect not taken up":        {and(linked(Disconnected, Stopped), func(i *Instance) { i.Wanted.Generation = 4 }), alive, Connecting, NoReason, "4915112345678", time.Time{}},
+		"connect on a ban":            {and(linked(Failed, Banned), func(i *Instance) { i.Wanted.Generation = 4 }), alive, Connecting, NoReason, "4915112345678", time.Time{}},
+		"logout not done":             {and(linked(Connected, NoReason), func(i *Instance) { i.Wanted.Online = false; i.Wanted.UnlinkThrough = 3 }), alive, Pending, LoggedOut, "", time.Time{}},
+		"logout, owner silent":        {and(linked(Connected, NoReason), func(i *Instance) { i.Wanted.Online = false; i.Wanted.UnlinkThrough = 3 }), dead, Pending, LoggedOut, "", time.Time{}},
+		"logout and fetch, not done":  {and(linked(Connected, NoReason), func(i *Instance) { i.Wanted.UnlinkThrough = 3; i.Wanted.Generation = 4 }), alive, Pending, Starting, "", time.Time{}},
 		"fetch after logout": {func(i *Instance) {
 			i.Wanted = Wanted{Online: true, Generation: 4, UnlinkThrough: 3}
 			i.Observed = Observed{Status: QR, ObservedGeneration: 4}
-		}, alive, QR, NoReason, ""},
-		"removed on the phone": {and(linked(Disconnected, RemovedOnPhone), func(i *Instance) { i.Observed.Link = 0 }), alive, Disconnected, RemovedOnPhone, "4915112345678"},
-		"removed, then logout": {and(linked(Disconnected, RemovedOnPhone), func(i *Instance) { i.Observed.Link = 0; i.Wanted.UnlinkThrough = 3; i.Wanted.Online = false }), alive, Pending, LoggedOut, ""},
-		"removed, then fetch":  {and(linked(Disconnected, RemovedOnPhone), func(i *Instance) { i.Observed.Link = 0; i.Wanted.Generation = 4 }), alive, Pending, Starting, "4915112345678"},
+		}, alive, QR, NoReason, "", time.Time{}},
+		"removed on the phone": {and(linked(Disconnected, RemovedOnPhone), func(i *Instance) { i.Observed.Link = 0 }), alive, Disconnected, RemovedOnPhone, "4915112345678", time.Time{}},
+		"removed, then logout": {and(linked(Disconnected, RemovedOnPhone), func(i *Instance) { i.Observed.Link = 0; i.Wanted.UnlinkThrough = 3; i.Wanted.Online = false }), alive, Pending, LoggedOut, "", time.Time{}},
+		"removed, then fetch":  {and(linked(Disconnected, RemovedOnPhone), func(i *Instance) { i.Observed.Link = 0; i.Wanted.Generation = 4 }), alive, Pending, Starting, "4915112345678", time.Time{}},
 		"codes ran out": {func(i *Instance) {
 			i.Wanted = Wanted{Online: true, Generation: 1}
 			i.Observed.Reason = QRTimeout
 			i.Observed.ObservedGeneration = 1
 			i.Observed.DoneGeneration = 1
-		}, alive, Pending, QRTimeout, ""},
+		}, alive, Pending, QRTimeout, "", time.Time{}},
 		"codes ran out, fetched again": {func(i *Instance) {
 			i.Wanted = Wanted{Online: true, Generation: 2}
 			i.Observed.Reason = QRTimeout
 			i.Observed.ObservedGeneration = 1
 			i.Observed.DoneGeneration = 1
-		}, alive, Pending, Starting, ""},
+		}, alive, Pending, Starting, "", time.Time{}},
+		"connected, nobody was there":             {linked(Connected, NoReason), alive, Connecting, NoReason, "4915112345678", now},
+		"connected, nobody was there for a while": {linked(Connected, NoReason), alive, Connected, NoReason, "4915112345678", epochOfTests.Add(-time.Minute)},
+		"logged in since":                         {and(linked(Connected, NoReason), func(i *Instance) { i.Observed.LastSeenAt = now }), alive, Connected, NoReason, "4915112345678", now.Add(-time.Second)},
+		"code, nobody was there":                  {func(i *Instance) { i.Observed.Status = QR; i.Wanted.Generation = 1; i.Observed.ObservedGeneration = 1 }, alive, Pending, Starting, "", now},
+		"stopped, nobody was there":               {and(linked(Disconnected, Stopped), func(i *Instance) { i.Wanted.Online = false }), alive, Disconnected, Stopped, "4915112345678", now},
+		"connected, nobody was there, not wanted": {and(linked(Connected, NoReason), func(i *Instance) { i.Wanted.Online = false; i.Wanted.Generation = 4 }), alive, Disconnected, Stopped, "4915112345678", now},
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := instance(c.change)
-			s := View(i, c.owner, now)
+			s := View(i, Owner{Seen: c.owner, Since: c.since}, now)
 			reason := NoReason
 			if s.Reason != nil {
 				reason = *s.Reason
@@ -101,11 +108,11 @@ func TestLastSeenIsTheOwnersBeatWhileConnected(t *testing.T) {
 		i.Observed.Status, i.Observed.Link, i.Observed.LastSeenAt = Connected, 1, epochOfTests
 		i.Wanted.Online = true
 	})
-	if got := View(i, now.Add(-time.Second), now).LastSeenAt; !got.Equal(now.Add(-time.Second)) {
+	if got := View(i, Owner{Seen: now.Add(-time.Second)}, now).LastSeenAt; !got.Equal(now.Add(-time.Second)) {
 		t.Errorf("connected: %v", got)
 	}
 	i.Observed.Status = Disconnected
-	if got := View(i, now.Add(-time.Second), now).LastSeenAt; !got.Equal(epochOfTests) {
+	if got := View(i, Owner{Seen: now.Add(-time.Second)}, now).LastSeenAt; !got.Equal(epochOfTests) {
 		t.Errorf("disconnected: %v", got)
 	}
 }
@@ -179,7 +186,7 @@ func TestAttemptOpen(t *testing.T) {
 
 func TestWireHasNineFields(t *testing.T) {
 	i := instance(nil)
-	b, err := json.Marshal(WireOf(i, View(i, time.Time{}, epochOfTests)))
+	b, err := json.Marshal(WireOf(i, View(i, Owner{}, epochOfTests)))
 	if err != nil {
 		t.Fatal(err)
 	}

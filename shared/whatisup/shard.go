@@ -38,5 +38,20 @@ type Lease struct {
 	Epoch   Epoch
 	Counter uint64    // of its changes
 	AliveAt time.Time // of its last change
+	// Since is when it was claimed, if the owner before had not just handed it over;
+	// else zero.
+	Since time.Time
 	Up      bool      // every linked session of the shard has been started since the claim
+}
+
+// HandOver is how long after a shard was given up a claim of it still is a hand-over.
+const HandOver = 10 * time.Second
+
+// Owner is what is known of the owner of a shard.
+type Owner struct {
+	// Seen is when it was last alive; zero: never.
+	Seen time.Time
+	// Since is that of its [Lease]: what was stored before says nothing of a
+	// connection any more.
+	Since time.Time
 }

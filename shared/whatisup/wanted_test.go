@@ -59,7 +59,7 @@ func TestLogoutBeforeAnythingWasAsked(t *testing.T) {
 	if i.AttemptOpen() || i.HasLink() {
 		t.Fatal("something is open")
 	}
-	if s := View(i, epochOfTests, epochOfTests); s.Status != Pending {
+	if s := View(i, Owner{Seen: epochOfTests}, epochOfTests); s.Status != Pending {
 		t.Fatal(s.Status)
 	}
 	i.Wanted, _ = i.WantAttempt(epochOfTests, "")

@@ -127,7 +127,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 				h.stops.note(id, h.kit.Budgets.Sessions())
 			},
 
-			Performers: performers(db, db),
+			Performers: performers(db, db, clock.Now),
 		},
 		Shards: rows{db}, Rows: rows{db}, Results: db, End: end,
 	}
@@ -145,13 +145,13 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 }
 
 // performers are the commands that a session runs on its line.
-func performers(changes session.Changes, chats session.Chats) map[whatisup.CommandKind]session.Performer {
+func performers(changes session.Changes, chats session.Chats, now func() time.Time) map[whatisup.CommandKind]session.Performer {
 	asker, all := session.Asker(changes), make(map[whatisup.CommandKind]session.Performer)
 	for _, kind := range whatisup.Asks {
 		all[kind] = asker
 	}
 	all[whatisup.ChatRead] = session.Reader(chats, asker)
-	all[whatisup.PresenceSubscribe] = session.Subscriber(chats, asker)
+	all[whatisup.PresenceSubscribe] = session.Subscriber(chats, asker, now)
 	return all
 }
 

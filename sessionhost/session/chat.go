@@ -114,8 +114,8 @@ func unread(ctx context.Context, chats Chats, r whatisup.Ref, forms []whatisup.A
 }
 
 // Subscriber is the performer of [whatisup.PresenceSubscribe]. It remembers the
-// subscription, for the connections to come.
-func Subscriber(chats Chats, ask Performer) Performer {
+// subscription, for the connections to come. now is the deployment's time.
+func Subscriber(chats Chats, ask Performer, now func() time.Time) Performer {
 	var mu sync.Mutex // two at once would forget one
 	return func(ctx context.Context, l Line, c *whatisup.Command) (whatisup.Result, error) {
 		result, err := ask(ctx, l, c)
@@ -133,7 +133,7 @@ func Subscriber(chats Chats, ask Performer) Performer {
 		if err != nil {
 			return whatisup.Result{}, err
 		}
-		return result, chats.KeepSubscriptions(ctx, r, whatisup.Subscribed(list, args.Contact, time.Now()))
+		return result, chats.KeepSubscriptions(ctx, r, whatisup.Subscribed(list, args.Contact, now()))
 	}
 }
 

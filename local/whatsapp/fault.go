@@ -105,6 +105,15 @@ const (
 	kindTimelock      = "timelock"
 )
 
+// FaultKinds are all kinds of fault.
+var FaultKinds = []string{
+	kindDrop, kindStorm, kindRestart, kindUnavailable, kindReplaced, kindRemoved, kindExpireCode,
+	kindBanned, kindOutdated, kindForbidden, kindLoggedOut, kindFailure, kindPasskey, kindRefs,
+	kindUnreachable, kindSilent, kindHalfOpen, kindSlowHandshake, kindLatency, kindMinVersion,
+	kindCorruptIn, kindCorruptOut, kindRetryReceipt, kindAckLost, kindAckLate, kindAckTwice, kindAckError,
+	kindDuplicate, kindReencrypt, kindReorder, kindMediaGone, kindMediaSlow, kindUploadError, kindTimelock,
+}
+
 const (
 	maxFaults     = 1000
 	maxFaultTime  = 24 * time.Hour

@@ -150,7 +150,11 @@ func (n *Network) Open(ctx context.Context, o Options) *Line {
 	o.Background.Go(func() {
 		err := n.payload(func() error { return l.cli.ConnectContext(l.ctx) })
 		close(connected)
-		if err != nil {
+		if errors.Is(err, store.ErrDeviceDeleted) {
+			// WhatsApp has removed the device on a connection that nobody listened to any
+			// more, and the library has wiped it.
+			l.end(Ended{Cause: StoreFailed, Err: err})
+		} else if err != nil {
 			l.end(Ended{Cause: NotDialled, Err: err})
 		}
 	})

@@ -72,12 +72,12 @@ func (s *Session) setting() whatisup.Settings { return *s.settings.Load() }
 // Rested is how a session left its instance, so that looking through the shard
 // does not start it again for nothing.
 type Rested struct {
-	gone     bool      // there is no such instance
-	again    time.Time // not to be started before
-	online   bool
-	deleted  bool
-	wanted   whatisup.Generation
-	unlink   whatisup.Link
+	gone    bool      // there is no such instance
+	again   time.Time // not to be started before
+	online  bool
+	deleted bool
+	wanted  whatisup.Generation
+	unlink  whatisup.Link
 	// A link that was refused for the client's version is tried again at this time,
 	// or with a newer version; else zero.
 	retry time.Time

@@ -24,14 +24,20 @@ func (s *Session) giveUp(ctx context.Context, l *connection) error {
 // wipes what is kept of it, in any case. The order is: nothing works with the
 // auth state any more, then it is made unreadable.
 func (s *Session) unlink(ctx context.Context, l *connection, link whatisup.Link) error {
+	deadline := s.kit.Now().Add(s.kit.Timing.Unlink)
+	unlinked := false
 	if l != nil {
-		if err := l.Unlink(ctx); err != nil {
-			s.log.Warn("device not unlinked at WhatsApp", "cause", err.Error())
+		err := s.askToUnlink(ctx, l)
+		if unlinked = err == nil; !unlinked {
+			s.log.Info("unlinking failed; it is tried with another login", "cause", err.Error())
 		}
 		l.end()
 		l.Settle()
-	} else if err := s.logInToUnlink(ctx, link); err != nil {
-		return err
+	}
+	if !unlinked {
+		if err := s.logInToUnlink(ctx, link, deadline); err != nil {
+			return err
+		}
 	}
 	s.device = nil
 	s.downSince, s.handoverGraceUntil, s.tries = time.Time{}, time.Time{}, 0
@@ -47,10 +53,17 @@ func (s *Session) unlink(ctx context.Context, l *connection, link whatisup.Link)
 	})
 }
 
-// logInToUnlink logs in to unlink, trying for a while. That it could not be done is
+// askToUnlink asks on a connection that is logged in. One that is not answered leaves
+// time for another.
+func (s *Session) askToUnlink(ctx context.Context, l *connection) error {
+	ctx, cancel := context.WithTimeout(ctx, s.kit.Timing.Unlink/4)
+	defer cancel()
+	return l.Unlink(ctx)
+}
+
+// logInToUnlink logs in to unlink, until the deadline. That it could not be done is
 // no error: the wipe doesn't wait for WhatsApp.
-func (s *Session) logInToUnlink(ctx context.Context, link whatisup.Link) error {
-	deadline := s.kit.Now().Add(s.kit.Timing.Unlink)
+func (s *Session) logInToUnlink(ctx context.Context, link whatisup.Link, deadline time.Time) error {
 	if s.device == nil {
 		var d Device
 		err := s.persist(ctx, func() (err error) {
@@ -110,13 +123,13 @@ func (s *Session) tryUnlink(ctx context.Context, deadline time.Time) (bool, erro
 		case got := <-l.Events():
 			switch got := got.(type) {
 			case line.Up:
-				if err := l.Unlink(ctx); err != nil {
+				if err := s.askToUnlink(ctx, l); err != nil {
 					s.log.Info("unlinking failed", "cause", err.Error())
 					return false, nil
 				}
 				return true, nil
 			case line.Ended:
-				return s.unlinkOver(got), nil
+				return s.unlinkOver(got, deadline), nil
 			case line.Codes, line.PairCode, line.Linked, line.ScanFailed, line.PasskeyAsked:
 				s.log.Info("no login to unlink", "cause", "pairing")
 				return false, nil
@@ -125,14 +138,18 @@ func (s *Session) tryUnlink(ctx context.Context, deadline time.Time) (bool, erro
 	}
 }
 
-// unlinkOver says whether the end of a login to unlink means that another one is
-// of no use.
-func (s *Session) unlinkOver(end line.Ended) bool {
+// unlinkOver says whether the end of a login to unlink means that another one until
+// the deadline is of no use.
+func (s *Session) unlinkOver(end line.Ended, deadline time.Time) bool {
 	switch end.Cause {
 	case line.RemovedOnPhone, line.BannedForGood, line.LinkInvalid:
 		return true // it is unlinked already
-	case line.Outdated, line.TempBanned:
-		return true // no login within reach
+	case line.TempBanned:
+		if end.For <= 0 || s.kit.Now().Add(end.For).After(deadline) {
+			return true // no login within reach
+		}
+	case line.Outdated:
+		s.kit.Outdated() // a newer version may be found in time
 	}
 	s.log.Info("no login to unlink", "cause", end.String())
 	return false

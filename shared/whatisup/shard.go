@@ -41,7 +41,7 @@ type Lease struct {
 	// Since is when it was claimed, if the owner before had not just handed it over;
 	// else zero.
 	Since time.Time
-	Up      bool      // every linked session of the shard has been started since the claim
+	Up    bool // every linked session of the shard has been started since the claim
 }
 
 // HandOver is how long after a shard was given up a claim of it still is a hand-over.

@@ -139,8 +139,9 @@ func foldQuery(raw string) map[string]string {
 	return folded
 }
 
-// encodeBody gives the body as text if its type says that it is text, and else,
-// or if it turns out not to be, in base64.
+// encodeBody gives the body as text if its type is one that an HTTP API takes for
+// text, and else, or if it turns out not to be, in base64. A body without a type, or
+// with a suffix such as +json, is base64.
 func encodeBody(h http.Header, body []byte) (string, bool) {
 	if len(body) == 0 {
 		return "", false
@@ -152,9 +153,6 @@ func encodeBody(h http.Header, body []byte) (string, bool) {
 }
 
 func isText(contentType string) bool {
-	if contentType == "" {
-		return true
-	}
 	media, _, err := mime.ParseMediaType(contentType)
 	if err != nil {
 		return false
@@ -163,7 +161,7 @@ func isText(contentType string) bool {
 	case "application/json", "application/xml", "application/javascript":
 		return true
 	}
-	return strings.HasPrefix(media, "text/") || strings.HasSuffix(media, "+json") || strings.HasSuffix(media, "+xml")
+	return strings.HasPrefix(media, "text/")
 }
 
 func headerSize(r *http.Request) int {

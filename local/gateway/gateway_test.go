@@ -145,7 +145,13 @@ func TestBody(t *testing.T) {
 		base64                      bool
 	}{
 		"json":              {"application/json; charset=utf-8", "", `{"a":"ä"}`, false},
-		"no type":           {"", "", "plain", false},
+		"no type":           {"", "", "plain", true},
+		"broken type":       {"json", "", "plain", true},
+		"text":              {"text/csv; charset=utf-8", "", "a,b", false},
+		"xml":               {"application/xml", "", "<a/>", false},
+		"capitals":          {"Application/JSON", "", "{}", false},
+		"json of a kind":    {"application/merge-patch+json", "", "{}", true},
+		"xml of a kind":     {"image/svg+xml", "", "<svg/>", true},
 		"form":              {"application/x-www-form-urlencoded", "", "a=1", true},
 		"binary":            {"application/octet-stream", "", "x", true},
 		"json, compressed":  {"application/json", "gzip", "x", true},

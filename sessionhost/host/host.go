@@ -21,6 +21,7 @@ import (
 	"whatisup/sessionhost/line"
 	"whatisup/sessionhost/session"
 	"whatisup/sessionhost/shard"
+	"whatisup/sessionhost/tally"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/qr"
 	"whatisup/shared/queue"
@@ -44,6 +45,7 @@ type Host struct {
 	devices *devicestore.Store
 	inbox   inbox
 	metrics *metrics
+	tally   *tally.Tally
 	clock   *dynamo.Clock
 	stops   *stops
 	version versions
@@ -107,6 +109,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 	h.courier = courier.New(events, db, log, func(late time.Duration) { m.EventSent(late - clock.Ahead()) })
 	var end context.Context
 	end, h.cut = context.WithCancel(context.Background())
+	h.tally = tally.New(db, cfg.Mode, clock.Now, log)
 	h.kit = &shard.Kit{
 		Kit: &session.Kit{
 			Mode: cfg.Mode, Store: rows{db}, Codes: db,
@@ -118,7 +121,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 				return network.Open(ctx, o)
 			},
 			Budgets: session.NewBudgets(cfg.ResumePerSecond, cfg.ConnectsPerSecond, cfg.MaxSessions),
-			Metrics: h.metrics, Log: log, Timing: timing,
+			Metrics: h.metrics, Usage: h.tally, Log: log, Timing: timing,
 			Clock: clock.Now, ClockOff: func() bool { return clock.Ahead() != 0 },
 			Blamed:   func(id whatisup.InstanceID) bool { return blamed[id] },
 			Outdated: h.outdated,
@@ -208,6 +211,7 @@ func (h *Host) Run(ctx context.Context) error {
 	wg.Go(func() { h.emit(life) })
 	wg.Go(func() { h.watchClock(life) })
 	wg.Go(func() { h.watchStops(ctx) })
+	wg.Go(func() { h.tally.Run(life) })
 
 	h.log.Info("session host runs", "mode", string(h.cfg.Mode), "shards", h.cfg.Shards, "health", h.Address())
 	err = h.fleet.Run(ctx)

@@ -163,6 +163,11 @@ type Metrics interface {
 	outbox.Metrics
 }
 
+// Usage counts what instances receive and send.
+type Usage interface {
+	Count(whatisup.Ref, whatisup.Usage)
+}
+
 // Line is one connection to WhatsApp; [line.Line] is one.
 type Line interface {
 	// Events tells what becomes of the line. Every line that is not shut ends with
@@ -219,6 +224,7 @@ type Kit struct {
 	Draw     func(raw string) (modules []byte, url string, err error) // a code, and it as a data URL
 	Budgets  *Budgets
 	Metrics  Metrics
+	Usage    Usage
 	Log      *slog.Logger
 
 	// Open begins to connect; the line ends with ctx at the latest.

@@ -40,7 +40,7 @@ func (c sender) Send(ctx context.Context, to waconv.JID, id whatisup.MessageID, 
 func (s *Session) newOutbox() *outbox.Outbox {
 	return outbox.New(outbox.Config{
 		Ref: s.ref, Epoch: s.tenure.Epoch(),
-		Ledger: s.kit.Ledger, Files: s.kit.Files, Copies: s.auth, Teller: teller{s.kit, s.ref, s.account}, Metrics: s.kit.Metrics,
+		Ledger: s.kit.Ledger, Files: s.kit.Files, Copies: s.auth, Teller: teller{s.kit, s.ref, s.account}, Metrics: counting{s.kit, s.ref},
 		Log: s.log, Trusted: s.tenure.Trusted, Changed: s.outChanged, Go: s.kit.Background.Go, Now: s.kit.Now, ClockOff: s.kit.ClockOff,
 		Settings: s.setting,
 		Stops: func() (all, newChats bool) {
@@ -56,6 +56,24 @@ func (s *Session) newOutbox() *outbox.Outbox {
 		},
 	})
 }
+
+// counting counts what becomes of an instance's messages.
+type counting struct {
+	*Kit
+	ref whatisup.Ref
+}
+
+func (c counting) MessageEnded(status whatisup.MessageStatus, code whatisup.MessageCode) {
+	c.Metrics.MessageEnded(status, code)
+	switch status {
+	case whatisup.MessageSent:
+		c.Usage.Count(c.ref, whatisup.Usage{Out: 1})
+	case whatisup.MessageFailed, whatisup.MessageExpired:
+		c.Usage.Count(c.ref, whatisup.Usage{Failed: 1})
+	}
+}
+
+func (c counting) MessageAcked(took time.Duration) { c.Metrics.MessageAcked(took) }
 
 // teller makes events of messages.
 type teller struct {

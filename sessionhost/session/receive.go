@@ -98,10 +98,15 @@ func (h handler) Received(ctx context.Context, m line.Message) (err error) {
 		return err
 	}
 	e.ID = in.EventID
-	if !buffered {
-		return teller{h.kit, h.ref, h.account}.tell(within, e)
+	if buffered {
+		err = h.account.Hand(within, e, func(ctx context.Context, send func(context.Context) error) error { return in.Keep(ctx, e, send) })
+	} else {
+		err = teller{h.kit, h.ref, h.account}.tell(within, e)
 	}
-	return h.account.Hand(within, e, func(ctx context.Context, send func(context.Context) error) error { return in.Keep(ctx, e, send) })
+	if err == nil && name == whatisup.MessageReceived {
+		h.kit.Usage.Count(h.ref, whatisup.Usage{In: 1})
+	}
+	return err
 }
 
 // keepReceived puts the row of a message or of a change, and returns the event that

@@ -496,6 +496,11 @@ func (h *handle) Acked(context.Context, context.Context) error            { retu
 func (h *handle) RenewKey(context.Context, waconv.JID, waconv.JID) error  { return nil }
 func (h *handle) ForgetKey(context.Context, waconv.JID, waconv.JID) error { return nil }
 
+// uncounted is for tests that are not about usage.
+type uncounted struct{}
+
+func (uncounted) Count(whatisup.Ref, whatisup.Usage) {}
+
 func (h *handle) Inbound(string) (session.Inbound, bool) { return session.Inbound{}, false }
 
 func (h *handle) Err() error {
@@ -995,7 +1000,8 @@ func (w *world) claim() {
 	o.end = cut
 	o.kit = &Kit{
 		Kit: &session.Kit{
-			Mode: whatisup.Test, Store: w, Codes: w, Devices: w, EventLog: noMessages{}, Ledger: noMessages{}, Incoming: noMessages{}, Chats: noMessages{},
+			Usage: uncounted{},
+			Mode:  whatisup.Test, Store: w, Codes: w, Devices: w, EventLog: noMessages{}, Ledger: noMessages{}, Incoming: noMessages{}, Chats: noMessages{},
 			Courier: courier.New(w, w, logger(), func(time.Duration) {}),
 			Draw:    func(string) ([]byte, string, error) { return nil, "data:", nil },
 			Budgets: session.NewBudgets(1000, 1000, 0), Metrics: silent{}, Log: logger(),

@@ -102,6 +102,7 @@ type Store interface {
 	Files
 	Endpoints
 	Numbers
+	Usage
 	// CallOffChange records that a try of a change must not be sent. It returns what
 	// stands there instead if the change was begun.
 	CallOffChange(ctx context.Context, id whatisup.ChangeID, try whatisup.CommandID) (*whatisup.Change, error)

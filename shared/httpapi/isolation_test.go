@@ -144,7 +144,7 @@ func TestBoundKey(t *testing.T) {
 		"getGroup": true, "updateGroup": true, "leaveGroup": true, "changeParticipants": true, "getGroupInvite": true, "renewGroupInvite": true,
 		"readChat": true, "setChatPresence": true, "setPresence": true,
 		"sendMessage": true, "listMessages": true, "getMessage": true, "cancelMessage": true, "listChats": true,
-		"listEvents": true, "listEventLog": true, "getLimits": true, "getRoot": true, "getOpenAPI": true, "getDocs": true,
+		"listEvents": true, "listEventLog": true, "getLimits": true, "getUsage": true, "getRoot": true, "getOpenAPI": true, "getDocs": true,
 		"createMedia": true, "getMedia": true, "deleteMedia": true, "getMediaFile": true,
 	}
 	for _, route := range httpapi.Routes {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"whatisup/shared/input"
 	"whatisup/shared/whatisup"
@@ -99,6 +100,19 @@ func (q *query) instanceID(name string) whatisup.InstanceID {
 		q.problem(name, "must be an instance's id")
 	}
 	return id
+}
+
+// time reads a time, the zero time if it is missing.
+func (q *query) time(name string) time.Time {
+	s, ok := q.get(name)
+	if !ok {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		q.problem(name, "must be a time like 2026-05-01T12:34:56.000Z")
+	}
+	return t
 }
 
 // includesStatus reads ?include=status.

@@ -123,6 +123,8 @@ var Routes = []Route{
 	{Method: "DELETE", Path: "/v1/instances/{id}/messages/{message_id}", Function: FunctionMessages, Operation: "cancelMessage", access: boundToo, subject: instance, do: cancelMessage},
 	{Method: "GET", Path: "/v1/instances/{id}/chats", Function: FunctionMessages, Operation: "listChats", access: boundToo, subject: instance, do: listChats},
 
+	{Method: "GET", Path: "/v1/usage", Function: FunctionMessages, Operation: "getUsage", access: boundToo, do: getUsage},
+
 	{Method: "GET", Path: "/v1/webhook-endpoints", Function: FunctionWebhooks, Operation: "listWebhookEndpoints", access: unbound, do: listEndpoints},
 	{Method: "POST", Path: "/v1/webhook-endpoints", Function: FunctionWebhooks, Operation: "createWebhookEndpoint", access: unbound, do: createEndpoint},
 	{Method: "GET", Path: "/v1/webhook-endpoints/{id}", Function: FunctionWebhooks, Operation: "getWebhookEndpoint", access: unbound, subject: endpoint, do: getEndpoint},

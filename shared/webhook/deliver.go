@@ -97,7 +97,30 @@ func (p *Path) Deliver(ctx context.Context, m Message) error {
 func (p *Path) put(ctx context.Context, d *whatisup.Delivery) error {
 	d.UpdatedAt = p.now()
 	p.halt("put row")
-	return ignore(p.Store.PutDelivery(ctx, d), whatisup.ErrConflict)
+	err := p.Store.PutDelivery(ctx, d)
+	if err == nil && d.Final() {
+		p.count(ctx, d)
+	}
+	return ignore(err, whatisup.ErrConflict)
+}
+
+// count adds a delivery that has ended to what its customer and its instance have used.
+// Usage is a picture and no bill, so what fails here holds up no delivery.
+func (p *Path) count(ctx context.Context, d *whatisup.Delivery) {
+	u := whatisup.Usage{Deliveries: 1}
+	if d.Status != whatisup.DeliverySuccess {
+		u = whatisup.Usage{Lost: 1}
+	}
+	of := []whatisup.InstanceID{""}
+	if d.Instance != "" {
+		of = append(of, d.Instance)
+	}
+	for _, instance := range of {
+		err := p.Store.AddUsage(ctx, whatisup.UsageOf{Customer: d.Customer, Mode: d.Mode, Instance: instance}, p.now().Truncate(time.Hour), u, "", 0)
+		if err != nil {
+			p.Slog.Warn("a delivery is not counted", "error", err)
+		}
+	}
 }
 
 // oweAgain stores a delivery for another turn.

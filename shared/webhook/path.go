@@ -42,6 +42,8 @@ type Store interface {
 	Owed(ctx context.Context, id whatisup.EndpointID, now time.Time, most int) ([]whatisup.Owed, time.Time, error)
 	Paid(context.Context, whatisup.EndpointID, whatisup.Owed) error
 
+	AddUsage(ctx context.Context, of whatisup.UsageOf, hour time.Time, u whatisup.Usage, writer string, serial int64) error
+
 	Replays
 }
 

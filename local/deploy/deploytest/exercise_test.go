@@ -273,6 +273,7 @@ func (s *system) useNewPepper() {
 	}
 	s.made.TestKey = text
 	s.must(200, "GET", "/v1/limits", "")
+	s.must(200, "GET", "/v1/usage", "")
 }
 
 // refusesAnotherPepper starts a function with a pepper that the stored keys were

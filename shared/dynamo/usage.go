@@ -15,14 +15,13 @@ import (
 // instance: in the table of messages what hosts count, in that of webhooks what
 // deliveries do. Programs add to them; nobody reads one to write it.
 const (
-	usagePrefix = "usage#"
-	usageHour   = "2006-01-02T15"
+	usageHour = "2006-01-02T15"
 	// usageTTL leaves the day on which a row is read for the last time.
 	usageTTL = whatisup.UsageKept + 24*time.Hour
 )
 
 func usagePartition(of whatisup.UsageOf) string {
-	return strings.TrimSuffix(usagePrefix+string(of.Mode)+"#"+string(of.Customer)+"#"+string(of.Instance), "#")
+	return strings.TrimSuffix(string(of.Mode)+"#usage#"+string(of.Customer)+"#"+string(of.Instance), "#")
 }
 
 var (

@@ -94,6 +94,7 @@ func trySamples(t *testing.T, s *system) {
 	expect("list-api-keys", 200)
 	expect("revoke-api-key", 204)
 	expect("limits", 200)
+	expect("usage", 200)
 
 	s.awaitCode("GET", "/v1/instances/"+id+"/qr", "")
 	expect("qr", 200)

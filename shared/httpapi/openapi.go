@@ -1,8 +1,13 @@
 package httpapi
 
 import (
+	"bytes"
 	_ "embed"
+	"encoding/json"
 	"net/http"
+	"sync"
+
+	"whatisup/docs"
 )
 
 // OpenAPI is the machine-readable contract, as it is served.
@@ -11,14 +16,28 @@ import (
 var OpenAPI []byte
 
 //go:embed docs.html
-var docs []byte
+var docsPage []byte
+
+// docsWithGuide is the page with the guide in it, which its script draws.
+var docsWithGuide = sync.OnceValues(func() ([]byte, error) {
+	pages, err := docs.Pages()
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(pages) // which escapes what could end the element
+	return bytes.Replace(docsPage, []byte("GUIDE"), b, 1), err
+})
 
 func getOpenAPI(c *call) (*answer, error) {
 	return &answer{status: http.StatusOK, raw: OpenAPI, kind: "application/json"}, nil
 }
 
 func getDocs(c *call) (*answer, error) {
-	a := &answer{status: http.StatusOK, raw: docs, kind: "text/html; charset=utf-8"}
+	page, err := docsWithGuide()
+	if err != nil {
+		return nil, err
+	}
+	a := &answer{status: http.StatusOK, raw: page, kind: "text/html; charset=utf-8"}
 	return a.set("Content-Security-Policy",
 		"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"), nil
 }

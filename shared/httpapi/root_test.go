@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
@@ -27,8 +28,15 @@ func TestRootAndDocuments(t *testing.T) {
 	if !strings.HasPrefix(docs.header.Get("Content-Type"), "text/html") {
 		t.Errorf("%v", docs.header)
 	}
+	// What the guide says is text, and no request.
+	before, guide, _ := strings.Cut(string(docs.body), `<script type="application/json" id="guide">`)
+	guide, after, ok := strings.Cut(guide, "</script>")
+	var pages []struct{ Name, Text string }
+	if err := json.Unmarshal([]byte(guide), &pages); !ok || err != nil || len(pages) < 8 || !strings.HasPrefix(pages[0].Text, "# ") {
+		t.Errorf("the guide in the page: %v, %d pages", err, len(pages))
+	}
 	for _, foreign := range []string{"http://", "https://", "//cdn", "@import"} {
-		if strings.Contains(string(docs.body), foreign) {
+		if strings.Contains(before+after, foreign) {
 			t.Errorf("the page names %s", foreign)
 		}
 	}

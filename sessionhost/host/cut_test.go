@@ -133,7 +133,7 @@ func writePoint(target, body string) string {
 		return ""
 	}
 	var tables []string
-	for _, t := range []string{"instances", "calls", "events", "devices", "fleet"} {
+	for _, t := range []string{"instances", "calls", "events", "devices", "fleet", "messages"} {
 		if strings.Contains(body, `"whatisup-`+t+`"`) {
 			tables = append(tables, t)
 		}

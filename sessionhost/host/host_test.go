@@ -46,6 +46,7 @@ type world struct {
 	fleet    fleet.Timing
 	shards   int
 	told     map[whatisup.EventID]int // what came off the events queue
+	died     bool                     // a host has died on purpose
 	said     *said                    // by the hosts
 }
 

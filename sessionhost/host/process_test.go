@@ -200,7 +200,7 @@ func TestCrashIsBlamed(t *testing.T) {
 	})
 }
 
-// A process that sleeps over its lease and wakes up says nothing more: its
+// A process that sleeps over its lease, in mid-send, and wakes up says nothing more: its
 // sessions are another host's.
 func TestSleepsOverItsLease(t *testing.T) {
 	if testing.Short() {
@@ -215,12 +215,19 @@ func TestSleepsOverItsLease(t *testing.T) {
 	before, _ := w.device(id)
 	two := w.spawn("two", false)
 	two.line(t, "session host runs")
+	own := w.letters(id, 10)
+	w.await("a sent message", func() bool {
+		m, err := w.db.Message(t.Context(), w.refOf(id), own[0].id)
+		return err == nil && m.Status.Rank() >= whatisup.MessageSent.Rank()
+	})
 	if err := one.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	w.died = true
 	mid := w.send(number, "491900000011", "while it sleeps")
 	w.awaitFor(time.Minute, "a login of the other host", func() bool { d, _ := w.device(id); return d.Logins == before.Logins+1 && d.Connected })
 	w.await("the message", func() bool { return w.received(id)[mid] == 1 })
+	w.arrive(id, own)
 	i := w.get(id)
 	awake := uint64(0)
 	if all := w.sim.Journal(whatsapp.JournalFilter{Target: whatsapp.Target{Instance: string(id)}, Limit: 10_000}); len(all) > 0 {
@@ -250,6 +257,7 @@ func TestSleepsOverItsLease(t *testing.T) {
 	if after := w.get(id); after.Observed.Epoch != i.Observed.Epoch || after.Rev != i.Rev {
 		t.Errorf("the row was written meanwhile: epoch %d to %d, rev %d to %d", i.Observed.Epoch, after.Observed.Epoch, i.Rev, after.Rev)
 	}
+	w.arrive(id, own)
 	w.everyEventIsTold(id)
 }
 

@@ -40,6 +40,8 @@ type (
 
 	// Up: logged in.
 	Up struct{}
+	// CaughtUp: what WhatsApp kept while the link was away has been handled.
+	CaughtUp struct{}
 
 	// Ended is the last event: the connection is over, or never came to be.
 	Ended struct {
@@ -55,6 +57,7 @@ func (PairCode) event()     {}
 func (Linked) event()       {}
 func (ScanFailed) event()   {}
 func (PasskeyAsked) event() {}
+func (CaughtUp) event()     {}
 func (Up) event()           {}
 func (Ended) event()        {}
 

@@ -380,6 +380,8 @@ func (l *Line) handle(evt any) (ok bool) {
 	case *events.Connected:
 		l.tell(Up{})
 		l.SayPresence()
+	case *events.OfflineSyncCompleted:
+		l.tell(CaughtUp{})
 	case *events.PushNameSetting:
 		if !l.said.Load() { // WhatsApp takes none without a name
 			l.SayPresence()
@@ -537,9 +539,8 @@ func ignored(evt any) bool {
 	// History is not downloaded: its notification arrives as a message that
 	// nobody sent.
 	case *events.HistorySync:
-	// Progress of what was kept for us while we were away: the messages
-	// themselves come as messages.
-	case *events.OfflineSyncPreview, *events.OfflineSyncCompleted:
+	// What was kept for us while we were away begins to come, as messages.
+	case *events.OfflineSyncPreview:
 
 	// Not part of this release: the chats on the phone,
 	case *events.IdentityChange, *events.Pin, *events.Star, *events.Mute, *events.Archive,

@@ -194,6 +194,10 @@ func (o *Outbox) look(conn Conn) plan {
 	room := prepareMost - o.preparing
 	paced := false
 	for _, e := range line {
+		if e.received {
+			delete(o.waiting, e.ID) // it has left: its receipt is in its row
+			continue
+		}
 		if !now.Before(e.ExpiresAt) {
 			// It has expired since, or would have been ended but for the clock.
 			again := e.ExpiresAt
@@ -224,6 +228,10 @@ func (o *Outbox) look(conn Conn) plan {
 		}
 		for _, a := range chat {
 			heads[a] = e
+		}
+		if (e.copied || e.unknown > 0) && o.resendAt.After(now) {
+			soonest(o.resendAt)
+			continue
 		}
 		if e.before.After(now) {
 			soonest(e.before)

@@ -164,15 +164,16 @@ const rereadAll = time.Hour
 type Outbox struct {
 	c Config
 
-	mu      sync.Mutex
-	link    whatisup.Link // of which messages are sent; 0: none
-	over    bool          // that link is about to be wiped: nothing works any more
-	conn    Conn          // nil: not connected
-	working bool          // a worker runs
-	stale   bool          // something may wait that was not read yet
-	waiting map[whatisup.MessageID]*entry
-	next    time.Time // when to work again; zero: when woken
-	again   bool      // something was prepared since the last look
+	mu       sync.Mutex
+	link     whatisup.Link // of which messages are sent; 0: none
+	over     bool          // that link is about to be wiped: nothing works any more
+	conn     Conn          // nil: not connected
+	resendAt time.Time     // what may have been sent is not sent again before; zero: it is
+	working  bool          // a worker runs
+	stale    bool          // something may wait that was not read yet
+	waiting  map[whatisup.MessageID]*entry
+	next     time.Time // when to work again; zero: when woken
+	again    bool      // something was prepared since the last look
 
 	preparing int // messages that are being prepared
 
@@ -193,6 +194,7 @@ type Outbox struct {
 	readAt  time.Time // of the newest read
 	wholeAt time.Time // of the newest read of the whole line
 	old     bool      // the first read: what it finds may have been sent by an earlier owner
+	good    bool      // what an earlier owner left untold is told
 	fails   int
 }
 
@@ -250,14 +252,30 @@ func (o *Outbox) current() whatisup.Link {
 	return o.link
 }
 
-// Connected lets the outbox use a connection, nil for none.
+// catchUpWithin is how long after a login what may have been sent waits for the receipts
+// that WhatsApp kept meanwhile.
+const catchUpWithin = 10 * time.Second
+
+// Connected lets the outbox use a connection, nil for none. What may have been sent is
+// not sent again before [Outbox.CaughtUp].
 func (o *Outbox) Connected(ctx context.Context, conn Conn) {
 	o.mu.Lock()
-	o.conn = conn
+	if o.conn = conn; conn != nil {
+		o.resendAt = o.c.Now().Add(catchUpWithin)
+	}
 	o.mu.Unlock()
 	if conn != nil {
 		o.Work(ctx)
 	}
+}
+
+// CaughtUp says that the receipts that WhatsApp kept while the link was away have been
+// handled.
+func (o *Outbox) CaughtUp(ctx context.Context) {
+	o.mu.Lock()
+	o.resendAt = time.Time{}
+	o.mu.Unlock()
+	o.Work(ctx)
 }
 
 // Wake makes the outbox look for messages. It does not block.
@@ -405,13 +423,14 @@ func (o *Outbox) read(ctx context.Context) error {
 		return nil
 	}
 
-	if o.old {
+	if !o.good {
 		if err := o.makeGood(ctx); err != nil {
 			o.mu.Lock()
 			o.stale = true
 			o.mu.Unlock()
 			return err
 		}
+		o.good = true
 	}
 	since := o.readAt.Add(-rereadBack)
 	whole := o.wholeAt.IsZero() || now.Sub(o.wholeAt) >= rereadAll

@@ -689,3 +689,47 @@ func TestRecipientsOfAGroup(t *testing.T) {
 		}
 	})
 }
+
+// What may have been sent waits, after a login, for the receipts that WhatsApp kept: with
+// one it is not sent again, without it is, as soon as all have come or after ten seconds.
+func TestReceiptsComeBeforeASecondSend(t *testing.T) {
+	for _, received := range []bool{true, false} {
+		for _, told := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.accept("m", "4915111111111")
+				w.copies["m"] = waconv.JIDOf(whatisup.LIDAddress("94915111111111"))
+				began := time.Now()
+				w.began = func(o *Outbox) {
+					time.Sleep(3 * time.Second)
+					if w.mu.Lock(); len(w.sends) != 0 {
+						t.Errorf("sent after %v", time.Since(began))
+					}
+					w.mu.Unlock()
+					if received {
+						if err := o.Receipt(t.Context(), Receipt{IDs: []whatisup.MessageID{"m"}, Status: whatisup.MessageDelivered, At: time.Now()}); err != nil {
+							t.Error(err)
+						}
+					}
+					if told {
+						o.CaughtUp(t.Context())
+					}
+				}
+				o := w.run(t, time.Minute)
+				want, at := 1, 10*time.Second
+				if received {
+					want = 0
+				}
+				if told {
+					at = 3 * time.Second
+				}
+				if w.sends["m"] != want || want > 0 && w.sentAt["m"].Sub(began).Round(time.Second) != at {
+					t.Errorf("received %v, told %v: sent %d times, after %v", received, told, w.sends["m"], w.sentAt["m"].Sub(began))
+				}
+				if !o.Idle() {
+					t.Error("something still waits")
+				}
+			})
+		}
+	}
+}

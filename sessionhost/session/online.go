@@ -211,6 +211,8 @@ func (s *Session) connect(ctx context.Context, k kind) (*line.Ended, error) {
 			s.loggedInAt = s.kit.Now()
 			s.out.Connected(ctx, sender{l, s.auth, s.log})
 			s.working.Go(func() { s.renew(up, l) })
+		case line.CaughtUp:
+			s.out.CaughtUp(ctx)
 		case line.Ended:
 			return s.connectEnded(k, began, got), nil
 		case line.Codes, line.PairCode, line.Linked, line.ScanFailed, line.PasskeyAsked:

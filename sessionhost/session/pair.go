@@ -192,7 +192,7 @@ func (d *dial) run(ctx context.Context, device *line.Device) (*outcome, error) {
 			end = &outcome{whatisup.Failed, whatisup.PasskeyRequired, ""}
 		case line.Ended:
 			end, err = d.ended(got)
-		case line.Up:
+		case line.Up, line.CaughtUp:
 			// No login belongs here. Only the restart after a scan leads to one, on
 			// another connection.
 		}
@@ -305,7 +305,7 @@ func (d *dial) awaitRestart(ctx context.Context) error {
 				return errAgain
 			}
 			return nil
-		case line.Codes, line.PairCode, line.Linked, line.ScanFailed, line.PasskeyAsked, line.Up:
+		case line.Codes, line.PairCode, line.Linked, line.ScanFailed, line.PasskeyAsked, line.Up, line.CaughtUp:
 			// Nothing more is expected of this connection.
 		}
 	}

@@ -128,6 +128,7 @@ func (s *Session) tryUnlink(ctx context.Context, deadline time.Time) (bool, erro
 					return false, nil
 				}
 				return true, nil
+			case line.CaughtUp: // it is of the link that ends
 			case line.Ended:
 				return s.unlinkOver(got, deadline), nil
 			case line.Codes, line.PairCode, line.Linked, line.ScanFailed, line.PasskeyAsked:

@@ -157,7 +157,7 @@ func TestEveryCommandHasACarrier(t *testing.T) {
 func TestConnectedSessionHearsTheUnexpected(t *testing.T) {
 	t.Parallel()
 	for _, e := range []line.Event{
-		line.Codes{Texts: []string{"a"}}, line.PairCode{}, line.Linked{}, line.ScanFailed{}, line.PasskeyAsked{}, line.Up{},
+		line.Codes{Texts: []string{"a"}}, line.PairCode{}, line.Linked{}, line.ScanFailed{}, line.PasskeyAsked{}, line.Up{}, line.CaughtUp{},
 	} {
 		t.Run(fmt.Sprintf("%T", e), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

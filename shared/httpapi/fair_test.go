@@ -5,12 +5,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"whatisup/shared/dynamo"
 	"whatisup/shared/httpapi"
 	"whatisup/shared/whatisup"
 )
@@ -352,4 +358,99 @@ type brokenStore struct{ httpapi.Store }
 
 func (brokenStore) Instance(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.InstanceID) (*whatisup.Instance, error) {
 	return nil, fmt.Errorf("throttled: %w", whatisup.ErrUnavailable)
+}
+
+// ghostly is a gateway that never tells a function that its client has gone: Lambda
+// runs such a stream to its end, and takes what it writes. over ends them all.
+func ghostly(api http.Handler, over context.Context) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+		defer context.AfterFunc(over, cancel)()
+		api.ServeHTTP(ghost{w}, r.WithContext(ctx))
+	})
+}
+
+type ghost struct{ http.ResponseWriter }
+
+func (g ghost) Write(b []byte) (int, error) {
+	g.ResponseWriter.Write(b) //nolint:errcheck // nobody is told
+	return len(b), nil
+}
+
+func (g ghost) FlushError() error {
+	http.NewResponseController(g.ResponseWriter).Flush() //nolint:errcheck // as above
+	return nil
+}
+
+func (g ghost) SetWriteDeadline(time.Time) error { return nil }
+
+// A page that is loaded again and again behind such a gateway is not shut out: each
+// stream that resumes ends the one before. What is left for good is free within a
+// stream's time.
+func TestStreamsWhoseClientsLeaveUnseen(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	over, end := context.WithCancel(context.Background())
+	server := httptest.NewServer(ghostly(httpapi.New(f.api.Config), over))
+	t.Cleanup(server.Close)
+	t.Cleanup(end)
+	f.url = server.URL
+	at := ""
+	var all []*stream
+	for n := range 25 { // more than there are slots
+		var headers []string
+		if at != "" {
+			headers = []string{"Last-Event-ID", at}
+		}
+		s := f.stream(f.a.TestKey, "", headers...)
+		if s.status != 200 {
+			t.Fatalf("reload %d: %d", n, s.status)
+		}
+		at = s.first(t).id
+		s.close()
+		all = append(all, s)
+	}
+
+	// Nine more clients, which leave without a word, and nobody resumes.
+	for n := range 9 {
+		s := f.stream(f.a.TestKey, "")
+		if s.status != 200 {
+			t.Fatalf("client %d beside the one: %d", n, s.status)
+		}
+		s.first(t)
+		s.close()
+	}
+	if s := f.stream(f.a.TestKey, ""); s.status != 429 {
+		t.Fatalf("an eleventh stream: %d", s.status)
+	}
+	for range 8 { // to the end of the five minutes, with what streams do on the way
+		f.clock.advance(40 * time.Second)
+		time.Sleep(50 * time.Millisecond)
+	}
+	eventually(t, func() bool {
+		s := f.stream(f.a.TestKey, "")
+		s.close()
+		return s.status == 200
+	})
+}
+
+// A key that is given an end later takes its stream with it within a minute.
+func TestStreamEndsWithAnEndThatCameLater(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	key := into[struct{ ID, Secret string }](t, f.want(201, "", f.a.TestKey, "POST", "/v1/api-keys", `{"name":"x"}`))
+	s := f.stream(key.Secret, "")
+	s.first(t)
+	_, err := dynamodb.NewFromConfig(f.aws.Config).UpdateItem(t.Context(), &dynamodb.UpdateItemInput{
+		TableName:        aws.String(dynamo.Local().Access),
+		Key:              map[string]types.AttributeValue{"pk": &types.AttributeValueMemberS{Value: "key#" + key.ID}, "sk": &types.AttributeValueMemberS{Value: "key"}},
+		UpdateExpression: aws.String("SET expires_at = :at"), ConditionExpression: aws.String("attribute_exists(pk)"),
+		ExpressionAttributeValues: map[string]types.AttributeValue{":at": &types.AttributeValueMemberN{Value: strconv.FormatInt(f.clock.now().Add(5*time.Second).UnixMilli(), 10)}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.clock.advance(55 * time.Second)
+	for range s.frames { // to its end
+	}
 }

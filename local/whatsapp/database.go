@@ -3,13 +3,17 @@ package whatsapp
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // What outlives the process is kept in one bbolt file: the seed, the linked
@@ -62,7 +66,12 @@ func openDatabase(dir string) (*database, error) {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
 	d.dir = dir
-	bolt, err := bbolt.Open(filepath.Join(dir, "whatsapp.db"), 0o600, &bbolt.Options{
+	path := filepath.Join(dir, "whatsapp.db")
+	if err := sound(path); err != nil {
+		d.removeTemporary()
+		return nil, fmt.Errorf("open the simulator's database %s: %w", path, err)
+	}
+	bolt, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout:        2 * time.Second,
 		NoSync:         true,
 		NoGrowSync:     true,
@@ -87,6 +96,46 @@ func openDatabase(dir string) (*database, error) {
 		return nil, fmt.Errorf("prepare the simulator's database: %w", err)
 	}
 	return d, nil
+}
+
+// sound reads every key of the file, if there is one. To open it for writing, bbolt
+// reads all pages in a goroutine of its own, where a page that is none ends the whole
+// process.
+func sound(path string) (err error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("it is damaged; put back a backup, or remove it and scan again (%v)", p)
+		}
+	}()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a page behind the file's end
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: 2 * time.Second})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return errors.New("another simulator uses it")
+	} else if err != nil {
+		panic(err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return db.View(func(tx *bbolt.Tx) error {
+		if tx.Size() > info.Size() {
+			panic("its end is missing")
+		}
+		return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error { return soundBucket(b) })
+	})
+}
+
+func soundBucket(b *bbolt.Bucket) error {
+	return b.ForEach(func(k, v []byte) error {
+		if v == nil {
+			return soundBucket(b.Bucket(k))
+		}
+		return nil
+	})
 }
 
 // Snapshot writes the file of what is kept as it is at one moment, while the

@@ -111,6 +111,13 @@ soak: ## A host's death at every write, 1,000 sessions in storms and takeovers, 
 	SOAK=1 DEVICESTORE_MESSAGES=10000 go test -count=1 -timeout 6h ./sessionhost/...
 	WEBHOOK_KILLS=1000 go test -count=1 -timeout 1h -run TestDeathAtEachStep ./shared/webhook
 
+.PHONY: next-client
+next-client: ## Builds and tests with the newest WhatsApp library, and changes nothing; for a weekly job
+	@mkdir -p .build && cp go.mod .build/next.mod && cp go.sum .build/next.sum
+	go get -modfile=.build/next.mod go.mau.fi/whatsmeow@latest
+	go build -modfile=.build/next.mod ./...
+	go test -modfile=.build/next.mod ./sessionhost/... ./local/whatsapp
+
 .PHONY: bench
 bench: ## Measures the whole system, prints a table, writes bench.json
 	@$(call start,./local/bench)

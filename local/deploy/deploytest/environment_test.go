@@ -184,7 +184,6 @@ var unset = map[string]map[string]string{
 		"WEBHOOK_EVENTS_QUEUE_URL": "tells nothing",
 	},
 	"LiveHostTask": {
-		"AUTH_FORMAT":         "goes back to an older form by hand, for one start: see OPERATIONS",
 		"ACCESS_TABLE":        "a host knows no API keys",
 		"CONNECTS_PER_SECOND": "its default is meant for a deployment",
 		"RESUME_PER_SECOND":   "its default is meant for a deployment",

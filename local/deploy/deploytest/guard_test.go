@@ -427,3 +427,34 @@ func TestIntegrationSenders(t *testing.T) {
 		t.Errorf("others may send: %s", text)
 	}
 }
+
+// TestGatewayQuotas holds that the routes fit into what AWS takes: 300 of an API, and
+// 20 KB of policy for a function, of which SAM's permission for a route takes up to
+// 400 bytes. The function that has $default needs one permission for all.
+func TestGatewayQuotas(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	all := 0
+	for _, f := range functions(t, d) {
+		whole := slices.ContainsFunc(f.Routes, func(r template.Route) bool { return r.Key() == "$default" })
+		all += len(f.Routes)
+		if n := 400 * len(f.Routes); !whole && n > 20<<10 {
+			t.Errorf("the permissions of %s for %d routes take up to %d bytes", f.Name, len(f.Routes), n)
+		}
+	}
+	if all < 50 || all > 300 {
+		t.Errorf("%d routes", all)
+	}
+}
+
+// TestForeignPorts holds that only functions outside any network of ours call foreign
+// addresses, so that no security group stands before port 8443.
+func TestForeignPorts(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	for _, f := range functions(t, d) {
+		if vpc := d.Resources[f.Resource].Properties["VpcConfig"]; vpc != nil {
+			t.Errorf("%s runs inside %v", f.Name, vpc)
+		}
+	}
+}

@@ -39,7 +39,7 @@ simulator: ## The simulated WhatsApp alone. WHATSAPP_PORT
 
 .PHONY: customer
 customer: ## Makes a customer and prints its id and keys: NAME=acme. STACK=whatisup for a deployed stack
-	@$(MAKE) -s operator ARGS="make '$(NAME)'"
+	@$(call start,./cmd/whatisup) customer '$(NAME)'
 
 .PHONY: operator
 operator: ## Lists, suspends, limits customers; makes, rotates, revokes keys: ARGS='list'. STACK=whatisup
@@ -50,8 +50,8 @@ qr: ## Draws an instance's code in the terminal: ID=…. API=https://… KEY=…
 	@$(call start,./cmd/whatisup) qr '$(ID)'
 
 .PHONY: invoke
-invoke: ## Runs a Lambda's real binary on an event, against the running stack: FN=qr EVENT=events/qr.json
-	@$(call start,./local/gateway/cmd/invoke) -fn '$(FN)' -event '$(EVENT)' $(if $(ID),-id '$(ID)')
+invoke: ## Runs a Lambda's real binary on a sample event, against the running stack: EVENT=qr. Lists them without
+	@$(call start,./local/gateway/cmd/invoke) -event '$(EVENT)' $(if $(ID),-id '$(ID)')
 
 .PHONY: events
 events: ## Writes events/ filled for the running stack, and an env.json, to DATA_DIR/events for `sam local invoke`

@@ -17,7 +17,7 @@ import (
 
 func runCustomer(ctx context.Context, p program) error {
 	if len(p.args) != 1 || p.args[0] == "" {
-		return errors.New("say the customer's name, as in: whatisup customer acme")
+		return errors.New("say the customer's name, as in: make customer NAME=acme, or whatisup customer acme")
 	}
 	p.args = []string{"make", p.args[0]}
 	return runOperator(ctx, p)

@@ -131,6 +131,10 @@ func (p program) greet(c local.Config, s *local.Stack) {
 	}
 	say("AWS", s.AWS)
 	say("Health", s.Health)
+	if s.Health != "" {
+		say("Metrics", s.Health+"/metrics")
+	}
+	say("Log", "this program's standard error, as JSON; LOG_LEVEL (info)")
 	fmt.Fprintln(p.out)
 	for _, m := range []whatisup.Mode{whatisup.Live, whatisup.Test} {
 		if c.Serves(m) { // the other's works nowhere

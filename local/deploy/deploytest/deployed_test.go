@@ -304,11 +304,17 @@ func tryInvoke(t *testing.T, s *system) {
 		return string(out)
 	}
 	var answer events.APIGatewayV2HTTPResponse
-	if err := json.Unmarshal([]byte(run("-fn", "keys", "-event", "events/limits.json")), &answer); err != nil {
+	if err := json.Unmarshal([]byte(run("-event", "limits")), &answer); err != nil {
 		t.Fatal(err)
 	}
 	if answer.StatusCode != 200 || !strings.Contains(answer.Body, "per_customer") {
 		t.Errorf("invoke: %d %s", answer.StatusCode, answer.Body)
+	}
+	listed := run()
+	for name := range samples(t) {
+		if !strings.Contains(listed, "  "+name+" ") {
+			t.Errorf("the list of samples lacks %s: %s", name, listed)
+		}
 	}
 	filled := filepath.Join(dir, "events")
 	run("-fill", filled)

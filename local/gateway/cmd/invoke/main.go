@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -38,12 +39,18 @@ func main() {
 func run(ctx context.Context, args []string, getenv func(string) string, out, diagnosis io.Writer) error {
 	flags := flag.NewFlagSet("invoke", flag.ContinueOnError)
 	flags.SetOutput(diagnosis)
-	function := flags.String("fn", "", "the function, by the name of its folder")
-	event := flags.String("event", "", "file with the event")
+	event := flags.String("event", "", "a sample of events/ by its name, or a file with an event; all samples are listed without it")
 	id := flags.String("id", "", "the instance; the customer's newest if empty, a new one if there is none")
 	fill := flags.String("fill", "", "folder to write all filled events and env.json to, instead of running anything")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	functions, err := declared()
+	if err != nil {
+		return err
+	}
+	if *event == "" && *fill == "" {
+		return samples(functions, out)
 	}
 	stack, err := open(cmp.Or(getenv("DATA_DIR"), ".data"))
 	if err != nil {
@@ -54,12 +61,13 @@ func run(ctx context.Context, args []string, getenv func(string) string, out, di
 	if *fill != "" {
 		return stack.fill(ctx, *fill, *id, diagnosis)
 	}
-	if *function == "" || *event == "" {
-		return errors.New("say which function and event, as in FN=qr EVENT=events/qr.json")
-	}
-	text, err := os.ReadFile(*event)
+	text, err := os.ReadFile(fileOf(*event))
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; without EVENT all samples are listed", err)
+	}
+	function, err := functionOf(functions, text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", *event, err)
 	}
 	with, err := stack.known(ctx, *id)
 	if err != nil {
@@ -69,7 +77,84 @@ func run(ctx context.Context, args []string, getenv func(string) string, out, di
 	if err != nil {
 		return fmt.Errorf("%s: %w", *event, err)
 	}
-	return stack.invoke(ctx, *function, filled, out, diagnosis)
+	return stack.invoke(ctx, function, filled, out, diagnosis)
+}
+
+// declared are the functions of template.yaml.
+func declared() ([]template.Function, error) {
+	text, err := os.ReadFile("template.yaml")
+	if err != nil {
+		return nil, err
+	}
+	t, err := template.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	return t.Functions()
+}
+
+// fileOf takes the name of a sample as its file's.
+func fileOf(event string) string {
+	if strings.ContainsAny(event, "/.") {
+		return event
+	}
+	return filepath.Join("events", event+".json")
+}
+
+// samples lists the sample events with the function of each.
+func samples(functions []template.Function, out io.Writer) error {
+	files, err := filepath.Glob("events/*.json")
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "Say which event, as in `make invoke EVENT=qr`. There are:")
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		f, err := functionOf(functions, text)
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		fmt.Fprintf(out, "  %-28s %s\n", strings.TrimSuffix(filepath.Base(file), ".json"), f.Name)
+	}
+	return nil
+}
+
+// functionOf finds the function that an event is for: by its route, by its queue, whose
+// name begins with the function's, or because it came to a URL of its own.
+func functionOf(functions []template.Function, event []byte) (*template.Function, error) {
+	kind, err := sample.KindOf(event)
+	if err != nil {
+		return nil, err
+	}
+	var e struct {
+		RouteKey string `json:"routeKey"`
+		Records  []struct {
+			Queue string `json:"eventSourceARN"`
+		}
+	}
+	if err := json.Unmarshal(event, &e); err != nil {
+		return nil, err
+	}
+	for i, f := range functions {
+		mine := false
+		switch kind {
+		case sample.HTTP:
+			mine = slices.ContainsFunc(f.Routes, func(r template.Route) bool { return r.Key() == e.RouteKey })
+		case sample.URL:
+			mine = f.Streams
+		case sample.Queued:
+			queue := e.Records[0].Queue[strings.LastIndex(e.Records[0].Queue, ":")+1:] // <stack>-<function>-…
+			_, queue, _ = strings.Cut(queue, "-")
+			mine = strings.HasPrefix(queue, f.Name+"-")
+		}
+		if mine {
+			return &functions[i], nil
+		}
+	}
+	return nil, errors.New("template.yaml has no function for this event")
 }
 
 // stack is the running stack, as it can be known from its data directory.
@@ -206,28 +291,8 @@ func (s *stack) fill(ctx context.Context, dir, id string, diagnosis io.Writer) e
 }
 
 // invoke builds the function for this machine and puts the event through it.
-func (s *stack) invoke(ctx context.Context, name string, event []byte, out, diagnosis io.Writer) error {
-	text, err := os.ReadFile("template.yaml")
-	if err != nil {
-		return err
-	}
-	declared, err := template.Parse(text)
-	if err != nil {
-		return err
-	}
-	functions, err := declared.Functions()
-	if err != nil {
-		return err
-	}
-	var function *template.Function
-	for i, f := range functions {
-		if f.Name == name {
-			function = &functions[i]
-		}
-	}
-	if function == nil {
-		return fmt.Errorf("template.yaml has no function %q", name)
-	}
+func (s *stack) invoke(ctx context.Context, function *template.Function, event []byte, out, diagnosis io.Writer) error {
+	name := function.Name
 	binary, err := filepath.Abs(filepath.Join(s.dir, "functions", name))
 	if err != nil {
 		return err

@@ -104,7 +104,7 @@ func texts() []string {
 // it missed, in order.
 func TestFaultySinks(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []string{"missing", "internal", "throttle", "slow"} {
+	for _, kind := range []string{"missing", "internal", "throttle", "slow", "full", "forbidden"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			w := quick(t)

@@ -151,3 +151,33 @@ func TestSendsAreLimited(t *testing.T) {
 	f.want(409, "not_connected", f.a.TestKey, "POST", other+"/messages", body)
 	f.want(200, "", f.a.TestKey, "GET", path, "")
 }
+
+// A file's URL has a bucket by token: whoever asks for one without end is told to come
+// again, and other tokens are not meant.
+func TestFilesAreLimited(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	var limited atomic.Bool
+	var calls sync.WaitGroup
+	for range 8 {
+		calls.Go(func() {
+			for range 2_000 { // faster than the bucket refills
+				r := f.call("", "GET", "/v1/media-files/one", "")
+				if r.status == 404 && !limited.Load() {
+					continue
+				}
+				if r.status == 429 && r.code() == "rate_limited" && r.header.Get("Retry-After") != "" {
+					limited.Store(true)
+				} else if !limited.Load() {
+					t.Errorf("%d %s", r.status, r.body)
+				}
+				return
+			}
+		})
+	}
+	calls.Wait()
+	if !limited.Load() {
+		t.Error("nothing limits a token")
+	}
+	f.want(404, "media_not_found", "", "GET", "/v1/media-files/two", "")
+}

@@ -29,10 +29,13 @@
 //
 //	WhatsApp refuses it              failed, with WhatsApp's code; 421 and 479 are
 //	                                 tried once more
-//	463, 475                         failed, never retried, and the account's
-//	                                 restriction is told
+//	463, 475                         failed, never retried; the account's restriction
+//	                                 is told and kept: until it ends, messages that
+//	                                 begin a chat wait, or fail untried
 //	an error before the frame        tried again with a growing wait
-//	the connection ends              unknown: sent again on the next connection
+//	the connection ends              unknown: sent again on the next connection, once
+//	                                 the receipts that WhatsApp kept have come (10 s at
+//	                                 most), and not if one is of it
 //	unknown three times, or the      failed (internal), may_have_been_sent, and an
 //	process died over it twice       alarm: one message never stops the line
 //	expired, cancelled               looked at when its turn comes; nothing leaves
@@ -44,6 +47,20 @@
 // in the order in which they became due; a message that is prepared, types or waits
 // holds up its own chat only. A message that refers to one of ours waits until that
 // was sent, and lets it pass if it is due later; it fails if that never was.
+//
+// # Pace
+//
+// The gap and the new chats a day that the settings ask for, a restriction, and the
+// operator's stops are looked at when a message's turn has come. What they hold holds
+// up its own chat only. What may have left is held by none of them.
+//
+// # Telling
+//
+// What WhatsApp says is written at once and told two seconds later, so that steps in
+// between are one event with the furthest. A mark says that something may be untold;
+// the next owner tells what was written since, under the same ids, so after a death a
+// step may be told twice, and never not at all. What only the owner decides is told
+// before it is written. Times of a group's members are gathered for five seconds.
 //
 // # Groups
 //

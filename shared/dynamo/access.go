@@ -312,12 +312,21 @@ func (db *DB) Take(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, 
 	return db.take(ctx, bucketKey(c, m, k), l, 1)
 }
 
-// TakeSend is Take of the bucket that sends draw on: the customer's, or with an
-// instance that instance's.
-func (db *DB) TakeSend(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, i whatisup.InstanceID, l whatisup.RateLimit) (whatisup.Bucket, error) {
+// TakeSend is Take of a bucket that sends draw on: the customer's, or with the id of an
+// instance or of a key, that one's.
+func (db *DB) TakeSend(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, of string, l whatisup.RateLimit) (whatisup.Bucket, error) {
+	return db.take(ctx, sendsKey(c, m, of), l, 1)
+}
+
+// SendBucket says how such a bucket stands, and takes nothing from it.
+func (db *DB) SendBucket(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, of string, l whatisup.RateLimit) (whatisup.Bucket, error) {
+	return db.bucketAt(ctx, sendsKey(c, m, of), l)
+}
+
+func sendsKey(c whatisup.CustomerID, m whatisup.Mode, of string) item {
 	k := bucketKey(c, m, "")
-	k[attrSK] = str("sends#" + string(i))
-	return db.take(ctx, k, l, 1)
+	k[attrSK] = str("sends#" + of)
+	return k
 }
 
 // TakeChecks takes tokens, one a number, from one of the buckets of numbers that an
@@ -395,8 +404,12 @@ const takeTries = 8
 
 // Bucket says how a customer's bucket stands, and takes nothing from it.
 func (db *DB) Bucket(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, k whatisup.KeyID, l whatisup.RateLimit) (whatisup.Bucket, error) {
+	return db.bucketAt(ctx, bucketKey(c, m, k), l)
+}
+
+func (db *DB) bucketAt(ctx context.Context, k item, l whatisup.RateLimit) (whatisup.Bucket, error) {
 	out, err := db.client.GetItem(ctx, &dynamodb.GetItemInput{
-		TableName: aws.String(db.tables.Access), Key: bucketKey(c, m, k), ConsistentRead: aws.Bool(true),
+		TableName: aws.String(db.tables.Access), Key: k, ConsistentRead: aws.Bool(true),
 	})
 	if err != nil {
 		return whatisup.Bucket{}, translate(err)

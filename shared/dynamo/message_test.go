@@ -47,6 +47,14 @@ func TestMessageRowKeepsEverything(t *testing.T) {
 		m.Error = whatisup.NewMessageError(whatisup.RejectedByWhatsApp)
 		m.Recipients = &whatisup.RecipientCounts{Total: 5, Read: 1}
 	})
+	m.Media, m.EventID, m.UpdatedBy = whatisup.NewMediaID(), whatisup.NewEventID(), whatisup.NewEventID()
+	m.From = whatisup.Person{PhoneNumber: "4915199999999", LID: "2", Name: "Ann"}
+	m.FromMe, m.Change, m.Text, m.Context, m.Truncated = true, true, "more", json.RawMessage(`{"forwarded":true}`), []string{"text"}
+	for i := range reflect.TypeFor[whatisup.Message]().NumField() {
+		if f := reflect.TypeFor[whatisup.Message]().Field(i); reflect.ValueOf(m).Elem().Field(i).IsZero() {
+			t.Errorf("the test gives %s no value", f.Name)
+		}
+	}
 	for i := range reflect.TypeFor[whatisup.MessageTimes]().NumField() {
 		reflect.ValueOf(&m.Times).Elem().Field(i).Set(reflect.ValueOf(at.Add(time.Duration(i) * time.Second)))
 	}

@@ -34,9 +34,10 @@ type Buckets interface {
 	// none.
 	Take(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.KeyID, whatisup.RateLimit) (whatisup.Bucket, error)
 	Bucket(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.KeyID, whatisup.RateLimit) (whatisup.Bucket, error)
-	// TakeSend is Take of the bucket that sends draw on: the customer's, or with an
-	// instance that instance's.
-	TakeSend(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.InstanceID, whatisup.RateLimit) (whatisup.Bucket, error)
+	// TakeSend and SendBucket are those of the buckets that sends draw on: the
+	// customer's, or with the id of an instance or of a key, that one's.
+	TakeSend(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, of string, l whatisup.RateLimit) (whatisup.Bucket, error)
+	SendBucket(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, of string, l whatisup.RateLimit) (whatisup.Bucket, error)
 }
 
 // FileBuckets are the token buckets of whoever uses files' URLs without a key.

@@ -13,6 +13,9 @@ import (
 // Limits answers GET /v1/limits.
 type limits struct {
 	PerCustomer bucket `json:"per_customer"`
+	Sends       struct {
+		PerCustomer bucket `json:"per_customer"`
+	} `json:"sends"`
 }
 
 type bucket struct {
@@ -38,13 +41,15 @@ func (c *call) limit() whatisup.RateLimit {
 const boundShare = 3
 
 // buckets are those that a request draws on, the narrowest first.
-func (c *call) buckets() []bucketOf {
-	whole := bucketOf{"", c.limit()}
+func (c *call) buckets() []bucketOf { return c.bucketsOf(c.limit()) }
+
+// bucketsOf is a bucket of the customer, and before it the share of a bound key.
+func (c *call) bucketsOf(whole whatisup.RateLimit) []bucketOf {
 	if c.caller.key.Instance == "" {
-		return []bucketOf{whole}
+		return []bucketOf{{"", whole}}
 	}
-	share := whatisup.RateLimit{Burst: max(whole.limit.Burst/boundShare, 1), PerSecond: whole.limit.PerSecond / boundShare}
-	return []bucketOf{{c.caller.key.ID, share}, whole}
+	share := whatisup.RateLimit{Burst: max(whole.Burst/boundShare, 1), PerSecond: whole.PerSecond / boundShare}
+	return []bucketOf{{c.caller.key.ID, share}, {"", whole}}
 }
 
 type bucketOf struct {
@@ -59,7 +64,12 @@ func (c *call) takeToken() error {
 		return nil
 	}
 	if c.route.sends {
-		return c.takeSendToken("", DefaultSendLimits)
+		for _, of := range c.bucketsOf(DefaultSendLimits) {
+			if err := c.takeSendToken(string(of.key), of.limit); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	var fewest *whatisup.Bucket
 	for _, of := range c.buckets() {
@@ -86,16 +96,38 @@ func limitHeaders(h http.Header, b whatisup.Bucket) {
 }
 
 func getLimits(c *call) (*answer, error) {
-	var fewest *whatisup.Bucket
-	for _, of := range c.buckets() {
-		b, err := c.Store.Bucket(c.ctx, c.customer(), c.mode(), of.key, of.limit)
+	calls, err := fewestOf(c.buckets(), func(of bucketOf) (whatisup.Bucket, error) {
+		return c.Store.Bucket(c.ctx, c.customer(), c.mode(), of.key, of.limit)
+	})
+	if err != nil {
+		return nil, err
+	}
+	sends, err := fewestOf(c.bucketsOf(DefaultSendLimits), func(of bucketOf) (whatisup.Bucket, error) {
+		return c.Store.SendBucket(c.ctx, c.customer(), c.mode(), string(of.key), of.limit)
+	})
+	if err != nil {
+		return nil, err
+	}
+	limitHeaders(c.w.Header(), calls)
+	answer := limits{PerCustomer: bucketWire(calls)}
+	answer.Sends.PerCustomer = bucketWire(sends)
+	return reply(http.StatusOK, answer), nil
+}
+
+func bucketWire(b whatisup.Bucket) bucket {
+	return bucket{b.Limit, b.Remaining, whatisup.At(b.FullAt)}
+}
+
+// fewestOf reads buckets and returns the one with the fewest tokens left.
+func fewestOf(all []bucketOf, read func(bucketOf) (whatisup.Bucket, error)) (fewest whatisup.Bucket, err error) {
+	for i, of := range all {
+		b, err := read(of)
 		if err != nil {
-			return nil, err
+			return b, err
 		}
-		if fewest == nil || b.Remaining < fewest.Remaining {
-			fewest = &b
+		if i == 0 || b.Remaining < fewest.Remaining {
+			fewest = b
 		}
 	}
-	limitHeaders(c.w.Header(), *fewest)
-	return reply(http.StatusOK, limits{bucket{fewest.Limit, fewest.Remaining, whatisup.At(fewest.FullAt)}}), nil
+	return fewest, nil
 }

@@ -181,3 +181,38 @@ func TestFilesAreLimited(t *testing.T) {
 	}
 	f.want(404, "media_not_found", "", "GET", "/v1/media-files/two", "")
 }
+
+// A bound key takes at most a third of the tokens of sends, and the limits say how many
+// are left, for whoever asks.
+func TestBoundKeysSends(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	_, id := f.create(f.a.TestKey, "own")
+	key := into[struct{ ID, Secret string }](t, f.want(201, "", f.a.TestKey, "POST", "/v1/api-keys", fmt.Sprintf(`{"name":"n","instance_id":%q}`, id)))
+	bound := key.Secret
+	left := func(key string) (limit, remaining int) {
+		l := into[struct {
+			Sends struct {
+				PerCustomer struct{ Limit, Remaining int } `json:"per_customer"`
+			}
+		}](t, f.want(200, "", key, "GET", "/v1/limits", ""))
+		return l.Sends.PerCustomer.Limit, l.Sends.PerCustomer.Remaining
+	}
+	const most = 500 / 3
+	if limit, remaining := left(bound); limit != most || remaining != most {
+		t.Errorf("a bound key has %d of %d", remaining, limit)
+	}
+	f.want(400, "invalid_request", bound, "POST", "/v1/instances/"+string(id)+"/messages", `{}`)
+	// So slowly does the bucket fill now that it stays empty.
+	if _, err := f.db.TakeSend(t.Context(), f.a.Customer, whatisup.Test, key.ID, whatisup.RateLimit{Burst: 10, PerSecond: 0.0001}); err != nil {
+		t.Fatal(err)
+	}
+	f.want(429, "rate_limited", bound, "POST", "/v1/instances/"+string(id)+"/messages", `{}`)
+	if limit, remaining := left(bound); limit != most || remaining != 0 {
+		t.Errorf("the bound key has %d of %d", remaining, limit)
+	}
+	if limit, remaining := left(f.a.TestKey); limit != 500 || remaining < 490 {
+		t.Errorf("its owner has %d of %d", remaining, limit)
+	}
+	f.want(400, "invalid_request", f.a.TestKey, "POST", "/v1/instances/"+string(id)+"/messages", `{}`)
+}

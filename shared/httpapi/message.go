@@ -23,7 +23,7 @@ var (
 )
 
 func sendMessage(c *call) (*answer, error) {
-	if err := c.takeSendToken(c.instance.Config.ID, DefaultInstanceSendLimits); err != nil {
+	if err := c.takeSendToken(string(c.instance.Config.ID), DefaultInstanceSendLimits); err != nil {
 		return nil, err
 	}
 	b, err := c.readBody()
@@ -74,8 +74,8 @@ func (c *call) once(b *input.Object) (control.Once, error) {
 
 // takeSendToken takes a token from a bucket of sends. The headers tell of the one
 // with fewer left.
-func (c *call) takeSendToken(i whatisup.InstanceID, l whatisup.RateLimit) error {
-	b, err := c.Store.TakeSend(c.ctx, c.customer(), c.mode(), i, l)
+func (c *call) takeSendToken(of string, l whatisup.RateLimit) error {
+	b, err := c.Store.TakeSend(c.ctx, c.customer(), c.mode(), of, l)
 	if err != nil && !errors.Is(err, whatisup.ErrTooMany) {
 		return err
 	}

@@ -63,6 +63,7 @@ type leaf struct {
 	path   string
 	text   string
 	quoted bool
+	also   []string // where the same text stands, too
 	set    func(string)
 }
 
@@ -81,6 +82,7 @@ func shorten(data []byte, most int) ([]byte, error) {
 	}
 	var leaves []leaf
 	collect(whole, "", func(l leaf) { leaves = append(leaves, l) })
+	leaves = together(leaves)
 	slices.SortFunc(leaves, func(a, b leaf) int {
 		if a.quoted != b.quoted {
 			if a.quoted {
@@ -111,11 +113,12 @@ func shorten(data []byte, most int) ([]byte, error) {
 		if len(l.text) <= keptOfText {
 			continue
 		}
-		cut = append(cut, l.path)
+		paths := append([]string{l.path}, l.also...)
+		cut = append(cut, paths...)
 		if n, err = over(cut); err != nil {
 			return nil, err
 		}
-		l.set(cutBy(l.text, n))
+		l.set(cutBy(l.text, (n+len(paths)-1)/len(paths)))
 	}
 	whole["truncated"] = cut
 	b, err := json.Marshal(whole)
@@ -123,6 +126,25 @@ func shorten(data []byte, most int) ([]byte, error) {
 		err = fmt.Errorf("an event of %d bytes can't be cut to %d: %w", len(data), most, ErrRefused)
 	}
 	return b, err
+}
+
+// together makes one of long texts that say the same, as the text of a message and that
+// of its body: they are cut alike.
+func together(leaves []leaf) (all []leaf) {
+	slices.SortFunc(leaves, func(a, b leaf) int { return strings.Compare(b.path, a.path) }) // text before body.text
+	at := make(map[string]int)
+	for _, l := range leaves {
+		i, twin := at[l.text]
+		if !twin || len(l.text) <= keptOfText || all[i].quoted != l.quoted {
+			at[l.text] = len(all)
+			all = append(all, l)
+			continue
+		}
+		one, other := all[i].set, l.set
+		all[i].also = append(all[i].also, l.path)
+		all[i].set = func(s string) { one(s); other(s) }
+	}
+	return all
 }
 
 // collect visits every text.

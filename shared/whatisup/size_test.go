@@ -129,3 +129,27 @@ func FuzzPairSurrogates(f *testing.F) {
 		}
 	})
 }
+
+// A text that stands twice, as that of a message and that of its body, is cut alike.
+func TestTheSameTextIsCutAlike(t *testing.T) {
+	long := strings.Repeat("é", 100_000)
+	data, err := json.Marshal(map[string]any{"text": long, "body": map[string]any{"type": "text", "text": long}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, err := shorten(data, MaxEventBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Text      string
+		Body      struct{ Text string }
+		Truncated []string
+	}
+	if err := json.Unmarshal(short, &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Text != got.Body.Text || len(got.Text) < 90_000 || len(short) > MaxEventBytes || strings.Join(got.Truncated, " ") != "text body.text" {
+		t.Errorf("%d and %d bytes are left, %v", len(got.Text), len(got.Body.Text), got.Truncated)
+	}
+}

@@ -733,3 +733,22 @@ func TestReceiptsComeBeforeASecondSend(t *testing.T) {
 		}
 	}
 }
+
+// WhatsApp finds what is known of a group out of date: it is asked for again, and the
+// message goes once more, under its id.
+func TestAStaleGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.answer = func(_ whatisup.MessageID, n int) Outcome {
+			if n == 1 {
+				return Outcome{Refused: 421}
+			}
+			return Outcome{}
+		}
+		w.accept("m", "1@g.us")
+		w.run(t, time.Minute)
+		if w.status("m") != whatisup.MessageSent || w.sends["m"] != 2 || !slices.Contains(w.events, "forget") || w.rows["m"].MayHaveBeenSent {
+			t.Errorf("%s after %d sends, %v", w.status("m"), w.sends["m"], w.events)
+		}
+	})
+}

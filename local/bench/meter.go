@@ -41,6 +41,7 @@ type operation struct {
 	Resource string // table or queue; the tables of a transaction, by name
 	Index    bool   // a query of an index
 	Empty    bool   // a receive that brought nothing
+	Usage    bool   // an addition to what was used, every 15 minutes where it is paid for
 }
 
 // tally is what requests of one kind came to.
@@ -106,6 +107,7 @@ func (m *meter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var t tally
 	t.Requests, t.Bytes = 1, len(body)
 	op.Resource, op.Index, t.Items = aboutOf(body)
+	op.Usage = bytes.Contains(body, []byte("#usage#"))
 	sent := body
 	if op.Service == "dynamodb" {
 		sent = slices.Concat([]byte(`{"ReturnConsumedCapacity":"TOTAL",`), bytes.TrimPrefix(body, []byte("{")))
@@ -243,9 +245,10 @@ var writes = map[string]bool{
 }
 
 // upkeep is what a system does whether or not something happens to an
-// instance: leases, polls that bring nothing, looks at a shard's index.
+// instance, or at its own times: leases, polls that bring nothing, looks at a shard's
+// index, counts of what was used.
 func (o operation) upkeep() bool {
-	return o.Resource == "fleet" || o.Index || o.Empty
+	return o.Resource == "fleet" || o.Index || o.Empty || o.Usage
 }
 
 // usage is what something costs in requests.

@@ -429,14 +429,17 @@ func (b *bench) uses(what string, r readings, n int) {
 			b.report.add("Requests: "+what+", "+kind, v, "each", with...)
 		}
 	}
-	var w, rd, s []option
+	var units, rd, s []option
 	if what == "received message" {
-		w, rd, s = []option{goal(2)}, []option{goal(0)}, []option{goal(1)}
+		units, rd, s = []option{goal(3.5)}, []option{goal(0)}, []option{goal(1)}
 	}
-	add("DynamoDB writes", u.Writes, w...)
+	add("DynamoDB writes", u.Writes)
+	if u.Reads > 0 {
+		rd = append(rd, note("%s", breakdown(n, false, r.API, r.Host)))
+	}
 	add("DynamoDB reads", u.Reads, rd...)
 	if u.WriteUnits > 0 {
-		add("write units", u.WriteUnits, note("%s", breakdown(n, r.API, r.Host)))
+		add("write units", u.WriteUnits, append(units, note("%s", breakdown(n, true, r.API, r.Host)))...)
 	}
 	add("read units", u.ReadUnits)
 	add("SQS sends of events", u.Sends, s...)
@@ -444,12 +447,12 @@ func (b *bench) uses(what string, r readings, n int) {
 	add("KMS calls", u.KMS)
 }
 
-// breakdown lists the writes that one of n things takes, dearest first.
-func breakdown(n int, all ...counted) string {
+// breakdown lists the writes or the reads that one of n things takes, dearest first.
+func breakdown(n int, written bool, all ...counted) string {
 	var list []countedOperation
 	for _, c := range all {
 		for _, o := range c.Count {
-			if writes[o.Name] && !o.upkeep() && o.Units > 0 {
+			if writes[o.Name] == written && o.Service == "dynamodb" && !o.upkeep() && o.Units > 0 {
 				list = append(list, o)
 			}
 		}

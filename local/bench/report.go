@@ -66,7 +66,7 @@ func (p *report) add(name string, value float64, unit string, with ...option) {
 
 func missed(r row) string {
 	if r.OK != nil && !*r.OK {
-		return "  (goal " + figure(*r.Goal) + ")"
+		return "  (goal " + figure(*r.Goal) + ")  " + r.Note
 	}
 	return ""
 }

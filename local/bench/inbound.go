@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -281,7 +282,9 @@ func (b *bench) drained(ctx context.Context, c *consumer) error {
 	return nil
 }
 
-// countMessages counts what a received message costs, when its session is warm.
+// countMessages counts what a received message costs, when its session is warm. Of
+// three counts it takes the middle one: what a host does at its own times, such as
+// sweeping what was deleted before, falls into one of them and is no cost of a message.
 func (b *bench) countMessages(ctx context.Context) error {
 	c, stop := b.consume(ctx)
 	defer stop()
@@ -292,16 +295,26 @@ func (b *bench) countMessages(ctx context.Context) error {
 		return err
 	}
 	n := b.size.CountedMessages
-	r, err := b.stack.metering(ctx, func() error {
-		if _, _, err := f.send(ctx, time.Minute, n, 0); err != nil {
+	type count struct {
+		all float64
+		readings
+	}
+	var counts []count
+	for range 3 {
+		r, err := b.stack.metering(ctx, func() error {
+			if _, _, err := f.send(ctx, time.Minute, n, 0); err != nil {
+				return err
+			}
+			return wait(ctx, 500*time.Millisecond) // the last message's row follows its event
+		})
+		if err != nil {
 			return err
 		}
-		return wait(ctx, 500*time.Millisecond) // the last message's row follows its event
-	})
-	if err != nil {
-		return err
+		u := r.API.usage(false).plus(r.Host.usage(false))
+		counts = append(counts, count{u.Writes + u.Reads + u.Standard + u.FIFO, r})
 	}
-	b.uses("received message", r, n)
+	slices.SortFunc(counts, func(a, b count) int { return cmp.Compare(a.all, b.all) })
+	b.uses("received message", counts[1].readings, n)
 	return nil
 }
 

@@ -382,12 +382,12 @@ func (a *Account) Send(ctx context.Context, from whatisup.Position, events ...wh
 // Keep sends an event that is not in the log yet, and then has keep write it
 // there. So a crash in between repeats it and never omits it.
 func (a *Account) Keep(ctx context.Context, e whatisup.Event, keep func(context.Context) error) error {
-	a.passing.RLock()
-	defer a.passing.RUnlock()
-	if err := a.send(ctx, a.c.log.Position(), e); err != nil {
-		return err
-	}
-	return keep(ctx)
+	return a.Hand(ctx, e, func(ctx context.Context, send func(context.Context) error) error {
+		if err := send(ctx); err != nil {
+			return err
+		}
+		return keep(ctx)
+	})
 }
 
 // Hand has keep write an event to the log and send it, in either order or at once.

@@ -2,6 +2,7 @@ package courier
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"whatisup/shared/whatisup"
@@ -28,14 +29,15 @@ type share struct {
 
 // parcel is what one caller sends.
 type parcel struct {
+	ctx    context.Context // of the caller
 	events []whatisup.Event
 	result chan error
 }
 
 // do sends events, and returns when the queue has answered or ctx has ended. What
-// was not answered may have been sent.
+// was on its way then may have been sent; what still waited never is.
 func (s *share) do(ctx context.Context, events []whatisup.Event) error {
-	p := &parcel{events, make(chan error, 1)}
+	p := &parcel{ctx, events, make(chan error, 1)}
 	s.mu.Lock()
 	s.waiting = append(s.waiting, p)
 	if s.busy < lanes {
@@ -67,10 +69,12 @@ func (s *share) run() {
 	}
 }
 
-// next takes the parcels that leave together, or gives the lane back.
+// next takes the parcels that leave together, or gives the lane back. Parcels whose
+// caller has gone are dropped: what is in them is owed by now, and comes from the log.
 func (s *share) next() (parcels []*parcel, events []whatisup.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.waiting = slices.DeleteFunc(s.waiting, func(p *parcel) bool { return p.ctx.Err() != nil })
 	n := 0
 	for n < len(s.waiting) && (n == 0 || len(events)+len(s.waiting[n].events) <= company) {
 		events = append(events, s.waiting[n].events...)
@@ -80,6 +84,7 @@ func (s *share) next() (parcels []*parcel, events []whatisup.Event) {
 		s.busy--
 		return nil, nil
 	}
-	parcels, s.waiting = s.waiting[:n:n], s.waiting[n:]
+	parcels = slices.Clone(s.waiting[:n])
+	s.waiting = slices.Delete(s.waiting, 0, n)
 	return parcels, events
 }

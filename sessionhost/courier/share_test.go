@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,7 +73,9 @@ func TestSessionsShareRequests(t *testing.T) {
 // wants to.
 func TestNothingWaitsForCompany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &share{send: func(ctx context.Context, _ []whatisup.Event) error {
+		var sent atomic.Int64
+		s := &share{send: func(_ context.Context, events []whatisup.Event) error {
+			sent.Add(int64(len(events)))
 			time.Sleep(time.Second)
 			return nil
 		}}
@@ -86,5 +89,22 @@ func TestNothingWaitsForCompany(t *testing.T) {
 			t.Error(err)
 		}
 		time.Sleep(2 * time.Second)
+
+		// What still waits when its caller goes is not sent afterwards.
+		sent.Store(0)
+		var wg sync.WaitGroup
+		for range lanes + 1 {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+				defer cancel()
+				_ = s.do(ctx, []whatisup.Event{{ID: "c"}})
+			})
+			synctest.Wait() // each takes a lane of its own
+		}
+		wg.Wait()
+		time.Sleep(3 * time.Second)
+		if n := sent.Load(); n != lanes {
+			t.Errorf("%d events were sent, want the %d that were on their way", n, lanes)
+		}
 	})
 }

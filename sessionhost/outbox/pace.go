@@ -167,13 +167,13 @@ func (o *Outbox) wasSent(e *entry) {
 // Heard says that somebody has written: a message to them begins no chat.
 func (o *Outbox) Heard(by whatisup.Person) {
 	o.pace.mu.Lock()
-	known := o.pace.known != nil
-	if known {
-		for _, a := range by.Chats() {
-			o.pace.known[a] = true
-		}
+	defer o.pace.mu.Unlock()
+	if o.pace.known == nil {
+		return
 	}
-	o.pace.mu.Unlock()
+	for _, a := range by.Chats() {
+		o.pace.known[a] = true
+	}
 }
 
 // Restricted takes in, and tells, that WhatsApp keeps the account from beginning chats,

@@ -37,7 +37,7 @@ func getUsage(c *call) (*answer, error) {
 		switch {
 		case to.Before(from):
 			q.problem("to", "must not be before from")
-		case to.After(now.Add(time.Hour)):
+		case to.After(now.Add(time.Hour)): // the caller's clock may be ahead
 			q.problem("to", "must not be in the future")
 		case from.Before(now.Add(-whatisup.UsageKept - time.Hour)):
 			q.problem("from", "must be within the last 30 days")

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"whatisup/shared/foreign"
@@ -115,12 +116,17 @@ func (p *Path) count(ctx context.Context, d *whatisup.Delivery) {
 	if d.Instance != "" {
 		of = append(of, d.Instance)
 	}
+	hour := p.now().Truncate(time.Hour)
+	var both sync.WaitGroup
 	for _, instance := range of {
-		err := p.Store.AddUsage(ctx, whatisup.UsageOf{Customer: d.Customer, Mode: d.Mode, Instance: instance}, p.now().Truncate(time.Hour), u, "", 0)
-		if err != nil {
-			p.Slog.Warn("a delivery is not counted", "error", err)
-		}
+		both.Go(func() {
+			err := p.Store.AddUsage(ctx, whatisup.UsageOf{Customer: d.Customer, Mode: d.Mode, Instance: instance}, hour, u, "", 0)
+			if err != nil {
+				p.Slog.Warn("a delivery is not counted", "error", err)
+			}
+		})
 	}
+	both.Wait()
 }
 
 // oweAgain stores a delivery for another turn.

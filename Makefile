@@ -84,9 +84,12 @@ cfn-lint = @if command -v cfn-lint >/dev/null; then echo cfn-lint template.yaml;
 browser = @command -v chromium >/dev/null || echo 'chromium is not installed: the dashboard was not tried in a browser'
 
 .PHONY: lint
-lint: ## Format, vet, module sums, licences, reproducible builds, cfn-lint and known vulnerabilities, where reachable
+lint: ## Format, vet, staticcheck, deadcode, module sums, licences, reproducible builds, cfn-lint and known vulnerabilities, where reachable
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$bad" ]; then echo "not formatted:"; echo "$$bad"; exit 1; fi
 	go vet ./...
+	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+	@echo deadcode -test ./...; dead=$$(go run golang.org/x/tools/cmd/deadcode@v0.52.0 -test ./...) || exit 1; \
+	if [ -n "$$dead" ]; then echo "$$dead"; exit 1; fi
 	go mod verify
 	DEPLOY_LONG=1 go test -count=1 -run 'TestLicences|TestReproducible' ./local/deploy/deploytest
 	$(cfn-lint)

@@ -50,10 +50,11 @@ var rooms = []struct {
 	{"sessionhost/shard", []string{"sessionhost/fair", "sessionhost/session", "sessionhost/line", "sessionhost/courier", "shared/whatisup"}, "the sessions and the commands of one shard"},
 	{"sessionhost/devicestore", []string{"shared/whatisup", "shared/seal"}, "auth state on its own table"},
 	{"sessionhost", []string{"sessionhost", "shared"}, "the host's program wires its rooms"},
-	{"local/aws", nil, "a stand-in for AWS must not know who calls it"},
+	{"local/body", nil, "bounds of requests' bodies, whoever serves them"},
+	{"local/aws", []string{"local/body"}, "a stand-in for AWS must not know who calls it"},
 	{"local/whatsapp", nil, "a stand-in for WhatsApp must not know who calls it"},
 	{"local/front", nil, "what faces the world knows no product: who asks, how often, and TLS"},
-	{"local/gateway", []string{"shared/lambdahttp"}, "API Gateway knows events and routes"},
+	{"local/gateway", []string{"local/body", "shared/lambdahttp"}, "API Gateway knows events and routes"},
 	{"cmd/whatisup", []string{"local", "shared", "sessionhost"}, "the program for one machine and for the operator"},
 	{"local", []string{"local", "shared", "sessionhost"}, "everything on one machine; the functions are linked as handlers, never as mains"},
 }

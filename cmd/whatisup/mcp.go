@@ -53,7 +53,8 @@ func serveMCP(ctx context.Context, p program, address string) error {
 	}
 	tools := mcp.NewStreamableHTTPHandler(func(r *http.Request) *mcp.Server {
 		return mcpServer(api{base: a.base, key: bearer(r)})
-	}, &mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true, CrossOriginProtection: http.NewCrossOriginProtection()})
+	}, &mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true})
+	apart := http.NewCrossOriginProtection().Handler(tools) // no web page calls it
 	routes := http.NewServeMux()
 	routes.HandleFunc("/mcp", func(w http.ResponseWriter, r *http.Request) {
 		if bearer(r) == "" {
@@ -62,7 +63,7 @@ func serveMCP(ctx context.Context, p program, address string) error {
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, mcpBody)
-		tools.ServeHTTP(w, r)
+		apart.ServeHTTP(w, r)
 	})
 	listener, err := net.Listen("tcp", address)
 	if err != nil {

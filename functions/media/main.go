@@ -3,11 +3,7 @@
 package main
 
 import (
-	"context"
-	"log/slog"
 	"os"
-
-	"github.com/aws/aws-lambda-go/lambda"
 
 	"whatisup/functions/internal/environment"
 	"whatisup/functions/internal/files"
@@ -16,13 +12,7 @@ import (
 )
 
 func main() {
-	f, err := environment.Open(context.Background())
-	if err == nil {
-		err = f.Commands().Events().Files(files.Add(os.Getenv)).Check()
-	}
-	if err != nil {
-		slog.Error("not started", "error", err)
-		os.Exit(1)
-	}
-	lambda.Start(lambdahttp.Wrap(f.Handler(httpapi.FunctionMedia), f.Log()))
+	environment.Main(func(f *environment.Function) any {
+		return lambdahttp.Wrap(f.Commands().Events().Files(files.Add(os.Getenv)).Handler(httpapi.FunctionMedia), f.Log())
+	})
 }

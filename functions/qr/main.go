@@ -3,22 +3,13 @@
 package main
 
 import (
-	"context"
-	"log/slog"
-	"os"
-
-	"github.com/aws/aws-lambda-go/lambda"
-
 	"whatisup/functions/internal/environment"
 	"whatisup/shared/httpapi"
 	"whatisup/shared/lambdahttp"
 )
 
 func main() {
-	f, err := environment.Open(context.Background())
-	if err != nil {
-		slog.Error("not started", "error", err)
-		os.Exit(1)
-	}
-	lambda.Start(lambdahttp.Wrap(f.Commands().Handler(httpapi.FunctionQR), f.Log()))
+	environment.Main(func(f *environment.Function) any {
+		return lambdahttp.Wrap(f.Commands().Handler(httpapi.FunctionQR), f.Log())
+	})
 }

@@ -21,6 +21,7 @@ import (
 	"whatisup/local/aws/internal/s3"
 	"whatisup/local/aws/internal/sqs"
 	"whatisup/local/aws/internal/store"
+	"whatisup/local/body"
 )
 
 // ErrInUse is what Open returns for a file that another process has open.
@@ -83,7 +84,7 @@ type Server struct {
 	kms      *kms.Service
 	s3       *s3.Service
 	faults   fault.Set
-	bodies   room
+	bodies   *body.Room
 	offset   atomic.Int64 // what Step has added to the clock
 
 	mu       sync.Mutex
@@ -113,7 +114,7 @@ func Open(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, store: st, unknown: map[string]int{}, requests: map[string]int{}, bodies: room{left: c.MaxBodies}}
+	s := &Server{config: c, store: st, unknown: map[string]int{}, requests: map[string]int{}, bodies: body.NewRoom(c.MaxBodies)}
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}

@@ -136,9 +136,6 @@ func (c *child) ask(ctx context.Context, do string, in, out any) error {
 	}
 }
 
-// pid is the process's number.
-func (c *child) pid() int { return c.cmd.Process.Pid }
-
 // stop ends the child and waits for it, within bounds.
 func (c *child) stop() {
 	_ = c.in.Close()

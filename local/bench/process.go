@@ -291,12 +291,4 @@ type spread []float64
 
 func (s spread) at(q float64) float64 { return quantile(slices.Sorted(slices.Values(s)), q) }
 
-func (s spread) mean() float64 {
-	sum := 0.0
-	for _, v := range s {
-		sum += v
-	}
-	return sum / float64(max(len(s), 1))
-}
-
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

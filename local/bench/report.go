@@ -81,16 +81,6 @@ func (p *report) spread(name string, s spread, floor spread, median, tail []opti
 	p.add(name+", p99", s.at(.99), "ms", tail...)
 }
 
-// value finds a row's value.
-func (p *report) value(name string) (float64, bool) {
-	for _, r := range p.rows {
-		if r.Name == name {
-			return r.Value, true
-		}
-	}
-	return 0, false
-}
-
 // round keeps as many digits as a reader can use.
 func round(v float64) float64 {
 	text := strconv.FormatFloat(v, 'g', 4, 64)

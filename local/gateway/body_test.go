@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
+
+	"whatisup/local/body"
 )
 
 // door is a gateway on a real connection whose function answers with the length
@@ -70,14 +72,14 @@ func TestUnfinishedBody(t *testing.T) {
 // All bodies in hand have one bound, and what a request promises takes no room.
 func TestBodiesInHand(t *testing.T) {
 	t.Parallel()
-	s := door(t, Config{MaxBodies: 4 * bodyStep, BodyWithin: 20 * time.Second})
+	s := door(t, Config{MaxBodies: 4 * body.Step, BodyWithin: 20 * time.Second})
 	var held []net.Conn
 	for range 3 { // each holds a step and has begun a second
-		held = append(held, begin(t, s, 5<<20, strings.Repeat("x", bodyStep+1)))
+		held = append(held, begin(t, s, 5<<20, strings.Repeat("x", body.Step+1)))
 	}
 	// Those that find no room are told so at once; the others go on.
 	refused := make(chan int, len(held)+1)
-	for _, c := range append(held, begin(t, s, 5<<20, strings.Repeat("x", bodyStep+1))) {
+	for _, c := range append(held, begin(t, s, 5<<20, strings.Repeat("x", body.Step+1))) {
 		go func() {
 			c.SetReadDeadline(time.Now().Add(5 * time.Second)) //nolint:errcheck
 			if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err == nil {
@@ -93,7 +95,7 @@ func TestBodiesInHand(t *testing.T) {
 	}
 	// What is released can be used again.
 	for until := time.Now().Add(10 * time.Second); ; {
-		resp, err := http.Post(s.URL+"/slow", "text/plain", strings.NewReader(strings.Repeat("x", bodyStep)))
+		resp, err := http.Post(s.URL+"/slow", "text/plain", strings.NewReader(strings.Repeat("x", body.Step)))
 		if err != nil {
 			t.Fatal(err)
 		}

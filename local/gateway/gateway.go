@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
+	"whatisup/local/body"
 	"whatisup/local/gateway/template"
 )
 
@@ -71,7 +72,7 @@ type Gateway struct {
 	running   sync.WaitGroup
 
 	seen       int64 // of a body, by functions
-	bodies     room
+	bodies     *body.Room
 	bodyWithin time.Duration
 	observe    func(function, route string, status int, took time.Duration)
 }
@@ -85,7 +86,7 @@ type function struct {
 // a handler no place in the template.
 func New(c Config) (*Gateway, error) {
 	g := &Gateway{functions: make(map[string]function), streams: make(map[string]http.Handler), log: c.Log,
-		seen: cmp.Or(c.MaxBody, maxBody), bodies: room{left: cmp.Or(c.MaxBodies, defaultMaxBodies)},
+		seen: cmp.Or(c.MaxBody, maxBody), bodies: body.NewRoom(cmp.Or(c.MaxBodies, defaultMaxBodies)),
 		bodyWithin: cmp.Or(c.BodyWithin, defaultBodyWithin), observe: c.Observe}
 	all, err := c.Template.Functions()
 	if err != nil {
@@ -187,16 +188,16 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) (name, key strin
 		stream.ServeHTTP(w, r)
 		return route.Function, route.Key()
 	}
-	body, release, err := g.readBody(w, r)
+	sent, release, err := g.bodies.Read(w, r, body.Limits{Max: maxBody, Cut: g.seen, Within: g.bodyWithin})
 	defer release()
 	if err != nil {
 		w.Header().Set("Connection", "close") // in the middle of a body
 		switch err {
-		case errTooLong:
+		case body.ErrTooLong:
 			refuse(w, http.StatusRequestEntityTooLarge, "Request Entity Too Large")
-		case errTooSlow:
+		case body.ErrTooSlow:
 			refuse(w, http.StatusRequestTimeout, "Request Timeout")
-		case errNoRoom:
+		case body.ErrNoRoom:
 			w.Header().Set("Retry-After", "1")
 			refuse(w, http.StatusServiceUnavailable, "Service Unavailable")
 		default:
@@ -204,7 +205,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) (name, key strin
 		}
 		return route.Function, route.Key()
 	}
-	event := newEvent(r, route, params, body, requestID(), received)
+	event := newEvent(r, route, params, sent, requestID(), received)
 	if eventSize(event) > maxEvent {
 		refuse(w, http.StatusRequestEntityTooLarge, "Request Entity Too Large")
 		return route.Function, route.Key()

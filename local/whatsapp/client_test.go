@@ -55,6 +55,11 @@ type client struct {
 	events chan any
 }
 
+// internals is the library's door to what it has no other call for.
+func (c *client) internals() *whatsmeow.DangerousInternalClient {
+	return c.DangerousInternals() //lint:ignore SA1019 its name says what it is; it goes away in no version
+}
+
 // openClient opens a client on a store, which it makes if there is none.
 func openClient(t *testing.T, sim *whatsapptest.Simulator, path, world, instance string) *client {
 	t.Helper()

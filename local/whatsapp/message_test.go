@@ -300,7 +300,7 @@ func TestWhatAClientAsks(t *testing.T) {
 	if err := c.SendPresence(t.Context(), types.PresenceAvailable); err == nil {
 		t.Error("presence needs a push name")
 	}
-	if _, err := c.DangerousInternals().RefreshMediaConn(t.Context(), true); err != nil {
+	if _, err := c.internals().RefreshMediaConn(t.Context(), true); err != nil {
 		t.Error(err)
 	}
 	groups, err := c.GetJoinedGroups(t.Context())

@@ -404,7 +404,7 @@ func TestLatencyIsOfTheWay(t *testing.T) {
 	c.pair(world, own)
 	send(c, "begin")
 	begun := time.Now()
-	if _, err := c.DangerousInternals().RefreshMediaConn(t.Context(), true); err != nil {
+	if _, err := c.internals().RefreshMediaConn(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	if took := time.Since(begun); took < 50*time.Millisecond {
@@ -439,7 +439,7 @@ func TestNoOutsideAddressIsNamed(t *testing.T) {
 	sim := start(t, whatsapp.Config{DataDir: filepath.Join(t.TempDir(), "sim")})
 	c := openClient(t, sim, "", world, "a")
 	c.pair(world, own)
-	media, err := c.DangerousInternals().RefreshMediaConn(t.Context(), true)
+	media, err := c.internals().RefreshMediaConn(t.Context(), true)
 	if err != nil || len(media.Hosts) != 1 || media.Hosts[0].Hostname != sim.Address {
 		t.Errorf("the media host is %+v, %v; want %s", media, err, sim.Address)
 	}

@@ -2,7 +2,6 @@ package devicestore
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"os"
 	"strings"
@@ -356,5 +355,3 @@ func (b *bench) head() map[string]types.AttributeValue {
 	}
 	return out.Item
 }
-
-func (b *bench) String() string { return fmt.Sprint("bench of ", b.instance.ID) }

@@ -579,7 +579,7 @@ func (l *link) foldAll(ctx context.Context, closing bool) error {
 		return slices.Sorted(maps.Keys(l.log.dirty))
 	}
 	l.mu.Lock()
-	n, nothing := l.commits, len(l.log.dirty) == 0
+	nothing := len(l.log.dirty) == 0
 	l.mu.Unlock()
 	if nothing && !closing {
 		return nil
@@ -588,7 +588,7 @@ func (l *link) foldAll(ctx context.Context, closing bool) error {
 		return err
 	}
 	l.mu.Lock()
-	n = l.folded()
+	n := l.folded()
 	l.mu.Unlock()
 	return l.openHead(ctx, n, closing)
 }

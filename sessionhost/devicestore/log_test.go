@@ -170,47 +170,41 @@ func TestStaleFoldWritesNothing(t *testing.T) {
 							t.Fatal(err)
 						}
 					}
-					for write := 0; ; write++ {
-						// Each write of the fold, in a world of its own: this one stops there.
-						stopped, resume := pauseBeforeWrite(old.rec, write)
-						result := make(chan error, 1)
-						go func() { result <- old.link.foldAll(context.Background(), false) }()
-						select {
-						case <-stopped:
-						case err := <-result:
-							if write == 0 {
-								t.Fatalf("wrote nothing: %v", err)
-							}
-							return
-						}
-						next := b.open(2)
-						loaded := next.load(t)
-						if err := change(t.Context(), loaded); err != nil {
+					// The first write of the fold stops; later ones are TestLogKilled's.
+					stopped, resume := pauseBeforeWrite(old.rec, 0)
+					result := make(chan error, 1)
+					go func() { result <- old.link.foldAll(context.Background(), false) }()
+					select {
+					case <-stopped:
+					case err := <-result:
+						t.Fatalf("wrote nothing: %v", err)
+					}
+					next := b.open(2)
+					loaded := next.load(t)
+					if err := change(t.Context(), loaded); err != nil {
+						t.Fatal(err)
+					}
+					next.settle(t)
+					if end != "folded" {
+						if err := next.Wipe(t.Context(), 1); err != nil {
 							t.Fatal(err)
 						}
-						next.settle(t)
-						if end != "folded" {
-							if err := next.Wipe(t.Context(), 1); err != nil {
-								t.Fatal(err)
-							}
-							if err := next.Sweep(t.Context()); err != nil {
-								t.Fatal(err)
-							}
+						if err := next.Sweep(t.Context()); err != nil {
+							t.Fatal(err)
 						}
-						if end == "removed" {
-							if err := next.Remove(t.Context()); err != nil {
-								t.Fatal(err)
-							}
+					}
+					if end == "removed" {
+						if err := next.Remove(t.Context()); err != nil {
+							t.Fatal(err)
 						}
-						before := b.snapshot()
-						close(resume)
-						if err := <-result; err == nil && end != "folded" {
-							t.Error("a stale fold succeeds")
-						}
-						if after := b.snapshot(); !maps.Equal(before, after) {
-							t.Errorf("a stale fold changed the table:\n%v\n%v", before, after)
-						}
-						return // the first write; later ones are TestLogKilled's
+					}
+					before := b.snapshot()
+					close(resume)
+					if err := <-result; err == nil && end != "folded" {
+						t.Error("a stale fold succeeds")
+					}
+					if after := b.snapshot(); !maps.Equal(before, after) {
+						t.Errorf("a stale fold changed the table:\n%v\n%v", before, after)
 					}
 				})
 			}

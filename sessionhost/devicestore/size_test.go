@@ -164,7 +164,7 @@ func TestLargeSessionsAndPlaintexts(t *testing.T) {
 		t.Fatal("the handler's refusal is lost")
 	}
 	h = b.reopen(1)
-	device = h.load(t)
+	h.load(t)
 	n := 0
 	for _, pending := range h.link.events.pending {
 		if string(pending.plaintext) != large {

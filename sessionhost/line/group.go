@@ -107,7 +107,7 @@ func (l *Line) Forget(to waconv.JID) {
 	}
 	// The library has no call that drops a list of devices. A notice that the list
 	// has changed does.
-	l.cli.DangerousInternals().HandleDeviceNotification(l.ctx, &waBinary.Node{
+	l.internals().HandleDeviceNotification(l.ctx, &waBinary.Node{
 		Tag: "notification", Attrs: waBinary.Attrs{"from": to}, Content: []waBinary.Node{{Tag: "update"}},
 	})
 }

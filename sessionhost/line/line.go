@@ -224,6 +224,11 @@ func refusedFor(err error) time.Duration {
 	return pairCodePause
 }
 
+// internals is the library's door to what it has no other call for.
+func (l *Line) internals() *whatsmeow.DangerousInternalClient {
+	return l.cli.DangerousInternals() //lint:ignore SA1019 its name says what it is; it goes away in no version
+}
+
 // Unlink asks WhatsApp to remove the device. It is the request alone: the
 // library's own Logout would also wait for the connection to close, and wipe.
 func (l *Line) Unlink(ctx context.Context) error {
@@ -233,7 +238,7 @@ func (l *Line) Unlink(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, unlinkWithin)
 	defer cancel()
-	_, err := l.cli.DangerousInternals().SendIQ(ctx, whatsmeow.DangerousInfoQuery{
+	_, err := l.internals().SendIQ(ctx, whatsmeow.DangerousInfoQuery{
 		Namespace: "md", Type: "set", To: types.ServerJID, NoRetry: true,
 		Content: []waBinary.Node{{
 			Tag:   "remove-companion-device",

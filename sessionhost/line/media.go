@@ -28,7 +28,7 @@ func (l *Line) PutFile(ctx context.Context, kind whatisup.BodyType, sealed io.Re
 	defer stop()
 	var answer whatsmeow.UploadResponse
 	// The stream can't be read again: whoever has it tries once more.
-	err = l.cli.DangerousInternals().RawUpload(ctx, sealed, uint64(size), hash, t, false, &answer)
+	err = l.internals().RawUpload(ctx, sealed, uint64(size), hash, t, false, &answer)
 	if err == nil && answer.DirectPath == "" {
 		err = errors.New("the media host answered without a path")
 	}

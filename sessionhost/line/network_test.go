@@ -99,7 +99,7 @@ func TestSandboxReachesNobodyElse(t *testing.T) {
 			})
 			for _, url := range []string{"https://mmg.whatsapp.net/v/x", "http://media.whatsapp.net/y", "https://pps.whatsapp.net/z"} {
 				asked("media", func() {
-					if _, err := l.cli.DangerousInternals().DoMediaDownloadRequest(t.Context(), url); err == nil {
+					if _, err := l.internals().DoMediaDownloadRequest(t.Context(), url); err == nil {
 						t.Errorf("%s answered", url)
 					}
 				})

@@ -272,7 +272,7 @@ func (k *Kit) Now() time.Time {
 
 // Local is a moment of the deployment's time on the clock of this machine, which
 // contexts and timers go by.
-func (k *Kit) Local(t time.Time) time.Time { return t.Add(time.Now().Sub(k.Now())) }
+func (k *Kit) Local(t time.Time) time.Time { return t.Add(time.Since(k.Now())) }
 
 // Timing of sessions. Tests shorten it.
 type Timing struct {

@@ -30,6 +30,16 @@ func (c *call) readBody() (*input.Object, error) {
 	return input.Parse(raw)
 }
 
+// emptyBody reads the body of a request that has no arguments: nothing, or an
+// object without members.
+func (c *call) emptyBody() (*input.Object, error) {
+	b, err := c.readBody()
+	if err != nil {
+		return nil, err
+	}
+	return b, b.Done()
+}
+
 func isJSON(types []string, encoding string) bool {
 	if encoding != "" && !strings.EqualFold(encoding, "identity") || len(types) != 1 {
 		return false

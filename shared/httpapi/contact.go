@@ -81,11 +81,7 @@ func (c *call) setBlock(blocked bool) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := c.readBody()
-	if err != nil {
-		return nil, err
-	}
-	if err := b.Done(); err != nil {
+	if _, err := c.emptyBody(); err != nil {
 		return nil, err
 	}
 	return c.ask(http.StatusNoContent, whatisup.BlockSet, whatisup.BlockArgs{Contact: a, Blocked: blocked})

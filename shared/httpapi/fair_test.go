@@ -396,7 +396,6 @@ func TestStreamsWhoseClientsLeaveUnseen(t *testing.T) {
 	t.Cleanup(end)
 	f.url = server.URL
 	at := ""
-	var all []*stream
 	for n := range 25 { // more than there are slots
 		var headers []string
 		if at != "" {
@@ -408,7 +407,6 @@ func TestStreamsWhoseClientsLeaveUnseen(t *testing.T) {
 		}
 		at = s.first(t).id
 		s.close()
-		all = append(all, s)
 	}
 
 	// Nine more clients, which leave without a word, and nobody resumes.

@@ -93,11 +93,8 @@ func (c *call) changeGroup(status int, kind whatisup.CommandKind) (*answer, erro
 	if err != nil {
 		return nil, err
 	}
-	b, err := c.readBody()
+	b, err := c.emptyBody()
 	if err != nil {
-		return nil, err
-	}
-	if err := b.Done(); err != nil {
 		return nil, err
 	}
 	return c.idempotent(b, func(r *claim) (*answer, error) {

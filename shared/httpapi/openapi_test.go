@@ -112,6 +112,7 @@ func TestDocumentAndCodeAgree(t *testing.T) {
 
 	s := doc.Components.Schemas
 	same(t, "codes", s["ErrorCode"].Open, texts(whatisup.Codes()))
+	same(t, "codes of messages", s["MessageErrorCode"].Open, texts(whatisup.MessageCodes()))
 	same(t, "statuses", s["Status"].Enum, texts(whatisup.Statuses))
 	same(t, "reasons", s["Reason"].Open, slices.Collect(maps.Keys(reasons)))
 	same(t, "faults", s["SandboxFault"].Properties["kind"].Enum, slices.Clone(httpapi.Faults))

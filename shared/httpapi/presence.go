@@ -109,11 +109,8 @@ func subscribePresence(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := c.readBody()
+	b, err := c.emptyBody()
 	if err != nil {
-		return nil, err
-	}
-	if err := b.Done(); err != nil {
 		return nil, err
 	}
 	return c.idempotent(b, func(r *claim) (*answer, error) {

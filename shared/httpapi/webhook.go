@@ -271,11 +271,8 @@ func testEndpoint(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := c.readBody()
+	b, err := c.emptyBody()
 	if err != nil {
-		return nil, err
-	}
-	if err := b.Done(); err != nil {
 		return nil, err
 	}
 	return c.idempotent(b, func(*claim) (*answer, error) {
@@ -489,11 +486,8 @@ func replayDelivery(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := c.readBody()
+	b, err := c.emptyBody()
 	if err != nil {
-		return nil, err
-	}
-	if err := b.Done(); err != nil {
 		return nil, err
 	}
 	return c.idempotent(b, func(*claim) (*answer, error) {

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -57,6 +58,23 @@ func Open(ctx context.Context) (*Function, error) {
 		f.api.Log.Warn("the peppers were not compared with the stored keys", "error", err)
 	}
 	return f, nil
+}
+
+// Main is the main of a function that needs nothing but its surroundings: it opens
+// them, serves what build makes of them, and ends the process where one of the two
+// fails.
+func Main(build func(*Function) any) {
+	f, err := Open(context.Background())
+	var handler any
+	if err == nil {
+		handler = build(f)
+		err = f.problem
+	}
+	if err != nil {
+		slog.Error("not started", "error", err)
+		os.Exit(1)
+	}
+	lambda.Start(handler)
 }
 
 // OpenApart is Open for a function that reads no key: it has no right to the table

@@ -93,15 +93,13 @@ func (p *page) walk(c *bbolt.Cursor, visit func(place, v []byte) bool) {
 		}
 		return
 	}
-	var k, v []byte
-	if p.to == nil {
-		k, v = c.Last()
-	} else if k, v = c.Seek(p.to); k == nil {
-		k, v = c.Last()
-	} else {
-		k, v = c.Prev()
+	last := c.Last
+	if p.to != nil {
+		if k, _ := c.Seek(p.to); k != nil {
+			last = c.Prev
+		}
 	}
-	for ; k != nil && bytes.Compare(k, p.from) >= 0; k, v = c.Prev() {
+	for k, v := last(); k != nil && bytes.Compare(k, p.from) >= 0; k, v = c.Prev() {
 		if !visit(k, v) {
 			return
 		}

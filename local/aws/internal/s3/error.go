@@ -44,7 +44,6 @@ var (
 	errBadDigest    = failure(400, "BadDigest", "The Content-MD5 or checksum value that you specified did not match what the server received.")
 	errBadHash      = failure(400, "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed.")
 	errMalformed    = failure(400, "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema")
-	errInternal     = failure(500, "InternalError", "We encountered an internal error. Please try again.")
 )
 
 // Write writes the error as the answer.

@@ -3,6 +3,7 @@ package whatsapp
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -195,6 +196,8 @@ func (r reader) content(m *waE2E.Message) *Body {
 		return &Body{Type: "reaction", Emoji: &emoji, Target: r.reference(m.GetReactionMessage().GetKey())}
 	case m.GetProtocolMessage() != nil:
 		return r.protocol(m.GetProtocolMessage())
+	case m.GetLocationMessage() != nil && !isFinite(m.GetLocationMessage()):
+		return &Body{Type: "unsupported", Name: "locationMessage"} // JSON has no form for it
 	case m.GetLocationMessage() != nil:
 		l := m.GetLocationMessage()
 		return &Body{Type: "location", Latitude: l.DegreesLatitude, Longitude: l.DegreesLongitude, Name: l.GetName(), Address: l.GetAddress()}
@@ -307,6 +310,11 @@ func (b *Body) shown() string {
 		return strings.Join(names, ", ")
 	}
 	return b.Text
+}
+
+func isFinite(l *waE2E.LocationMessage) bool {
+	sum := math.Abs(l.GetDegreesLatitude()) + math.Abs(l.GetDegreesLongitude())
+	return !math.IsNaN(sum) && !math.IsInf(sum, 0)
 }
 
 func contactFrom(m *waE2E.ContactMessage) Contact {

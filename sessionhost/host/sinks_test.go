@@ -3,8 +3,6 @@ package host
 import (
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -12,11 +10,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"go.mau.fi/whatsmeow/proto/waE2E"
-	"google.golang.org/protobuf/proto"
 
 	local "whatisup/local/aws"
-	"whatisup/local/whatsapp"
 	"whatisup/shared/whatisup"
 )
 
@@ -191,75 +186,4 @@ func TestDebtOutlivesItsHost(t *testing.T) {
 	events := w.events(id)
 	w.awaitFor(3*patience, "every event on the queue", func() bool { return bad.has(events) })
 	w.await("no debt", func() bool { return len(w.get(id).Observed.Owed) == 0 })
-}
-
-// Whatever a stranger sends, no connection is lost for it, and what comes after it
-// arrives. SOAK sends more.
-func TestHostileMessages(t *testing.T) {
-	t.Parallel()
-	w := quick(t)
-	w.host("one")
-	id := w.create()
-	const number = "491700000003"
-	w.link(id, number)
-	before, _ := w.device(id)
-
-	messages := 60
-	if os.Getenv("SOAK") != "" {
-		messages = 20_000
-	}
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 1))
-	for n := range messages {
-		raw := hostile(rnd)
-		if _, err := w.sim.Write(t.Context(), whatsapp.Writing{
-			Text: whatsapp.Text{World: string(w.customer), From: "14155550123", To: number}, Raw: raw,
-		}); err != nil && !strings.Contains(err.Error(), "raw is no message") {
-			t.Fatalf("message %d: %v", n, err)
-		}
-	}
-	last := w.send(number, "14155550123", "the last")
-	w.awaitFor(patience+time.Duration(messages)*slowness*100*time.Millisecond, "the last message", func() bool { return w.received(id)[last] == 1 })
-	if after, _ := w.device(id); after.Logins != before.Logins {
-		t.Errorf("%d logins, not %d: the connection was lost", after.Logins, before.Logins)
-	}
-}
-
-// hostile is a message of random shape: each field of a message that is itself a
-// message may be there, empty or with random texts, nested and quoted, or the bytes
-// are no message at all.
-func hostile(rnd *rand.Rand) []byte {
-	texts := texts()
-	text := func() *string { return proto.String(texts[rnd.IntN(len(texts))]) }
-	m := new(waE2E.Message)
-	switch rnd.IntN(6) {
-	case 0:
-		m.Conversation = text()
-	case 1:
-		m.ExtendedTextMessage = &waE2E.ExtendedTextMessage{Text: text(), ContextInfo: &waE2E.ContextInfo{
-			StanzaID: text(), Participant: text(), QuotedMessage: &waE2E.Message{Conversation: text()},
-		}}
-	default:
-		fields := m.ProtoReflect().Descriptor().Fields()
-		for range 1 + rnd.IntN(3) {
-			f := fields.Get(rnd.IntN(fields.Len()))
-			if f.Message() != nil && !f.IsList() && !f.IsMap() {
-				m.ProtoReflect().Set(f, m.ProtoReflect().NewField(f))
-			}
-		}
-		if rnd.IntN(2) == 0 {
-			m = &waE2E.Message{EphemeralMessage: &waE2E.FutureProofMessage{Message: m}}
-		}
-	}
-	raw, err := proto.Marshal(m)
-	if err != nil || len(raw) == 0 {
-		return []byte{0x0a, 0x00}
-	}
-	if rnd.IntN(6) == 0 {
-		for range 1 + rnd.IntN(4) {
-			raw[rnd.IntN(len(raw))] ^= byte(1 << rnd.IntN(8))
-		}
-	}
-	return raw
 }

@@ -1,6 +1,7 @@
 package waconv
 
 import (
+	"math"
 	"time"
 
 	"go.mau.fi/whatsmeow/proto/waE2E"
@@ -128,18 +129,25 @@ func fileOf(body *whatisup.ReceivedBody, m *waE2E.Message) (string, *waE2E.Conte
 	return "", f.GetContextInfo()
 }
 
-func locationOf(body *whatisup.ReceivedBody, m *waE2E.Message) (string, *waE2E.ContextInfo) {
+// locationOf reads a place. A sender may write any number, also those that JSON has
+// no form for: what is no place on earth is not taken for one.
+func locationOf(body *whatisup.ReceivedBody, m *waE2E.Message) (text string, context *waE2E.ContextInfo) {
+	var latitude, longitude float64
 	body.Type = whatisup.BodyLocation
 	if l := m.GetLocationMessage(); l != nil {
-		latitude, longitude := l.GetDegreesLatitude(), l.GetDegreesLongitude()
-		body.Latitude, body.Longitude, body.Name, body.Address = &latitude, &longitude, l.GetName(), l.GetAddress()
-		body.Live = l.GetIsLive()
-		return l.GetComment(), l.GetContextInfo()
+		latitude, longitude, body.Name, body.Address, body.Live = l.GetDegreesLatitude(), l.GetDegreesLongitude(), l.GetName(), l.GetAddress(), l.GetIsLive()
+		text, context = l.GetComment(), l.GetContextInfo()
+	} else {
+		l := m.GetLiveLocationMessage()
+		latitude, longitude, body.Live = l.GetDegreesLatitude(), l.GetDegreesLongitude(), true
+		text, context = l.GetCaption(), l.GetContextInfo()
 	}
-	l := m.GetLiveLocationMessage()
-	latitude, longitude := l.GetDegreesLatitude(), l.GetDegreesLongitude()
-	body.Latitude, body.Longitude, body.Live = &latitude, &longitude, true
-	return l.GetCaption(), l.GetContextInfo()
+	if !(math.Abs(latitude) <= 90 && math.Abs(longitude) <= 180) {
+		*body = whatisup.ReceivedBody{Body: whatisup.Body{Type: whatisup.BodyUnsupported}, WhatsAppType: nameOf(m)}
+		return "", context
+	}
+	body.Latitude, body.Longitude = &latitude, &longitude
+	return text, context
 }
 
 func contactsOf(body *whatisup.ReceivedBody, m *waE2E.Message) *waE2E.ContextInfo {

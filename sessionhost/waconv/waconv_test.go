@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"testing"
 	"time"
 
@@ -48,6 +49,22 @@ func received(m *waE2E.Message) *events.Message {
 		MessageSource: types.MessageSource{Chat: ann, Sender: ann, SenderAlt: annPN},
 		ID:            "ABC", PushName: "Ann", Timestamp: sent,
 	}}
+}
+
+// A location that no map has, and that JSON may have no form for, is a message that
+// can be stored.
+func TestALocationThatIsNone(t *testing.T) {
+	for _, at := range []float64{math.NaN(), math.Inf(1), 91, -1e300} {
+		for _, m := range []*waE2E.Message{
+			{LocationMessage: &waE2E.LocationMessage{DegreesLatitude: &at}},
+			{LiveLocationMessage: &waE2E.LiveLocationMessage{DegreesLatitude: &at}},
+		} {
+			d := Decode(t.Context(), received(m), env)
+			if _, err := json.Marshal(d.Received); err != nil || d.Received.Type != whatisup.BodyUnsupported || d.Received.Body.WhatsAppType == "" {
+				t.Errorf("%v is %+v: %v", at, d.Received, err)
+			}
+		}
+	}
 }
 
 // What can be sent comes back, at the other end, under the same fields.

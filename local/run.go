@@ -391,7 +391,7 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 			feed.ARN = "arn:aws:sqs:" + region + ":000000000000:" + feed.ARN
 			feed.Batch, feed.Timeout = trigger.BatchSize, f.Timeout
 			if strings.HasPrefix(trigger.Resource(), "Webhook") {
-				feed.Concurrency = min(trigger.Concurrency, pollers)
+				feed.Concurrency = trigger.Concurrency
 			}
 			start(f.Name, feed.Run)
 		}
@@ -421,10 +421,6 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 	})
 	return nil
 }
-
-// pollers is how many batches of one queue are in hand at a time, where Lambda would
-// run more functions.
-const pollers = 48
 
 // webhooks is the way of events to endpoints, and what the API does with them. Loopback
 // is a test key's on somebody's own machine.

@@ -29,7 +29,8 @@ type Trigger struct {
 	QueueURL string
 	ARN      string // of the queue, as the event names it
 	Batch    int    // 1 to 10
-	// Concurrency is how many batches are in hand at a time; 0 is one.
+	// Concurrency is how many batches are in hand at a time; 0 is one. A few of them
+	// ask for the next, so that not hundreds wake up for one message.
 	Concurrency int
 	Timeout     time.Duration // of the function
 	Handler     func(context.Context, events.SQSEvent) (events.SQSEventResponse, error)
@@ -42,19 +43,28 @@ const (
 	backoffMax = 10 * time.Second
 )
 
+// receivers is how many ask the queue at a time.
+const receivers = 4
+
 // Run polls until the context ends, and returns after the batches in hand.
 func (t Trigger) Run(ctx context.Context) error {
-	var pollers sync.WaitGroup
-	for range max(t.Concurrency, 1) {
-		pollers.Go(func() { t.poll(ctx) })
+	room := make(chan struct{}, max(t.Concurrency, 1))
+	var all sync.WaitGroup
+	for range min(cap(room), receivers) {
+		all.Go(func() { t.poll(ctx, room, &all) })
 	}
-	pollers.Wait()
+	all.Wait()
 	return nil
 }
 
-func (t Trigger) poll(ctx context.Context) {
+func (t Trigger) poll(ctx context.Context, room chan struct{}, all *sync.WaitGroup) {
 	backoff := backoffMin
-	for ctx.Err() == nil {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case room <- struct{}{}:
+		}
 		out, err := t.Queue.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 			QueueUrl:                    aws.String(t.QueueURL),
 			MaxNumberOfMessages:         int32(t.Batch),
@@ -62,22 +72,28 @@ func (t Trigger) poll(ctx context.Context) {
 			MessageAttributeNames:       []string{"All"},
 			MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
 		})
-		if err != nil {
-			if ctx.Err() != nil {
-				break
-			}
-			t.Log.Error("queue does not answer", "error", err)
-			select {
-			case <-ctx.Done():
-			case <-time.After(backoff/2 + rand.N(backoff)):
-			}
-			backoff = min(2*backoff, backoffMax)
+		if err == nil && len(out.Messages) > 0 {
+			backoff = backoffMin
+			all.Go(func() {
+				t.deliver(context.WithoutCancel(ctx), out.Messages)
+				<-room
+			})
 			continue
 		}
-		backoff = backoffMin
-		if len(out.Messages) > 0 {
-			t.deliver(context.WithoutCancel(ctx), out.Messages)
+		<-room
+		if err == nil {
+			backoff = backoffMin
+			continue
 		}
+		if ctx.Err() != nil {
+			return
+		}
+		t.Log.Error("queue does not answer", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(backoff/2 + rand.N(backoff)):
+		}
+		backoff = min(2*backoff, backoffMax)
 	}
 }
 

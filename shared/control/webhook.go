@@ -44,7 +44,7 @@ type Webhooks interface {
 var (
 	ErrEndpointNotFound = whatisup.NewError(whatisup.CodeEndpointNotFound, "There is no such webhook endpoint.")
 	ErrDeliveryNotFound = whatisup.NewError(whatisup.CodeDeliveryNotFound, "There is no such webhook delivery.")
-	ErrEndpointLimit    = whatisup.NewError(whatisup.CodeEndpointLimitReached, "This account has 20 webhook endpoints. Delete one.")
+	ErrEndpointLimit    = whatisup.NewError(whatisup.CodeEndpointLimitReached, "This account's webhook endpoints take all of its 20 places: one each, and one for every 4 of max_in_flight. Delete an endpoint, or give this one a lower max_in_flight.")
 	ErrTooManyTests     = whatisup.NewError(whatisup.CodeRateLimited, "An endpoint can be tested 5 times a minute.").After(15 * time.Second)
 )
 

@@ -37,6 +37,7 @@ type endpointRow struct {
 	Description string      `dynamodbav:"description,omitempty"`
 	Disabled    string      `dynamodbav:"disabled,omitempty"`
 	MaxInFlight int         `dynamodbav:"max_in_flight"`
+	Places      int         `dynamodbav:"places"`
 	UpdatedAt   int64       `dynamodbav:"updated_at"`
 	Secrets     []secretRow `dynamodbav:"secrets"`
 	DataKey     []byte      `dynamodbav:"data_key"`
@@ -60,7 +61,7 @@ func (r *endpointRow) endpoint() *whatisup.Endpoint {
 	e := &whatisup.Endpoint{
 		Customer: whatisup.CustomerID(r.Customer), Mode: whatisup.Mode(r.Mode), ID: whatisup.EndpointID(r.ID),
 		URL: r.URL, Events: r.Events, Instance: whatisup.InstanceID(r.Instance), Description: r.Description,
-		Disabled: r.Disabled, MaxInFlight: r.MaxInFlight, UpdatedAt: fromMillis(r.UpdatedAt), DataKey: r.DataKey,
+		Disabled: r.Disabled, MaxInFlight: r.MaxInFlight, Places: r.Places, UpdatedAt: fromMillis(r.UpdatedAt), DataKey: r.DataKey,
 		Behind: r.Behind, Version: r.Version, Failures: r.Failures,
 		FailingSince: fromMillis(r.FailingSince), ProbeAt: fromMillis(r.ProbeAt), ProbeWait: time.Duration(r.ProbeWait) * time.Millisecond,
 		Untold:     []byte(r.Untold),
@@ -103,18 +104,41 @@ func deliveryKey(c whatisup.CustomerID, m whatisup.Mode, id whatisup.DeliveryID)
 
 func owedPartition(id whatisup.EndpointID) string { return "owed#" + string(id) }
 
-// CreateEndpoint stores a new endpoint and the record of its request: ErrTooMany,
-// ErrNotFound if its instance is gone, ErrClaimLost.
+func placesKey(c whatisup.CustomerID, m whatisup.Mode) item { return key(partition(c, m), "places") }
+
+// CreateEndpoint stores a new endpoint in places of its customer's, and the record of its
+// request: ErrTooMany if too few places are free, ErrNotFound if its instance is gone,
+// ErrClaimLost.
 func (db *DB) CreateEndpoint(ctx context.Context, e *whatisup.Endpoint, record *whatisup.Record) error {
+	for range 2 * whatisup.MaxEndpoints { // whoever is first takes the place
+		out, err := db.client.GetItem(ctx, &dynamodb.GetItemInput{
+			TableName: aws.String(db.tables.Webhooks), Key: placesKey(e.Customer, e.Mode), ConsistentRead: aws.Bool(true),
+		})
+		if err != nil {
+			return translate(err)
+		}
+		taken := int(intOf(out.Item["taken"]))
+		if !e.TakePlaces(taken) {
+			return whatisup.ErrTooMany
+		}
+		if again, err := db.createEndpoint(ctx, e, taken, record); !again {
+			return err
+		}
+	}
+	return fmt.Errorf("endpoint: no place was kept: %w", whatisup.ErrUnavailable)
+}
+
+// createEndpoint stores an endpoint if the taken places are still these.
+func (db *DB) createEndpoint(ctx context.Context, e *whatisup.Endpoint, taken int, record *whatisup.Record) (again bool, err error) {
 	row := withKey(endpointKey(e.Customer, e.Mode, e.ID), marshal(endpointRow{
 		Customer: string(e.Customer), Mode: string(e.Mode), ID: string(e.ID), URL: e.URL, Events: e.Events,
 		Instance: string(e.Instance), ChatTypes: chatTexts(e.ChatTypes), Description: e.Description, Disabled: e.Disabled,
-		MaxInFlight: e.MaxInFlight, UpdatedAt: millis(e.UpdatedAt), Secrets: secretRows(e.Secrets), DataKey: e.DataKey,
+		MaxInFlight: e.MaxInFlight, Places: e.Places, UpdatedAt: millis(e.UpdatedAt), Secrets: secretRows(e.Secrets), DataKey: e.DataKey,
 	}))
 	items := []types.TransactWriteItem{
 		put(db.tables.Webhooks, row, "attribute_not_exists(pk)", nil, nil),
-		update(db.tables.Webhooks, key(partition(e.Customer, e.Mode), "count"), "ADD endpoints :one",
-			"attribute_not_exists(endpoints) OR endpoints < :most", item{":one": number(1), ":most": number(whatisup.MaxEndpoints)}, nil),
+		update(db.tables.Webhooks, placesKey(e.Customer, e.Mode), "SET taken = :all",
+			"attribute_not_exists(pk) OR taken = :taken", item{":all": number(taken | e.Places), ":taken": number(taken)}, nil),
 	}
 	bound, recorded := -1, -1
 	if e.Instance != "" { // so that none is made behind the back of its instance's deletion
@@ -125,13 +149,14 @@ func (db *DB) CreateEndpoint(ctx context.Context, e *whatisup.Endpoint, record *
 		recorded = len(items)
 		items = append(items, db.recordItem(record))
 	}
-	err := db.transact(ctx, items)
-	for n, answer := range map[int]error{1: whatisup.ErrTooMany, bound: whatisup.ErrNotFound, recorded: whatisup.ErrClaimLost} {
+	err = db.transact(ctx, items)
+	for n, answer := range map[int]error{bound: whatisup.ErrNotFound, recorded: whatisup.ErrClaimLost} {
 		if _, failed := failedAt(err, n); failed && n >= 0 {
-			return answer
+			return false, answer
 		}
 	}
-	return err
+	_, again = failedAt(err, 1)
+	return again, err
 }
 
 // Endpoints lists a customer's endpoints of one mode, newest first, consistently.
@@ -252,8 +277,9 @@ func (db *DB) SetSecrets(ctx context.Context, e *whatisup.Endpoint, record *what
 func (db *DB) DeleteEndpoint(ctx context.Context, e *whatisup.Endpoint) error {
 	return goneIfFailed(db.transact(ctx, []types.TransactWriteItem{
 		remove(db.tables.Webhooks, endpointKey(e.Customer, e.Mode, e.ID), "attribute_exists(pk)", nil, nil),
-		update(db.tables.Webhooks, key(partition(e.Customer, e.Mode), "count"), "ADD endpoints :minus", "attribute_exists(pk)",
-			item{":minus": &types.AttributeValueMemberN{Value: "-1"}}, nil),
+		// Its places are taken, so to take their number away clears their bits.
+		update(db.tables.Webhooks, placesKey(e.Customer, e.Mode), "SET taken = taken - :places", "attribute_exists(pk)",
+			item{":places": number(e.Places)}, nil),
 	}))
 }
 

@@ -216,3 +216,59 @@ func TestBoundKeysSends(t *testing.T) {
 	}
 	f.want(400, "invalid_request", f.a.TestKey, "POST", "/v1/instances/"+string(id)+"/messages", `{}`)
 }
+
+// An instance takes messages until as many wait as may, and again when one is gone; its
+// neighbour takes some all the while.
+func TestMessagesThatWaitAreLimited(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	h := f.host()
+	path, id := f.create(f.a.TestKey, "full")
+	other, otherID := f.create(f.a.TestKey, "empty")
+	for p, id := range map[string]whatisup.InstanceID{path: id, other: otherID} {
+		f.want(202, "", f.a.TestKey, "POST", p+"/connect", "")
+		h.link(f.of(f.a.Customer, id), whatisup.Connected, whatisup.NoReason)
+	}
+	f.clock.advance(6 * time.Second) // past what functions remember of leases
+	const body = `{"to":"4915112345678","body":{"type":"text","text":"x"}}`
+	first := into[struct {
+		ID string `json:"message_id"`
+	}](t, f.want(202, "", f.a.TestKey, "POST", path+"/messages", body))
+	ref, at := whatisup.Ref{Customer: f.a.Customer, Mode: whatisup.Test, ID: id}, f.clock.now()
+	next := make(chan struct{})
+	var writers sync.WaitGroup
+	for range 16 {
+		writers.Go(func() {
+			for range next {
+				to := whatisup.NumberAddress("4915112345678")
+				_, err := f.db.AcceptMessage(t.Context(), &whatisup.Message{
+					Ref: ref, ID: whatisup.NewMessageID(), Direction: whatisup.Outgoing, To: to, Chat: to, ChatType: whatisup.ChatDirect,
+					Raw: []byte(`{"type":"text","text":"x"}`), Link: 1, Status: whatisup.MessageQueued, StatusAt: at,
+					DueAt: at, ExpiresAt: at.Add(time.Hour), Times: whatisup.MessageTimes{Created: at, Queued: at},
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range whatisup.WaitingMost - 2 {
+		next <- struct{}{}
+	}
+	close(next)
+	writers.Wait()
+	f.clock.advance(time.Minute) // past what functions remember of counts
+	f.want(202, "", f.a.TestKey, "POST", path+"/messages", body)
+	for range 2 {
+		r := f.want(429, "queue_full", f.a.TestKey, "POST", path+"/messages", body)
+		if r.header.Get("Retry-After") == "" {
+			t.Error("it is not said when to try again")
+		}
+	}
+	f.want(202, "", f.a.TestKey, "POST", other+"/messages", body)
+	if _, _, err := f.db.StepMessage(t.Context(), ref, whatisup.MessageID(first.ID), whatisup.Step{Status: whatisup.MessageCanceled, At: f.clock.now()}); err != nil {
+		t.Fatal(err)
+	}
+	f.want(202, "", f.a.TestKey, "POST", path+"/messages", body)
+	f.want(429, "queue_full", f.a.TestKey, "POST", path+"/messages", body)
+}

@@ -138,13 +138,17 @@ func TestWebhookEndpoints(t *testing.T) {
 	}
 	// A live key never gets loopback.
 	f.want(400, "invalid_request", f.a.LiveKey, "POST", "/v1/webhook-endpoints", `{"url":"http://127.0.0.1:9/","events":["*"]}`)
-	for n := 2; n < whatisup.MaxEndpoints; n++ {
+	// The one with 16 under way has four places, each other one.
+	for n := 5; n < whatisup.MaxEndpoints; n++ {
 		f.want(201, "", f.a.TestKey, "POST", "/v1/webhook-endpoints", `{"url":"https://1.1.1.1/","events":["*"]}`)
 	}
 	f.want(409, "webhook_endpoint_limit_reached", f.a.TestKey, "POST", "/v1/webhook-endpoints", `{"url":"https://1.1.1.1/","events":["*"]}`)
 	f.want(204, "", f.a.TestKey, "DELETE", at, "")
 	f.want(404, "webhook_endpoint_not_found", f.a.TestKey, "GET", at, "")
 	f.want(201, "", f.a.TestKey, "POST", "/v1/webhook-endpoints", `{"url":"https://1.1.1.1/","events":["*"]}`)
+	f.want(409, "webhook_endpoint_limit_reached", f.a.TestKey, "POST", "/v1/webhook-endpoints", `{"url":"https://1.1.1.1/","events":["*"],"max_in_flight":13}`)
+	f.want(201, "", f.a.TestKey, "POST", "/v1/webhook-endpoints", `{"url":"https://1.1.1.1/","events":["*"],"max_in_flight":12}`)
+	f.want(409, "webhook_endpoint_limit_reached", f.a.TestKey, "POST", "/v1/webhook-endpoints", `{"url":"https://1.1.1.1/","events":["*"],"max_in_flight":1}`)
 	f.want(204, "", f.a.TestKey, "DELETE", path, "")
 	f.want(404, "instance_not_found", f.a.TestKey, "POST", "/v1/webhook-endpoints",
 		fmt.Sprintf(`{"url":"https://1.1.1.1/","events":["*"],"instance_id":%q}`, instance))

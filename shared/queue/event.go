@@ -77,6 +77,9 @@ func (e *Events) SendTo(ctx context.Context, url string, events ...whatisup.Even
 		if entries[i], err = entryOf(ev, strconv.Itoa(i), strings.HasSuffix(url, ".fifo")); err != nil {
 			return err
 		}
+		if url == e.webhooks && url != "" {
+			entries[i].MessageGroupId = aws.String(fanOutGroup(&ev))
+		}
 	}
 	for from := 0; from < len(entries); {
 		to, size := from, 0

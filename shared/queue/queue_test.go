@@ -216,3 +216,50 @@ func TestEvents(t *testing.T) {
 		t.Error("sent under an ended context")
 	}
 }
+
+// everything takes every event.
+type everything struct{}
+
+func (everything) Takes(context.Context, *whatisup.Event) (bool, error) { return true, nil }
+
+// However many instances one customer's events are of, a few of them are fanned out at a
+// time, and another customer's beside them.
+func TestFanOutLanes(t *testing.T) {
+	t.Parallel()
+	client, urls, _ := setUp(t)
+	events := queue.NewEvents(client, nil).WithWebhooks(urls.WebhookEvents, everything{})
+	other := whatisup.NewCustomerID()
+	var all []whatisup.Event
+	for n := range 401 {
+		c := customer
+		if n == 400 {
+			c = other
+		}
+		e, err := whatisup.NewEvent(whatisup.MessageReceived, c, whatisup.Test, whatisup.NewInstanceID(), time.Now(), map[string]any{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, e)
+	}
+	if err := events.Send(t.Context(), all...); err != nil {
+		t.Fatal(err)
+	}
+	got := map[whatisup.CustomerID]int{}
+	for {
+		out, err := client.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: aws.String(urls.WebhookEvents), MaxNumberOfMessages: 1, WaitTimeSeconds: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(out.Messages) == 0 {
+			break
+		}
+		var e whatisup.Event
+		if err := json.Unmarshal([]byte(*out.Messages[0].Body), &e); err != nil {
+			t.Fatal(err)
+		}
+		got[e.Customer]++
+	}
+	if got[customer] != 16 || got[other] != 1 {
+		t.Errorf("in hand at a time: %v", got)
+	}
+}

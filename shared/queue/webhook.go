@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -47,6 +48,14 @@ func (e *Events) taken(ctx context.Context, url string, events []whatisup.Event)
 		}
 	}
 	return some, nil
+}
+
+// fanOutLanes is how many events of one customer and mode are fanned out at a time,
+// however many instances they are of.
+const fanOutLanes = 16
+
+func fanOutGroup(e *whatisup.Event) string {
+	return fmt.Sprintf("%s#%s#%d", e.Customer, e.Mode, whatisup.LaneOf(e.Instance, fanOutLanes))
 }
 
 // Webhooks are the queues between an event and its requests.

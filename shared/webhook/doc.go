@@ -3,13 +3,17 @@
 // # The way of an event
 //
 //	log and courier → queue fanout-events → FanOut → queue deliver-attempts → Deliver → row
-//	                  group: the instance             group: endpoint and one of its lanes
+//	                  16 groups a customer            80 groups a customer
 //
 // Whoever writes events puts into fanout-events those that some endpoint of the
 // customer takes ([Takers]), in the log's order. [Path.FanOut] makes a delivery for
 // each endpoint that takes the event. An endpoint has as many groups as it may have
 // requests under way, and an instance belongs to one of them: so first attempts keep
 // the order of each instance, and an endpoint that hangs occupies its own groups alone.
+//
+// The groups are those of the customer's places ([whatisup.Endpoint.TakePlaces]), which
+// its endpoints share out: so a customer whose endpoints all hang leaves most of the
+// workers to others.
 //
 // A delivery's id follows from endpoint, event and replay. Whatever runs twice finds
 // the row of the first time, or its deduplication id in the queue.

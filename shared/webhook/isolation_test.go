@@ -3,6 +3,7 @@ package webhook_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,47 +16,54 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
-
+	"whatisup/local/gateway"
+	"whatisup/shared/lambdahttp"
 	"whatisup/shared/webhook"
 	"whatisup/shared/whatisup"
 )
 
-// serve works on the queues as functions would, so many messages of each at a time,
+// serve works on the queues as one machine does, and on so many deliveries at a time,
 // until the context ends.
 func (w *world) serve(ctx context.Context, many int) *sync.WaitGroup {
 	var all sync.WaitGroup
-	for url, do := range map[string]func(context.Context, webhook.Message) error{
-		w.urls.WebhookEvents: w.path.FanOut, w.urls.WebhookDeliveries: w.path.Deliver, w.urls.WebhookWakes: w.path.Wake,
-	} {
-		n := many
-		if url == w.urls.WebhookWakes {
-			n = 2
+	for _, q := range []struct {
+		url  string
+		many int
+		do   func(context.Context, webhook.Message) error
+	}{{w.urls.WebhookEvents, 100, w.path.FanOut}, {w.urls.WebhookDeliveries, many, w.deliver}, {w.urls.WebhookWakes, 20, w.path.Wake}} {
+		trigger := gateway.Trigger{
+			Queue: w.sqs, QueueURL: q.url, Batch: 1, Concurrency: q.many, Timeout: time.Minute, Log: w.path.Slog,
+			Handler: lambdahttp.Messages(func(ctx context.Context, m lambdahttp.Message) error {
+				return q.do(ctx, webhook.Message{Body: m.Body, Order: m.Order})
+			}),
 		}
-		for range n {
-			all.Go(func() {
-				for ctx.Err() == nil {
-					out, err := w.sqs.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
-						QueueUrl: aws.String(url), MaxNumberOfMessages: 1, WaitTimeSeconds: 20,
-						MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
-					})
-					if err != nil {
-						continue
-					}
-					for _, m := range out.Messages {
-						ms, _ := strconv.ParseInt(m.Attributes["SentTimestamp"], 10, 64)
-						one := webhook.Message{Body: []byte(*m.Body), Order: fmt.Sprintf("%015d#%s", ms, m.Attributes["SequenceNumber"])}
-						if do(ctx, one) == nil {
-							_, _ = w.sqs.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: aws.String(url), ReceiptHandle: m.ReceiptHandle})
-						}
-					}
-				}
-			})
-		}
+		all.Go(func() {
+			if err := trigger.Run(ctx); err != nil {
+				w.t.Error(err)
+			}
+		})
 	}
 	return &all
+}
+
+// deliver counts what is under way of each customer.
+func (w *world) deliver(ctx context.Context, m webhook.Message) error {
+	var of struct {
+		Customer whatisup.CustomerID `json:"customer_id"`
+	}
+	if err := json.Unmarshal(m.Body, &of); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.busy[of.Customer]++
+	w.most[of.Customer] = max(w.most[of.Customer], w.busy[of.Customer])
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.busy[of.Customer]--
+	}()
+	return w.path.Deliver(ctx, m)
 }
 
 // arrivals are what good receivers got: for each event's number how long after its
@@ -216,7 +224,7 @@ func TestIsolation(t *testing.T) {
 		return want, began
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	workers := w.serve(ctx, 48)
+	workers := w.serve(ctx, 400)
 	defer workers.Wait()
 	defer cancel()
 
@@ -262,6 +270,93 @@ func TestIsolation(t *testing.T) {
 	want, began = load()
 	_, last = good.await(t, want)
 	t.Logf("as fast as they go, beside the bad ones: %d in %v: %.0f a second", want, last.Sub(began).Round(time.Millisecond), float64(want)/last.Sub(began).Seconds())
+}
+
+// TestCustomerWithManyEndpointsThatHang has a customer take every place with endpoints
+// that hang, and delete them and take every place anew while the first ones still do. It
+// never has more under way than its places have lanes, and whoever comes beside it gets
+// everything.
+func TestCustomerWithManyEndpointsThatHang(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.path.Now, w.path.Halt = nil, nil // the real clock: everything here goes by itself
+	const lanes = whatisup.MaxEndpoints * whatisup.LanesOfPlace
+	over, open := make(chan struct{}), make(chan struct{}, 10_000)
+	hangs := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		open <- struct{}{}
+		<-over
+	}))
+	t.Cleanup(hangs.Close)
+	good := &arrivals{more: make(chan struct{}, 1000)}
+	goodServer := httptest.NewServer(good)
+	t.Cleanup(goodServer.Close)
+
+	hostile, honest := whatisup.NewCustomerID(), whatisup.NewCustomerID()
+	var instances []whatisup.InstanceID
+	for range 200 {
+		instances = append(instances, whatisup.NewInstanceID())
+	}
+	tell := func(c whatisup.CustomerID, i whatisup.InstanceID) {
+		e, err := whatisup.NewEvent(whatisup.MessageReceived, c, whatisup.Test, i, time.Now(), map[string]any{"at": time.Now().UnixMicro()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.events.Send(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	workers := w.serve(ctx, lanes+10)
+	defer workers.Wait()
+	defer close(over)
+	defer cancel()
+	takeAll := func(each int) (all []*whatisup.Endpoint) {
+		for range lanes / each {
+			all = append(all, w.endpoint(hangs.URL, func(e *whatisup.Endpoint) { e.Customer, e.MaxInFlight = hostile, each }))
+		}
+		one := &whatisup.Endpoint{Customer: hostile, Mode: whatisup.Test, ID: whatisup.NewEndpointID(), URL: hangs.URL, MaxInFlight: 1}
+		if err := w.db.CreateEndpoint(t.Context(), one, nil); !errors.Is(err, whatisup.ErrTooMany) {
+			t.Errorf("one endpoint more: %v", err)
+		}
+		return all
+	}
+	// await waits until so many of the hostile one's requests have come in.
+	await := func(n int) {
+		limit := time.After(2 * time.Minute)
+		for got := range n {
+			select {
+			case <-open:
+			case <-limit:
+				t.Fatalf("%d requests of %d are open", got, n)
+			}
+		}
+	}
+	first := takeAll(whatisup.LanesOfPlace)
+	for _, i := range instances[:20] {
+		tell(hostile, i)
+	}
+	await(lanes / 2) // those that some instance falls to, whatever their ids
+	for _, e := range first {
+		if err := w.db.DeleteEndpoint(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	takeAll(whatisup.MostMaxInFlight)
+	for _, i := range instances {
+		tell(hostile, i)
+	}
+	for range 3 {
+		w.endpoint(goodServer.URL, func(e *whatisup.Endpoint) { e.Customer = honest })
+	}
+	for _, i := range instances[:20] {
+		tell(honest, i)
+	}
+	good.await(t, 3*20)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := w.most[hostile]; n < lanes/2 || n > lanes {
+		t.Errorf("%d deliveries of one customer were under way at a time, of %d lanes", n, lanes)
+	}
 }
 
 // owe stores what an endpoint is owed, some at a time.

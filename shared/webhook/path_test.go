@@ -41,8 +41,10 @@ type world struct {
 	events   *queue.Events
 	customer whatisup.CustomerID
 
-	mu  sync.Mutex
-	now time.Time
+	mu   sync.Mutex
+	now  time.Time
+	busy map[whatisup.CustomerID]int // deliveries under way, and the most of them
+	most map[whatisup.CustomerID]int
 
 	// die, if not nil, says whether the process dies at a step.
 	die func(step string) bool
@@ -58,7 +60,8 @@ func newWorld(t *testing.T) *world {
 	if err := dynamo.Local().Create(t.Context(), client); err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, sqs: sqs.NewFromConfig(a.Config), customer: whatisup.NewCustomerID(), now: time.Now()}
+	w := &world{t: t, sqs: sqs.NewFromConfig(a.Config), customer: whatisup.NewCustomerID(), now: time.Now(),
+		busy: map[whatisup.CustomerID]int{}, most: map[whatisup.CustomerID]int{}}
 	var err error
 	if w.urls, err = queue.Local().Create(t.Context(), w.sqs, 1); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,8 @@ package whatisup
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -50,7 +52,8 @@ func DeliveryIDOf(ep EndpointID, e EventID, replay ReplayID, at time.Time) Deliv
 
 // Limits of webhooks.
 const (
-	MaxEndpoints       = 20  // of a customer and mode
+	MaxEndpoints       = 20  // of a customer and mode, as each takes a place
+	LanesOfPlace       = 4   // deliveries under way at a time for each place
 	MaxInQueue         = 500 // deliveries of one endpoint in the queue
 	DefaultMaxInFlight = 4
 	MostMaxInFlight    = 16
@@ -94,6 +97,7 @@ type Endpoint struct {
 	Description string
 	Disabled    string // why; empty: it is enabled
 	MaxInFlight int
+	Places      int // those of the customer's that it has, a bit each: see TakePlaces
 	UpdatedAt   time.Time
 	Secrets     []SealedSecret
 	DataKey     []byte // wrapped; seals the secrets
@@ -260,12 +264,39 @@ func (d Delivery) Shown(now time.Time) Delivery {
 	return d
 }
 
-// GroupOf is the group of an event's deliveries to an endpoint: one of MaxInFlight,
-// so that at most that many are under way, and each instance's in order.
+// TakePlaces gives an endpoint the first free ones of its customer's [MaxEndpoints]
+// places: one for each [LanesOfPlace] of MaxInFlight. Taken has a bit for each place that
+// is not free. It is false if there are too few.
+//
+// The groups of the delivery queue are named after places. So however many endpoints a
+// customer makes, deletes and makes again, and however long each hangs, no more of the
+// customer's deliveries are under way than all its places have lanes.
+func (e *Endpoint) TakePlaces(taken int) bool {
+	e.Places = 0
+	for place := range MaxEndpoints {
+		if bits.OnesCount(uint(e.Places))*LanesOfPlace >= e.MaxInFlight {
+			break
+		}
+		e.Places |= 1 << place &^ taken
+	}
+	return bits.OnesCount(uint(e.Places))*LanesOfPlace >= e.MaxInFlight
+}
+
+// GroupOf is the group of an event's deliveries to an endpoint: one of MaxInFlight lanes
+// in its places, so that at most that many are under way, and each instance's in order.
 func (e *Endpoint) GroupOf(i InstanceID) string {
+	lane := LaneOf(i, max(e.MaxInFlight, 1))
+	places := uint(e.Places)
+	for range lane / LanesOfPlace {
+		places &= places - 1
+	}
+	return fmt.Sprintf("%s#%s#%d", e.Customer, e.Mode, bits.TrailingZeros(places)*LanesOfPlace+lane%LanesOfPlace)
+}
+
+// LaneOf is the one of so many lanes in which an instance's events keep their order.
+func LaneOf(i InstanceID, lanes int) int {
 	sum := sha256.Sum256([]byte(i))
-	n := max(e.MaxInFlight, 1)
-	return string(e.ID) + "#" + string(rune('a'+int(sum[0])%n))
+	return int(sum[0]) % lanes
 }
 
 // Owed is a delivery that is sent from its row.

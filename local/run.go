@@ -47,6 +47,7 @@ import (
 	"whatisup/shared/queue"
 	"whatisup/shared/seal"
 	"whatisup/shared/webhook"
+	"whatisup/shared/webhook/takers"
 	"whatisup/shared/whatisup"
 )
 
@@ -331,6 +332,7 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 		Limits:    c.Limits,
 		Sandbox:   c.Serves(whatisup.Test),
 		EventsURL: s.Env["EVENTS_URL"],
+		Document:  httpapi.Contract(),
 		Dashboard: dashboard.Handler(s.Env["EVENTS_URL"]),
 		Arrival:   lambdahttp.Arrival,
 		Log:       log,
@@ -441,7 +443,7 @@ func (c Config) webhooks(s *Stack, db *dynamo.DB, log *slog.Logger) (*webhook.De
 	}
 	queues := sqs.NewFromConfig(s.AWSConf)
 	sinks := queue.NewEvents(queues, queue.SplitURLs(s.Env["EVENT_QUEUE_URLS"])).
-		WithWebhooks(s.Env["WEBHOOK_EVENTS_QUEUE_URL"], webhook.NewTakers(db))
+		WithWebhooks(s.Env["WEBHOOK_EVENTS_QUEUE_URL"], takers.New(db))
 	sealer := webhook.NewSealer(seal.NewKeyring(kms.NewFromConfig(s.AWSConf), s.Env["WEBHOOK_KEY_ID"]))
 	return &webhook.Desk{Sealer: sealer, Guard: guard, Path: &webhook.Path{
 		Store: db, Log: db, Events: sinks, Secrets: sealer, Slog: log,

@@ -4,12 +4,13 @@ package main
 
 import (
 	"whatisup/functions/internal/environment"
+	"whatisup/shared/dashboard"
 	"whatisup/shared/httpapi"
 	"whatisup/shared/lambdahttp"
 )
 
 func main() {
 	environment.Main(func(f *environment.Function) any {
-		return lambdahttp.Wrap(f.Commands().Events().Dashboard().Handler(httpapi.FunctionInstances), f.Log())
+		return lambdahttp.Wrap(f.Commands().Events().Pages(httpapi.Contract(), dashboard.Handler).Handler(httpapi.FunctionInstances), f.Log())
 	})
 }

@@ -26,7 +26,7 @@ import (
 	"whatisup/shared/qr"
 	"whatisup/shared/queue"
 	"whatisup/shared/seal"
-	"whatisup/shared/webhook"
+	"whatisup/shared/webhook/takers"
 	"whatisup/shared/whatisup"
 )
 
@@ -104,7 +104,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 	for _, id := range cfg.Blamed {
 		blamed[id] = true
 	}
-	events := queue.NewEvents(queues, cfg.EventQueues).WithWebhooks(cfg.WebhookEvents, webhook.NewTakers(db))
+	events := queue.NewEvents(queues, cfg.EventQueues).WithWebhooks(cfg.WebhookEvents, takers.New(db))
 	events.SetAside = h.setAside
 	h.courier = courier.New(events, db, log, func(late time.Duration) { m.EventSent(late - clock.Ahead()) })
 	var end context.Context

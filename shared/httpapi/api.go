@@ -82,6 +82,8 @@ type Config struct {
 	Sandbox bool
 	// EventsURL is where the event stream is; empty: at /v1/events of the API.
 	EventsURL string
+	// Document is the contract; the function of instances needs it.
+	Document *Document
 	// Dashboard serves GET requests outside /v1; nil: there is none. A 404 of
 	// its own is answered in the API's form.
 	Dashboard http.Handler

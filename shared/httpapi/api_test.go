@@ -150,7 +150,7 @@ func start(t testing.TB, change ...func(*httpapi.Config)) *fixture {
 	}
 	f.db = dynamo.New(dynamo.Config{Client: client, Tables: dynamo.Local(), Queues: true, Clock: dynamo.NewClock(f.clock.now)})
 	c := httpapi.Config{
-		Store: f.db, Commands: f.commands, Events: f.queued, Peppers: peppers, Sandbox: true,
+		Store: f.db, Commands: f.commands, Events: f.queued, Peppers: peppers, Sandbox: true, Document: httpapi.Contract(),
 		Limits:     whatisup.RateLimit{Burst: 1_000_000, PerSecond: 1_000_000},
 		Log:        slog.New(slog.NewJSONHandler(f.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Now:        f.clock.now,

@@ -6,7 +6,7 @@
 //	                  16 groups a customer            80 groups a customer
 //
 // Whoever writes events puts into fanout-events those that some endpoint of the
-// customer takes ([Takers]), in the log's order. [Path.FanOut] makes a delivery for
+// customer takes (package takers), in the log's order. [Path.FanOut] makes a delivery for
 // each endpoint that takes the event. An endpoint has as many groups as it may have
 // requests under way, and an instance belongs to one of them: so first attempts keep
 // the order of each instance, and an endpoint that hangs occupies its own groups alone.

@@ -27,6 +27,7 @@ import (
 	"whatisup/shared/queue"
 	"whatisup/shared/seal"
 	"whatisup/shared/webhook"
+	"whatisup/shared/webhook/takers"
 	"whatisup/shared/whatisup"
 )
 
@@ -85,7 +86,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(guard.Close)
 	w.db = dynamo.New(dynamo.Config{Client: client, Tables: dynamo.Local(), Queues: true})
 	w.sealer = webhook.NewSealer(seal.NewKeyring(kms.NewFromConfig(a.Config), aws.ToString(key.KeyMetadata.KeyId)))
-	w.events = queue.NewEvents(w.sqs, nil).WithWebhooks(w.urls.WebhookEvents, webhook.NewTakers(w.db))
+	w.events = queue.NewEvents(w.sqs, nil).WithWebhooks(w.urls.WebhookEvents, takers.New(w.db))
 	w.path = &webhook.Path{
 		Store: w.db, Log: w.db, Events: w.events, Secrets: w.sealer, Slog: slog.New(slog.DiscardHandler),
 		Queue:  queue.NewWebhooks(w.sqs, w.urls.WebhookDeliveries, w.urls.WebhookWakes),

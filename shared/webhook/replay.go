@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"whatisup/shared/webhook/takers"
 	"whatisup/shared/whatisup"
 )
 
@@ -99,7 +100,7 @@ func (p *Path) CatchUp(ctx context.Context, ep *whatisup.Endpoint) error {
 	now := p.now()
 	r := &whatisup.Replay{
 		Customer: ep.Customer, Mode: ep.Mode, ID: whatisup.NewReplayID(), Endpoint: ep.ID, CatchUp: true, At: now,
-		Cursor: whatisup.PositionAt(now.Add(-whatisup.PositionLag)), To: now.Add(TakersKept), Since: now,
+		Cursor: whatisup.PositionAt(now.Add(-whatisup.PositionLag)), To: now.Add(takers.Kept), Since: now,
 	}
 	if err := p.Store.SaveReplay(ctx, r, now.Add(catchUpAfter)); err != nil {
 		return err
@@ -109,7 +110,7 @@ func (p *Path) CatchUp(ctx context.Context, ep *whatisup.Endpoint) error {
 }
 
 // catchUpAfter is after when everybody knows of a change.
-const catchUpAfter = TakersKept + time.Second
+const catchUpAfter = takers.Kept + time.Second
 
 // StartReplay stores a replay and begins it.
 func (p *Path) StartReplay(ctx context.Context, r *whatisup.Replay) error {

@@ -20,13 +20,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"whatisup/shared/control"
-	"whatisup/shared/dashboard"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/httpapi"
 	"whatisup/shared/integration"
 	"whatisup/shared/lambdahttp"
 	"whatisup/shared/queue"
-	"whatisup/shared/webhook"
+	"whatisup/shared/webhook/takers"
 	"whatisup/shared/whatisup"
 )
 
@@ -131,7 +130,7 @@ func (f *Function) Commands() *Function {
 // Events adds the event queues, the one that begins the way to webhooks among them.
 func (f *Function) Events() *Function {
 	f.api.Events = queue.NewEvents(sqs.NewFromConfig(f.aws), queue.SplitURLs(os.Getenv("EVENT_QUEUE_URLS"))).
-		WithWebhooks(os.Getenv("WEBHOOK_EVENTS_QUEUE_URL"), webhook.NewTakers(f.db))
+		WithWebhooks(os.Getenv("WEBHOOK_EVENTS_QUEUE_URL"), takers.New(f.db))
 	return f
 }
 
@@ -166,9 +165,10 @@ func (f *Function) Control(change func(*control.Config)) *control.Control {
 	return control.New(c)
 }
 
-// Dashboard adds the page at /.
-func (f *Function) Dashboard() *Function {
-	f.api.Dashboard = dashboard.Handler(f.api.EventsURL)
+// Pages adds the contract's routes and the page at /, which is made for the URL of the
+// event stream.
+func (f *Function) Pages(contract *httpapi.Document, dashboard func(eventsURL string) http.Handler) *Function {
+	f.api.Document, f.api.Dashboard = contract, dashboard(f.api.EventsURL)
 	return f
 }
 

@@ -23,6 +23,7 @@ import (
 	"whatisup/shared/queue"
 	"whatisup/shared/seal"
 	"whatisup/shared/webhook"
+	"whatisup/shared/webhook/takers"
 )
 
 // Open makes the way of events to endpoints, for whichever part of it a function is.
@@ -45,7 +46,7 @@ func Open(ctx context.Context) (*webhook.Desk, error) {
 	return &webhook.Desk{Sealer: sealer, Guard: guard, Path: &webhook.Path{
 		Store: db, Log: db, Secrets: sealer, Slog: lambdacontext.NewLogger(),
 		Events: queue.NewEvents(queues, queue.SplitURLs(os.Getenv("EVENT_QUEUE_URLS"))).
-			WithWebhooks(os.Getenv("WEBHOOK_EVENTS_QUEUE_URL"), webhook.NewTakers(db)),
+			WithWebhooks(os.Getenv("WEBHOOK_EVENTS_QUEUE_URL"), takers.New(db)),
 		Queue:  queue.NewWebhooks(queues, os.Getenv("WEBHOOK_ATTEMPTS_QUEUE_URL"), os.Getenv("WEBHOOK_WAKES_QUEUE_URL")),
 		Client: func(test bool) *http.Client { return guard.Client(test, 0) },
 	}}, nil

@@ -1,4 +1,7 @@
-package webhook
+// Package takers says which events some webhook endpoint takes, for whoever puts
+// events into the queue that begins the way to endpoints. It stands apart from that
+// way, so that a function that only announces events does not link it.
+package takers
 
 import (
 	"context"
@@ -8,11 +11,11 @@ import (
 	"whatisup/shared/whatisup"
 )
 
-// TakersKept is how long a program may go on with a customer's endpoints as it read
+// Kept is how long a program may go on with a customer's endpoints as it read
 // them.
-const TakersKept = 2 * time.Second
+const Kept = 2 * time.Second
 
-// Takers says which events any endpoint takes, for whoever puts events into the queue.
+// Takers remembers the endpoints of customers for a while.
 type Takers struct {
 	store interface {
 		Endpoints(context.Context, whatisup.CustomerID, whatisup.Mode) ([]*whatisup.Endpoint, error)
@@ -34,8 +37,8 @@ type taken struct {
 // takersMost bounds how many customers are remembered.
 const takersMost = 10_000
 
-// NewTakers reads endpoints from the store.
-func NewTakers(store interface {
+// New reads endpoints from the store.
+func New(store interface {
 	Endpoints(context.Context, whatisup.CustomerID, whatisup.Mode) ([]*whatisup.Endpoint, error)
 }) *Takers {
 	return &Takers{store: store, all: make(map[customerMode]taken)}
@@ -47,7 +50,7 @@ func (t *Takers) Takes(ctx context.Context, e *whatisup.Event) (bool, error) {
 	t.mu.Lock()
 	known, ok := t.all[k]
 	t.mu.Unlock()
-	if now := time.Now(); !ok || now.Sub(known.at) >= TakersKept {
+	if now := time.Now(); !ok || now.Sub(known.at) >= Kept {
 		endpoints, err := t.store.Endpoints(ctx, e.Customer, e.Mode)
 		if err != nil {
 			return false, err

@@ -191,8 +191,17 @@ func Check(r *http.Request, sent []byte, resp *http.Response, got []byte) []stri
 }
 
 // asOwnPath gives an answer that the request's Accept chose the path at which the
-// document has it: there each path has one type.
+// document has it: there each path has one type. An id that is a dot segment becomes
+// another one that does not exist: the validator takes no such path, since routers
+// differ over it. Ours compares segments as they are.
 func asOwnPath(r *http.Request, resp *http.Response) {
+	segments := strings.Split(r.URL.Path, "/")
+	for i, s := range segments {
+		if s == "." || s == ".." {
+			segments[i] = "none"
+		}
+	}
+	r.URL.Path = strings.Join(segments, "/")
 	switch kind := resp.Header.Get("Content-Type"); {
 	case resp.StatusCode != http.StatusOK:
 	case r.URL.Path == "/v1/events" && kind == "application/json":

@@ -2,7 +2,9 @@
 // people: two linters that must have nothing to say, and three generators whose
 // clients must compile and do the main job against a stack. It has JavaScript's library
 // of Standard Webhooks verify our signatures, and two readers of Server-Sent Events read
-// our stream, and the official client for JavaScript calls `whatisup mcp`. And it has our own clients, in clients, do their work.
+// our stream, the official client for JavaScript calls `whatisup mcp`, and Postman's runner
+// sends what the collection of clients/postman has. And it has our own clients, in clients,
+// do their work.
 //
 // The tools are public packages in the versions that testdata/npm/package.json
 // and testdata/clients/go.mod name. They are fetched once, into .build/interfaces

@@ -68,6 +68,10 @@ func TestNPM(t *testing.T) {
 	if said := runWith(t, dir, append(told(s), "WHATISUP="+program), "node", "mcp.mjs"); said != "read\n" {
 		t.Errorf("the main job over the Model Context Protocol: %s", said)
 	}
+	imported := "COLLECTION=" + filepath.Join(localtest.Root(t), "clients", "postman", "whatisup.postman_collection.json")
+	if said := runWith(t, dir, append(told(s), imported), "node", "postman.cjs"); said != "collection\n" {
+		t.Errorf("the collection for Postman, in newman: %s", said)
+	}
 	if said := runWith(t, dir, append(told(s), "LISTEN_MS=16000"), "node", "streams.mjs"); said != "both\n" {
 		t.Errorf("the stream in fetch-event-source and eventsource: %s", said)
 	}

@@ -5,9 +5,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -107,66 +104,15 @@ func TestHealthPage(t *testing.T) {
 	}
 }
 
-const nginxConf = `
-daemon off;
-pid %[1]s/nginx.pid;
-error_log stderr;
-events {}
-http {
-  access_log off;
-  client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
-  server {
-    listen %[2]s;
-    location / {
-      proxy_pass %[3]s;
-      proxy_http_version 1.1;
-      proxy_set_header Host $host;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-      proxy_set_header X-Forwarded-Proto $scheme;
-      proxy_set_header Connection "";
-      proxy_buffering off;
-      proxy_read_timeout 1h;
-      client_max_body_size 1m;
-    }
-  }
-}
-`
-
 // Behind nginx, as OPERATIONS.md sets it up: the API works, its streams arrive
 // piece by piece, and limits are by the client's address and not nginx's.
 func TestBehindNginx(t *testing.T) {
 	t.Parallel()
-	program, err := exec.LookPath("nginx")
-	if err != nil {
-		t.Skip("NOT TRIED behind nginx: it is not installed (apt-get install nginx-light)")
-	}
 	p := localtest.StartProcess(t, t.TempDir(), "TRUSTED_PROXIES=127.0.0.1", "ADDRESS_LIMIT_BURST=40", "ADDRESS_LIMIT_PER_SECOND=0.001")
 	// A client comes from an address that is not trusted, as in the world.
-	l, err := net.Listen("tcp", net.JoinHostPort(outsideAddress(t), "0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
-	dir := t.TempDir()
-	conf := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, address, p.API), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(program, "-p", dir, "-c", conf)
-	if os.Getuid() == 0 { // its workers must reach the folder
-		cmd.Args = append(cmd.Args, "-g", "user root;")
-	}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		_ = cmd.Wait()
-	})
+	front := localtest.Nginx(t, outsideAddress(t), p.API)
 	ask := func(client, path, key string) (*http.Response, error) {
-		r, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+address+path, nil)
+		r, err := http.NewRequestWithContext(t.Context(), "GET", front+path, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -176,14 +122,6 @@ func TestBehindNginx(t *testing.T) {
 		}
 		return http.DefaultClient.Do(r)
 	}
-	localtest.Await(t, "nginx to answer", func() bool {
-		resp, err := ask("203.0.113.1", "/v1", "")
-		if err != nil {
-			return false
-		}
-		resp.Body.Close()
-		return resp.StatusCode == 200
-	})
 	stream, err := ask("203.0.113.1", "/v1/events", p.Key(t, whatisup.Test))
 	if err != nil {
 		t.Fatal(err)
@@ -191,6 +129,14 @@ func TestBehindNginx(t *testing.T) {
 	defer stream.Body.Close()
 	if n, err := stream.Body.Read(make([]byte, 64)); err != nil || n == 0 || stream.StatusCode != 200 {
 		t.Errorf("the stream: %d, %d bytes (%v)", stream.StatusCode, n, err)
+	}
+	// A file larger than nginx takes unless it is told comes through, too.
+	direct := localtest.NewClient(t, p.API, p.Key(t, whatisup.Test))
+	var m media
+	direct.Must(201, "POST", "/v1/media", `{"size":3000000,"mime_type":"application/pdf"}`, &m)
+	m.Upload.URL = strings.Replace(m.Upload.URL, p.API, front, 1)
+	if status := fill(t, m, append([]byte("%PDF-1.4\n"), make([]byte, 2_999_000)...)); status > 299 {
+		t.Errorf("an upload of 3 MB: status %d", status)
 	}
 	// A client's own X-Forwarded-For is not believed: nginx, which is trusted, adds
 	// the address that it saw, and that one counts.

@@ -72,8 +72,19 @@ func TestNPM(t *testing.T) {
 	if said := runWith(t, dir, append(told(s), imported), "node", "postman.cjs"); said != "collection\n" {
 		t.Errorf("the collection for Postman, in newman: %s", said)
 	}
-	if said := runWith(t, dir, append(told(s), "LISTEN_MS=16000"), "node", "streams.mjs"); said != "both\n" {
-		t.Errorf("the stream in fetch-event-source and eventsource: %s", said)
+	listen(t, dir, "directly", told(s))
+	t.Run("nginx", func(t *testing.T) {
+		env := told(s)
+		env[0] = "WHATISUP_URL=" + localtest.Nginx(t, "127.0.0.1", s.API)
+		listen(t, dir, "through nginx", env)
+	})
+}
+
+// listen has the two readers of streams, and curl, read one while something happens.
+func listen(t *testing.T, dir, how string, env []string) {
+	t.Helper()
+	if said := runWith(t, dir, append(env, "LISTEN_MS=16000"), "node", "streams.mjs"); said != "all\n" {
+		t.Errorf("the stream %s in fetch-event-source, eventsource and curl: %s", how, said)
 	}
 }
 

@@ -1,5 +1,8 @@
 // Reads the event stream with the two readers that people use, as they use them: each
-// message is parsed as JSON, and whatever throws ends the program.
+// message is parsed as JSON, and whatever throws ends the program. And with curl, whose
+// user sees each line as it comes.
+import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
 import { fetchEventSource } from "@microsoft/fetch-event-source";
 import { EventSource } from "eventsource";
 
@@ -51,14 +54,25 @@ for (const name of ["stream.opened", "instance.created"]) {
   source.addEventListener(name, ({ lastEventId, data }) => b.take(name, lastEventId, data));
 }
 
-await Promise.all([a.open, b.open]);
+const c = reader();
+const curl = spawn("curl", ["-sSNf", `${url}/v1/events`, "-H", `Authorization: ${Authorization}`], { stdio: ["ignore", "pipe", "inherit"] });
+curl.on("error", fail).on("exit", (code) => fail(`curl ended with ${code}`));
+const frame = {};
+createInterface(curl.stdout).on("line", (line) => {
+  const [, field, value] = line.match(/^(id|event|data): (.*)$/) ?? [];
+  if (field) frame[field] = value;
+  if (line === "") c.take(frame.event, frame.id, frame.data);
+});
+
+await Promise.all([a.open, b.open, c.open]);
 const created = await fetch(`${url}/v1/instances`, {
-  method: "POST", headers: { Authorization, "Content-Type": "application/json" }, body: `{"name":"told to both"}`,
+  method: "POST", headers: { Authorization, "Content-Type": "application/json" }, body: `{"name":"told to all"}`,
 });
 if (created.status !== 201) fail(created.status);
-await Promise.all([a.came, b.came]);
+await Promise.all([a.came, b.came, c.came]);
 await new Promise((done) => setTimeout(done, Number(process.env.LISTEN_MS))); // a comment comes meanwhile
 end.abort();
 source.close();
-console.log("both");
+curl.removeAllListeners("exit").kill();
+console.log("all");
 process.exit(0);

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -260,6 +261,52 @@ func TestALogoutEndsWhatWaits(t *testing.T) {
 	m.Must(202, "POST", instance+"/logout", "", nil)
 	if l := m.await(waits.ID, "failed"); l.Error.Code != "link_lost" || l.MayHaveBeenSent {
 		t.Errorf("%+v", l)
+	}
+}
+
+// A deleted instance says what became of its messages, and then nothing any more.
+func TestADeletionIsTheLastEvent(t *testing.T) {
+	t.Parallel()
+	s := localtest.Start(t, nil)
+	c := localtest.NewClient(t, s.API, s.Keys[whatisup.Test])
+	m := newMailbox(t, c)
+	instance := strings.TrimSuffix(m.path, "/messages")
+	id := strings.TrimPrefix(instance, "/v1/instances/")
+	waits := m.send(text("4915111111111", "later", `,"scheduled_at":"`+time.Now().Add(time.Hour).UTC().Format("2006-01-02T15:04:05.000Z")+`"`))
+	read := m.send(text("4915111111112", "now"))
+	m.await(read.ID, "read") // which is told two seconds later
+	m.Must(204, "DELETE", instance, "", nil)
+
+	type told struct {
+		Event string
+		Data  struct {
+			ID     string `json:"message_id"`
+			Status json.RawMessage
+			Error  *struct{ Code string }
+		}
+	}
+	var log struct{ Data []told }
+	look := func() { m.Must(200, "GET", "/v1/event-log?limit=1000&instance_id="+id, "", &log) }
+	localtest.Await(t, "instance.deleted in the log", func() bool {
+		look()
+		return len(log.Data) > 0 && slices.ContainsFunc(log.Data, func(e told) bool { return e.Event == "instance.deleted" })
+	})
+	newMailbox(t, c) // takes its time
+	look()
+	if log.Data[0].Event != "instance.deleted" {
+		t.Errorf("%s comes after instance.deleted", log.Data[0].Event)
+	}
+	status := map[string]string{}
+	for _, e := range slices.Backward(log.Data) {
+		if e.Event == "message.status" {
+			status[e.Data.ID] = string(e.Data.Status)
+			if e.Data.ID == waits.ID && (e.Data.Error == nil || e.Data.Error.Code != "link_lost") {
+				t.Errorf("what waited ends as %+v", e.Data)
+			}
+		}
+	}
+	if status[waits.ID] != `"failed"` || status[read.ID] != `"read"` {
+		t.Errorf("the messages ended as %v", status)
 	}
 }
 

@@ -48,6 +48,8 @@ type Store interface {
 	Sent(ctx context.Context, i *whatisup.Instance) error
 	// Owe stores what the queues lack of the instance's events.
 	Owe(ctx context.Context, r whatisup.Ref, epoch whatisup.Epoch, owed map[string]whatisup.Position) error
+	// TellDeleted writes the Farewell of a tombstone to the log.
+	TellDeleted(ctx context.Context, i *whatisup.Instance) error
 	// FinishDeleted takes a tombstone out of the shard. ErrConflict: something is
 	// still to be wiped.
 	FinishDeleted(ctx context.Context, i *whatisup.Instance) error

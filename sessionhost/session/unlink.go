@@ -157,7 +157,7 @@ func (s *Session) unlinkOver(end line.Ended, deadline time.Time) bool {
 }
 
 // removeDeleted unlinks and wipes a deleted instance, sends the events that its
-// customer has not got yet, and takes it out of the shard.
+// customer has not got yet, tells the last one, and takes it out of the shard.
 func (s *Session) removeDeleted(ctx context.Context) error {
 	d, err := Device{}, error(nil)
 	if s.device == nil {
@@ -185,9 +185,16 @@ func (s *Session) removeDeleted(ctx context.Context) error {
 			return err
 		}
 	}
+	s.out.Close(ctx) // what is to be told of messages
 	for n := 1; ; n++ {
 		s.sendNow(ctx)
-		if s.inst.Unsent.From == "" && s.inst.Observed.Unsent.From == "" && !s.account.Owes() {
+		sent := s.inst.Unsent.From == "" && s.inst.Observed.Unsent.From == ""
+		if sent && s.inst.Farewell != nil {
+			if err := s.tellDeleted(ctx); err != nil {
+				return err
+			}
+		}
+		if sent && !s.account.Owes() {
 			if err := s.auth.Remove(ctx); err != nil {
 				s.log.Warn("auth state not removed yet", "error", err.Error())
 			} else if err := s.kit.Store.FinishDeleted(ctx, s.inst); err == nil {
@@ -206,6 +213,18 @@ func (s *Session) removeDeleted(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// tellDeleted tells the last event of a deleted instance, after which nothing is told
+// of it any more.
+func (s *Session) tellDeleted(ctx context.Context) error {
+	err := s.persist(ctx, func() error {
+		return s.account.Keep(ctx, *s.inst.Farewell, func(ctx context.Context) error { return s.kit.Store.TellDeleted(ctx, s.inst) })
+	})
+	if err == nil {
+		s.inst.Farewell = nil
+	}
+	return err
 }
 
 // awaitSent pauses; not longer than until the API has had its time, and, if

@@ -289,6 +289,16 @@ func (w *world) Sent(_ context.Context, i *whatisup.Instance) error {
 	return w.available()
 }
 
+func (w *world) TellDeleted(_ context.Context, i *whatisup.Instance) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	row, err := w.mine(i)
+	if err == nil {
+		row.Farewell = nil
+	}
+	return err
+}
+
 func (w *world) FinishDeleted(_ context.Context, i *whatisup.Instance) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -118,7 +118,8 @@ func metadataOf(cfg whatisup.Config) json.RawMessage {
 // their instance, which may write a hundred rows. More are revoked before it.
 const maxBoundRevoked = 40
 
-// Delete deletes an instance and revokes the keys that are bound to it.
+// Delete deletes an instance and revokes the keys that are bound to it. Its last event
+// is told when its host, if it has one, has nothing more to tell of it.
 func (c *Control) Delete(ctx context.Context, who Caller, i *whatisup.Instance, seal Seal[struct{}]) error {
 	for try := 1; ; try++ {
 		shown, err := c.Show(ctx, i)
@@ -146,7 +147,9 @@ func (c *Control) Delete(ctx context.Context, who Caller, i *whatisup.Instance, 
 		}
 		deleted := *i
 		deleted.DeletedAt = c.Now()
-		c.publish(ctx, who, &deleted, e)
+		if !i.HostTells() {
+			c.publish(ctx, who, &deleted, e)
+		}
 		c.wake(ctx, who, i)
 		return nil
 	}

@@ -86,7 +86,8 @@
 // tempting "attribute_not_exists(epoch) OR epoch <= :mine" is true of a row that
 // was deleted meanwhile, and would bring it back.) Delete moves config and
 // observed to the tombstone in one transaction, conditional on the observed row
-// it copied, so nothing is lost and lists never read dead rows.
+// it copied, so nothing is lost and lists never read dead rows. The event of it goes
+// into the tombstone where a host may have more to tell, and into the log last.
 //
 // Adoption is how an owner makes its epoch count for an instance: one
 // transaction checks the shard's epoch row and sets the epoch on the observed

@@ -2,6 +2,7 @@ package dynamo
 
 import (
 	"context"
+	"encoding/json"
 	"iter"
 	"strings"
 
@@ -298,8 +299,10 @@ func (db *DB) wantItem(read *whatisup.Instance, w whatisup.Wanted, set, conditio
 }
 
 // DeleteInstance moves the instance as it was read to its tombstone, counts it
-// out, and writes the event and what else belongs to it. From then on it is gone
-// from every read; its host finds the tombstone in the shard, unlinks and wipes.
+// out, and writes what else belongs to it. From then on it is gone from every read;
+// its host finds the tombstone in the shard, unlinks and wipes. The event is the
+// instance's last one: where a host may have more to tell, it goes into the
+// tombstone, for TellDeleted, else into the log.
 // It answers ErrConflict if any part changed since the read or a key was bound to
 // the instance, ErrNotFound if it is gone already, and ErrClaimLost.
 func (db *DB) DeleteInstance(ctx context.Context, read *whatisup.Instance, e whatisup.Event, also *whatisup.Deleted) error {
@@ -310,13 +313,23 @@ func (db *DB) DeleteInstance(ctx context.Context, read *whatisup.Instance, e wha
 	row.Name, row.Metadata, row.MetadataApart = "", "", false // of no use to anybody any more
 	row.Wanted, row.UnlinkThrough, row.DeletedAt, row.ChangedAt = false, uint64(whatisup.Everything), now.UnixMilli(), now.UnixMilli()
 	row.WantedVersion = read.Wanted.Version + 1
-	db.markUnsent(&row, read.Unsent, e)
+	logged, marked := []types.TransactWriteItem(nil), whatisup.Event{}
+	if read.HostTells() {
+		farewell, err := json.Marshal(e)
+		if err != nil {
+			return err
+		}
+		row.Farewell = string(farewell)
+	} else {
+		item, err := db.eventItem(e)
+		if err != nil {
+			return err
+		}
+		logged, marked = append(logged, item), e
+	}
+	db.markUnsent(&row, read.Unsent, marked)
 	tombstone := withKey(tombstoneKey(c.Customer, c.Mode, c.ID),
 		marshal(row, hostRowOf(&read.Observed), hostMeta{Epoch: uint64(read.Observed.Epoch), Rev: read.Rev}, owedRow(read.Observed.Owed, now)))
-	event, err := db.eventItem(e)
-	if err != nil {
-		return err
-	}
 	items := []types.TransactWriteItem{
 		remove(db.tables.Instances, configKey(c.Customer, c.Mode, c.ID),
 			"attribute_exists(pk) AND wanted_version = :wanted AND version = :version AND (bound_keys = :bound OR attribute_not_exists(bound_keys))",
@@ -325,8 +338,8 @@ func (db *DB) DeleteInstance(ctx context.Context, read *whatisup.Instance, e wha
 			"attribute_exists(pk) AND rev = :rev", item{":rev": number(read.Rev)}, nil),
 		put(db.tables.Instances, tombstone, "attribute_not_exists(pk)", nil, nil),
 		db.countInstance(c.Customer, c.Mode, -1, 0),
-		event,
 	}
+	items = append(items, logged...)
 	if apart {
 		items = append(items, remove(db.tables.Instances, metadataKey(c.Customer, c.Mode, c.ID), "", nil, nil))
 	}
@@ -340,7 +353,7 @@ func (db *DB) DeleteInstance(ctx context.Context, read *whatisup.Instance, e wha
 			items = append(items, db.recordItem(also.Record))
 		}
 	}
-	err = db.transact(ctx, items)
+	err := db.transact(ctx, items)
 	if _, ok := failedAt(err, record); ok {
 		return whatisup.ErrClaimLost
 	}

@@ -298,11 +298,23 @@ func TestDeleteLeavesATombstoneForTheHost(t *testing.T) {
 	if dead.Observed.Link != 1 || !dead.Unlinking() || dead.DeletedAt.IsZero() || len(dead.Config.Metadata) != 0 {
 		t.Errorf("tombstone %+v", dead)
 	}
-	if u := dead.Unsent; u.From == "" || u.From != read.Unsent.From || u.Last == u.From || dead.Observed.Unsent.From == "" {
+	if u := dead.Unsent; u.From == "" || u != read.Unsent || dead.Observed.Unsent.From == "" {
 		t.Errorf("unsent: %+v of the API, %+v of the host", dead.Unsent, dead.Observed.Unsent)
 	}
 	if err := db.FinishDeleted(ctx, dead); !errors.Is(err, whatisup.ErrConflict) {
 		t.Errorf("finished while the device row is there: %v", err)
+	}
+	// The host tells the end, once.
+	if n := logged(t, db, i); n[whatisup.InstanceDeleted] != 0 || dead.Farewell == nil {
+		t.Errorf("the log has %v before the host is done, which has %+v to tell", n, dead.Farewell)
+	}
+	for range 2 {
+		if err := db.TellDeleted(ctx, dead); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if again, err := db.Owned(ctx, ref(i)); err != nil || again.Farewell != nil {
+		t.Errorf("the tombstone has still to tell %+v, %v", again, err)
 	}
 	dropDevice(t, db, i.Config.ID)
 	if err := db.FinishDeleted(ctx, dead); err != nil {

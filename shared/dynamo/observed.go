@@ -243,6 +243,24 @@ func fencedOrGone(err error) error {
 	}
 }
 
+// TellDeleted writes the last event of a deleted instance to the log, once. Errors as
+// of Observe.
+func (db *DB) TellDeleted(ctx context.Context, i *whatisup.Instance) error {
+	event, err := db.eventItem(*i.Farewell)
+	if err != nil {
+		return err
+	}
+	err = db.transact(ctx, []types.TransactWriteItem{
+		update(db.tables.Instances, db.observedKey(i), "SET rev = rev + :one REMOVE farewell",
+			"attribute_exists(farewell) AND epoch = :mine", item{":one": number(1), ":mine": number(i.Observed.Epoch)}, nil),
+		event,
+	})
+	if old, failed := failedAt(err, 0); failed && len(old) > 0 && old["farewell"] == nil {
+		return nil // told by a try whose answer was lost
+	}
+	return fencedOrGone(err)
+}
+
 // FinishDeleted takes a tombstone out of its shard, now that the link is given
 // up and wiped and every event is sent. The device row must be gone; the
 // transaction checks that, so a pairing that completes this late can't leave

@@ -43,7 +43,8 @@ type configRow struct {
 	UnsentLast string `dynamodbav:"unsent_last,omitempty"`
 	UnsentAt   int64  `dynamodbav:"unsent_at,omitempty"`
 
-	DeletedAt int64 `dynamodbav:"deleted_at,omitempty"`
+	DeletedAt int64  `dynamodbav:"deleted_at,omitempty"`
+	Farewell  string `dynamodbav:"farewell,omitempty"` // whatisup.Instance's, as JSON
 }
 
 type attemptRow struct {
@@ -166,6 +167,9 @@ func (r *configRow) into(i *whatisup.Instance) (err error) {
 	i.SettingsVersion = r.SettingsVersion
 	i.Shard = whatisup.Shard(r.Shard)
 	i.DeletedAt = fromMillis(r.DeletedAt)
+	if r.Farewell != "" && err == nil {
+		err = json.Unmarshal([]byte(r.Farewell), &i.Farewell)
+	}
 	i.BoundKeys = r.BoundKeys
 	i.Config.Name = r.Name
 	i.Config.Version = r.Version

@@ -152,7 +152,14 @@ type Instance struct {
 	// DeletedAt is set on a tombstone: the instance is gone for its customer
 	// and waits to be unlinked and wiped.
 	DeletedAt time.Time
+	// Farewell is the event instance.deleted of a tombstone whose host has still to
+	// tell it, as the last one of the instance.
+	Farewell *Event
 }
+
+// HostTells says that a host has had the instance in its hands, and may have more to
+// tell of it: then it tells the end, too.
+func (i *Instance) HostTells() bool { return i.Observed.Epoch > 0 }
 
 // Detail is the status object of the wire.
 type Detail struct {

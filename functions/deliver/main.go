@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	h, err := hooks.Open(context.Background())
+	h, err := hooks.Open()
 	if err != nil {
 		slog.Error("not started", "error", err)
 		os.Exit(1)

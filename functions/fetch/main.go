@@ -4,7 +4,6 @@
 package main
 
 import (
-	"context"
 	"log/slog"
 	"os"
 
@@ -17,7 +16,7 @@ import (
 )
 
 func main() {
-	f, err := environment.OpenApart(context.Background())
+	f, err := environment.OpenApart()
 	if err == nil {
 		err = f.Events().Files(files.Add(os.Getenv)).Check()
 	}

@@ -21,7 +21,7 @@ func main() {
 		slog.Error("not started", "error", err)
 		os.Exit(1)
 	}
-	h, err := hooks.Open(context.Background())
+	h, err := hooks.Open()
 	if err != nil {
 		slog.Error("not started", "error", err)
 		os.Exit(1)

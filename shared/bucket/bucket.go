@@ -26,7 +26,7 @@ type Bucket struct {
 
 // Config of a [Bucket].
 type Config struct {
-	AWS  aws.Config // as config.LoadDefaultConfig makes it
+	AWS  aws.Config // how AWS is reached
 	Name string
 	// Endpoint is where clients outside reach the bucket, for forms and presigned
 	// URLs; empty: where we do.

@@ -15,10 +15,10 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
+	"whatisup/functions/internal/awsenv"
 	"whatisup/shared/control"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/httpapi"
@@ -45,7 +45,7 @@ const pepperWithin = 3 * time.Second
 // whether the peppers are those of the stored keys: with others every customer
 // would be told that his key is wrong, so that is an error.
 func Open(ctx context.Context) (*Function, error) {
-	f, db, err := open(ctx)
+	f, db, err := open()
 	if err != nil {
 		return nil, err
 	}
@@ -78,13 +78,13 @@ func Main(build func(*Function) any) {
 
 // OpenApart is Open for a function that reads no key: it has no right to the table
 // that they are in.
-func OpenApart(ctx context.Context) (*Function, error) {
-	f, _, err := open(ctx)
+func OpenApart() (*Function, error) {
+	f, _, err := open()
 	return f, err
 }
 
-func open(ctx context.Context) (*Function, *dynamo.DB, error) {
-	cfg, err := config.LoadDefaultConfig(ctx)
+func open() (*Function, *dynamo.DB, error) {
+	cfg, err := awsenv.Config(os.Getenv)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -12,11 +12,11 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambdacontext"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
+	"whatisup/functions/internal/awsenv"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/foreign"
 	"whatisup/shared/lambdahttp"
@@ -27,8 +27,8 @@ import (
 )
 
 // Open makes the way of events to endpoints, for whichever part of it a function is.
-func Open(ctx context.Context) (*webhook.Desk, error) {
-	cfg, err := config.LoadDefaultConfig(ctx)
+func Open() (*webhook.Desk, error) {
+	cfg, err := awsenv.Config(os.Getenv)
 	if err != nil {
 		return nil, err
 	}

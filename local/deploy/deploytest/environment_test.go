@@ -196,7 +196,7 @@ var unset = map[string]map[string]string{
 	},
 }
 
-// fromSDK are read by the AWS SDK, not by our code, or are set for all functions at
+// fromSDK say how AWS is reached, or are set for all functions at
 // once and read by those that make instances.
 var fromSDK = []string{"AWS_ENDPOINT_URL", "MAX_INSTANCES"}
 

@@ -29,9 +29,12 @@ type Config struct {
 	Mode whatisup.Mode
 
 	Tables        dynamo.Tables
-	Bucket        string   // of files; empty: none can be sent
-	CommandPrefix string   // of the URLs of the shards' queues
-	EventQueues   []string // URLs
+	Bucket        string          // of files; empty: none are sent or fetched
+	MediaSecret   whatisup.Secret // seals the URLs of files
+	MediaKept     time.Duration   // how long received files are kept
+	PublicURL     string          // where the API is, for those URLs
+	CommandPrefix string          // of the URLs of the shards' queues
+	EventQueues   []string        // URLs
 	// WebhookEvents is the URL of the queue that begins the way to webhooks; empty: none.
 	WebhookEvents string
 	Shards        int
@@ -77,6 +80,9 @@ func FromEnv(getenv func(string) string) (Config, error) {
 		ID:               getenv("HOST_ID"),
 		Tables:           dynamo.TablesFromEnv(getenv),
 		Bucket:           getenv("MEDIA_BUCKET"),
+		MediaSecret:      whatisup.Secret(getenv("MEDIA_SECRET")),
+		PublicURL:        getenv("PUBLIC_URL"),
+		MediaKept:        whatisup.MediaKept,
 		CommandPrefix:    getenv("COMMAND_QUEUE_PREFIX"),
 		EventQueues:      queue.SplitURLs(getenv("EVENT_QUEUE_URLS")),
 		WebhookEvents:    getenv("WEBHOOK_EVENTS_QUEUE_URL"),
@@ -131,6 +137,7 @@ func FromEnv(getenv func(string) string) (Config, error) {
 		}
 		return n
 	}
+	c.MediaKept = time.Duration(number("MEDIA_DAYS", whatisup.MediaKept.Hours()/24) * 24 * float64(time.Hour))
 	c.Shards = int(number("SHARD_COUNT", whatisup.DefaultShardCount))
 	c.ConnectsPerSecond = number("CONNECTS_PER_SECOND", DefaultConnectsPerSecond)
 	c.ResumePerSecond = number("RESUME_PER_SECOND", DefaultResumePerSecond)
@@ -156,6 +163,12 @@ func (c *Config) Validate() error {
 	need(c.Tables.Instances != "" && c.Tables.Calls != "" && c.Tables.Events != "" && c.Tables.Fleet != "" && c.Tables.Devices != "" && c.Tables.Messages != "",
 		"INSTANCES_TABLE, CALLS_TABLE, EVENTS_TABLE, FLEET_TABLE, DEVICES_TABLE and MESSAGES_TABLE must be set")
 	need(c.CommandPrefix != "", "COMMAND_QUEUE_PREFIX must be set")
+	if c.Bucket != "" {
+		need(c.Tables.Media != "", "MEDIA_TABLE must be set beside MEDIA_BUCKET")
+		need(len(c.MediaSecret) >= 16, "MEDIA_SECRET must have at least 16 characters")
+		need(c.PublicURL != "", "PUBLIC_URL must be set beside MEDIA_BUCKET")
+		need(c.MediaKept > 0 && c.MediaKept <= whatisup.MediaKept, "MEDIA_DAYS must be 1 to 7")
+	}
 	need(c.KeyID != "", "AUTH_KEY_ID must be set")
 	need(c.Shards >= 1 && c.Shards <= 9999, "SHARD_COUNT must be 1 to 9999")
 	need(c.ConnectsPerSecond > 0 && c.ResumePerSecond > 0, "CONNECTS_PER_SECOND and RESUME_PER_SECOND must be above 0")

@@ -22,6 +22,7 @@ import (
 	"whatisup/sessionhost/session"
 	"whatisup/sessionhost/shard"
 	"whatisup/sessionhost/tally"
+	"whatisup/sessionhost/transfer"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/qr"
 	"whatisup/shared/queue"
@@ -46,6 +47,7 @@ type Host struct {
 	inbox   inbox
 	metrics *metrics
 	tally   *tally.Tally
+	desk    *transfer.Desk // nil: no files
 	clock   *dynamo.Clock
 	stops   *stops
 	version versions
@@ -115,7 +117,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 			Mode: cfg.Mode, Store: rows{db}, Codes: db,
 			Devices:  devices{h.devices, db},
 			Courier:  h.courier,
-			EventLog: db, Ledger: db, Incoming: db, Chats: db, Files: filesOf(cfg, aws, db, log),
+			EventLog: db, Ledger: db, Incoming: db, Chats: db,
 			Draw: draw,
 			Open: func(ctx context.Context, o line.Options) session.Line {
 				return network.Open(ctx, o)
@@ -133,6 +135,12 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 			Performers: performers(db, db, clock.Now),
 		},
 		Shards: rows{db}, Rows: rows{db}, Results: db, End: end,
+	}
+	if h.desk, err = deskOf(cfg, aws, db, clock, m, log); err != nil {
+		return nil, err
+	}
+	if h.desk != nil {
+		h.kit.Files = files{h.desk}
 	}
 	if network.Simulated() {
 		h.kit.Phones = &shard.Control{Endpoint: cfg.Redirect.Endpoint, Client: network.ControlClient()}
@@ -219,6 +227,9 @@ func (h *Host) Run(ctx context.Context) error {
 	ended := make(chan struct{})
 	go func() { // ends with the goroutines that it waits for
 		h.kit.Background.Wait()
+		if h.desk != nil {
+			h.desk.Wait()
+		}
 		h.courier.Wait()
 		close(ended)
 	}()

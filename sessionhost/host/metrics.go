@@ -35,6 +35,7 @@ type metrics struct {
 	unread      atomic.Int64 // since the last line of figures
 	calls       *prometheus.HistogramVec
 	messages    *prometheus.CounterVec
+	files       *prometheus.CounterVec
 	acked       prometheus.Histogram
 }
 
@@ -71,6 +72,9 @@ func newMetrics() *metrics {
 	m.messages = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "whatisup_messages_total", Help: "Own messages that were sent or have ended, by status and error code.",
 	}, []string{"status", "code"})
+	m.files = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "whatisup_received_files_total", Help: "Files of received messages, by what has become of them: ready, or why not.",
+	}, []string{"outcome"})
 	m.acked = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "whatisup_message_ack_seconds", Help: "From handing a message to the library to WhatsApp's acknowledgement.",
 		Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 30},
@@ -84,7 +88,7 @@ func newMetrics() *metrics {
 	m.unreadable = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "whatisup_unreadable_links_total", Help: "Links whose auth state does not open: damaged, or somebody has written to the table.",
 	})
-	m.registry.MustRegister(m.unsupported, m.unreadable, m.setAside, m.messages, m.acked, m.calls, m.connects, m.connect, m.firstCode, m.ended, m.sent, m.woken,
+	m.registry.MustRegister(m.unsupported, m.files, m.unreadable, m.setAside, m.messages, m.acked, m.calls, m.connects, m.connect, m.firstCode, m.ended, m.sent, m.woken,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -111,6 +115,7 @@ func (m *metrics) Unsupported(name string) { m.unsupported.WithLabelValues(name)
 func (m *metrics) MessageEnded(s whatisup.MessageStatus, c whatisup.MessageCode) {
 	m.messages.WithLabelValues(string(s), string(c)).Inc()
 }
+func (m *metrics) File(outcome string)             { m.files.WithLabelValues(outcome).Inc() }
 func (m *metrics) MessageAcked(took time.Duration) { m.acked.Observe(took.Seconds()) }
 func (m *metrics) Woken(late time.Duration)        { m.woken.Observe(max(late.Seconds(), 0)) }
 

@@ -115,8 +115,9 @@ type Line struct {
 	// calls are those that were offered, by id; presences is what was told last of a
 	// person in a chat.
 	calls     map[string]whatisup.CallData
-	made      map[types.JID]bool            // new groups that were told of
-	known     map[whatisup.PhoneNumber]bool // whose LID was told
+	retries   map[retryKey]chan *events.MediaRetry // who waits for the phone
+	made      map[types.JID]bool                   // new groups that were told of
+	known     map[whatisup.PhoneNumber]bool        // whose LID was told
 	presences map[[2]string]string
 	said      atomic.Bool // the presence that the settings want
 
@@ -460,6 +461,8 @@ func (l *Line) handle(evt any) (ok bool) {
 		return l.callEnded(&evt.BasicCallMeta, waconv.CallOutcome(evt.Reason))
 	case *events.NotifyAccountReachoutTimelock:
 		return l.restricted(evt)
+	case *events.MediaRetry:
+		l.retried(evt)
 
 	default:
 		if !ignored(evt) {
@@ -554,9 +557,8 @@ func ignored(evt any) bool {
 		*events.LabelAssociationMessage:
 	// the state of the app on the phone,
 	case *events.AppState, *events.AppStateSyncComplete, *events.AppStateSyncError:
-	// newsletters, media that is asked for again,
-	case *events.NewsletterJoin, *events.NewsletterLeave, *events.NewsletterMuteChange, *events.NewsletterLiveUpdate,
-		*events.MediaRetry:
+	// newsletters.
+	case *events.NewsletterJoin, *events.NewsletterLeave, *events.NewsletterMuteChange, *events.NewsletterLiveUpdate:
 	// How a call is set up, and who took it: its end tells.
 	case *events.CallAccept, *events.CallPreAccept, *events.CallTransport, *events.CallRelayLatency, *events.CallReject,
 		*events.UnknownCallEvent:

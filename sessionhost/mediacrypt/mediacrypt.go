@@ -132,6 +132,7 @@ type Opener struct {
 	size          int64
 	left          int64 // of what may still be read
 	pending       []byte
+	plainBytes    []byte // what out is part of
 	out           []byte
 	done          bool
 	authentic     bool
@@ -149,14 +150,14 @@ func Open(r io.Reader, key []byte, kind whatisup.BodyType, most int64) (*Opener,
 	}
 	o := &Opener{
 		r: r, cbc: cipher.NewCBCDecrypter(block, k.iv), mac: hmac.New(sha256.New, k.mac), plain: sha256.New(), sealed: sha256.New(),
-		left: most + Overhead, pending: make([]byte, 0, chunk+Overhead),
+		left: most + Overhead, pending: make([]byte, 0, chunk+Overhead), plainBytes: make([]byte, chunk+Overhead),
 	}
 	o.mac.Write(k.iv)
 	return o, nil
 }
 
-// ErrTooLong: the file is longer than its message says, or than is taken.
-var ErrTooLong = errors.New("the file is longer than its message says")
+// ErrTooLong: the file is longer than is taken.
+var ErrTooLong = errors.New("the file is longer than is taken")
 
 func (o *Opener) Read(p []byte) (int, error) {
 	for len(o.out) == 0 {
@@ -183,7 +184,7 @@ func (o *Opener) Read(p []byte) (int, error) {
 		} else {
 			body := (len(all) - Overhead) / aes.BlockSize * aes.BlockSize
 			o.mac.Write(all[:body])
-			o.out = make([]byte, body)
+			o.out = o.plainBytes[:body]
 			o.cbc.CryptBlocks(o.out, all[:body])
 			o.pending = append(o.pending[:0], all[body:]...)
 		}
@@ -204,7 +205,7 @@ func (o *Opener) last(all []byte) ([]byte, error) {
 	if !hmac.Equal(o.mac.Sum(nil)[:macSize], all[body:]) {
 		return nil, ErrMismatch
 	}
-	out := make([]byte, body)
+	out := o.plainBytes[:body]
 	o.cbc.CryptBlocks(out, all[:body])
 	pad := int(out[body-1])
 	if pad < 1 || pad > aes.BlockSize {

@@ -179,6 +179,9 @@ type Line interface {
 	AskPairCode(phone whatisup.PhoneNumber, serial uint64)
 	// PutFile uploads an encrypted file to WhatsApp's media host.
 	PutFile(ctx context.Context, kind whatisup.BodyType, sealed io.Reader, size int64, hash []byte) (url, directPath string, err error)
+	// GetFile reads one from there; AskFile has the phone put it there again.
+	GetFile(ctx context.Context, o *whatisup.MediaOrigin) (body io.ReadCloser, size int64, err error)
+	AskFile(ctx context.Context, o *whatisup.MediaOrigin) (directPath string, err error)
 	// Unlink asks WhatsApp to remove the device. Its error names nobody.
 	Unlink(ctx context.Context) error
 	// Send sends a message and waits for WhatsApp's answer. Its context is that of
@@ -222,7 +225,7 @@ type Kit struct {
 	Ledger   outbox.Ledger
 	Incoming Incoming
 	Chats    Chats
-	Files    outbox.Files                                             // of messages; nil: none can be sent
+	Files    Files                                                    // of messages; nil: none are sent or fetched
 	Draw     func(raw string) (modules []byte, url string, err error) // a code, and it as a data URL
 	Budgets  *Budgets
 	Metrics  Metrics

@@ -183,6 +183,7 @@ func (s *Session) connect(ctx context.Context, k kind) (*line.Ended, error) {
 	up, down := context.WithCancel(ctx)
 	defer func() {
 		s.up = nil
+		s.received.by(nil)
 		down()
 		s.out.Connected(ctx, nil)
 	}()
@@ -210,6 +211,7 @@ func (s *Session) connect(ctx context.Context, k kind) (*line.Ended, error) {
 			}
 			s.loggedInAt = s.kit.Now()
 			s.out.Connected(ctx, sender{l, s.auth, s.log})
+			s.fetchOver(up, l)
 			s.working.Go(func() { s.renew(up, l) })
 		case line.CaughtUp:
 			s.out.CaughtUp(ctx)

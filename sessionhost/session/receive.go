@@ -89,9 +89,16 @@ func (h handler) Received(ctx context.Context, m line.Message) (err error) {
 	if !h.tenure.Trusted() {
 		return errFenced
 	}
-	name, data, err := h.keepReceived(within, d, m.Self, in.EventID)
+	name, data, file, err := h.keepReceived(within, d, m.Self, in.EventID)
 	if err != nil || name == "" {
 		return err
+	}
+	if file != nil {
+		defer func() {
+			if err == nil && file.Status == whatisup.MediaFetching {
+				h.received.add(file.ID)
+			}
+		}()
 	}
 	e, err := whatisup.NewEvent(name, h.ref.Customer, h.ref.Mode, h.ref.ID, h.kit.Now(), data)
 	if err != nil {
@@ -110,23 +117,28 @@ func (h handler) Received(ctx context.Context, m line.Message) (err error) {
 }
 
 // keepReceived puts the row of a message or of a change, and returns the event that
-// is to be told. The name is empty if it was told already, under another event id.
-func (h handler) keepReceived(ctx context.Context, d *waconv.Decoded, self whatisup.Person, id whatisup.EventID) (whatisup.EventName, any, error) {
+// is to be told, and the file that is to be fetched. The name is empty if it was told
+// already, under another event id.
+func (h handler) keepReceived(ctx context.Context, d *waconv.Decoded, self whatisup.Person, id whatisup.EventID) (whatisup.EventName, any, *whatisup.Media, error) {
 	if d.FromMe && d.ID.IsOwn() {
 		switch _, err := h.kit.Ledger.Message(ctx, h.ref, d.ID); {
 		case err == nil:
-			return "", nil, nil // sent by this API
+			return "", nil, nil, nil // sent by this API
 		case !errors.Is(err, whatisup.ErrNotFound):
-			return "", nil, err
+			return "", nil, nil, err
 		}
 	}
 	row, err := h.rowOf(d, id)
 	if err != nil {
-		return "", nil, err
+		return "", nil, nil, err
+	}
+	file := h.fileOf(d, row)
+	if file != nil {
+		row.Media = file.ID
 	}
 	old, err := h.kit.Incoming.KeepReceived(ctx, row)
 	if err != nil {
-		return "", nil, err
+		return "", nil, nil, err
 	}
 
 	name := d.Event
@@ -135,14 +147,19 @@ func (h handler) keepReceived(ctx context.Context, d *waconv.Decoded, self whati
 		// New, or delivered again before it was acknowledged.
 	case old.UpdatedBy == id:
 		name = whatisup.MessageUpdated
+		row.EventID, row.Times.Created = old.EventID, old.Times.Created
+		file = h.fileOf(d, row)
 	case old.Undecryptable() && !row.Undecryptable() && !row.Change:
 		name = whatisup.MessageUpdated
 		row.EventID, row.UpdatedBy, row.Times.Created = old.EventID, id, old.Times.Created
+		if file = h.fileOf(d, row); file != nil {
+			row.Media = file.ID
+		}
 		if err := h.kit.Incoming.UpdateReceived(ctx, row); err != nil {
-			return "", nil, err
+			return "", nil, nil, err
 		}
 	default:
-		return "", nil, nil
+		return "", nil, nil, nil
 	}
 	if !d.FromMe && d.ChatType != whatisup.ChatGroup {
 		h.outbox.Heard(d.From)
@@ -151,10 +168,17 @@ func (h handler) keepReceived(ctx context.Context, d *waconv.Decoded, self whati
 		if d.Received.Type == whatisup.BodyUnsupported {
 			h.kit.Metrics.Unsupported(d.Received.Body.WhatsAppType)
 		}
-		return name, d.Received, nil
+		if file != nil {
+			// The key of the file is durable before its message is acknowledged.
+			if err := h.kit.Files.Keep(ctx, file); err != nil {
+				return "", nil, nil, err
+			}
+			d.Received.Media = h.kit.Files.Wire(file)
+		}
+		return name, d.Received, file, nil
 	}
 	data, err := h.changeOf(ctx, d, self)
-	return name, data, err
+	return name, data, nil, err
 }
 
 // rowOf is the row of what was received. It is received when it was first

@@ -39,6 +39,7 @@ type Session struct {
 	asked     bool                              // somebody waits for it; Run's own from its start on
 	settings  atomic.Pointer[whatisup.Settings] // as read last; also used by the line
 	spoilt    spoilt                            // messages that could not be stored; used by the line
+	received  received                          // files that are to be fetched; also used by the line
 
 	state
 }

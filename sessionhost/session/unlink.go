@@ -195,7 +195,9 @@ func (s *Session) removeDeleted(ctx context.Context) error {
 			}
 		}
 		if sent && !s.account.Owes() {
-			if err := s.auth.Remove(ctx); err != nil {
+			if err := s.removeFiles(ctx); err != nil {
+				s.log.Warn("files not removed yet", "error", err.Error())
+			} else if err := s.auth.Remove(ctx); err != nil {
 				s.log.Warn("auth state not removed yet", "error", err.Error())
 			} else if err := s.kit.Store.FinishDeleted(ctx, s.inst); err == nil {
 				s.account.Close()
@@ -248,3 +250,12 @@ func (s *Session) awaitSent(ctx context.Context, d time.Duration) error {
 // removeEvery is the longest pause between two tries to take a deleted instance out
 // of its shard.
 const removeEvery = 15 * time.Second
+
+// removeFiles removes the bytes of the instance's received files. Their rows can be read
+// by nobody, and go with their time.
+func (s *Session) removeFiles(ctx context.Context) error {
+	if s.kit.Files == nil {
+		return nil
+	}
+	return s.kit.Files.Remove(ctx, s.ref)
+}

@@ -61,7 +61,7 @@ func (s *Shard) take(messages []Message) {
 			s.kit.Log.Error("not a command; it is left for the dead-letter queue", "shard", int(s.tenure.Shard()), "error", m.Problem.Error())
 		case !c.HasWork():
 			s.kit.Metrics.Woken(s.kit.Now().Sub(m.SentAt))
-			s.wakeFor(c.Kind, refOf(c))
+			s.wakeFor(c.Kind, refOf(c), c.Media)
 			woken = append(woken, m)
 		default:
 			groups[c.Group()] = append(groups[c.Group()], m)

@@ -12,6 +12,8 @@ type Shards interface {
 	ShardInstances(ctx context.Context, m whatisup.Mode, s whatisup.Shard) ([]whatisup.Hint, error)
 	// WaitingInstances lists the instances with messages that wait, as a hint.
 	WaitingInstances(ctx context.Context, m whatisup.Mode, s whatisup.Shard) ([]whatisup.Ref, error)
+	// FetchingMedia lists the received files that something is left to do for, as a hint.
+	FetchingMedia(ctx context.Context, m whatisup.Mode, s whatisup.Shard) ([]whatisup.MediaWork, error)
 }
 
 // Results keeps the outcomes of commands with work.

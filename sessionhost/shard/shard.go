@@ -20,6 +20,9 @@ const (
 	// upWithin bounds the wait for the sessions of a claimed shard: one whose
 	// connection hangs must not hold up a roll-out.
 	upWithin = 10 * time.Second
+	// filesEvery is how often the shard is looked through for received files: most are
+	// fetched by the session that received them.
+	filesEvery = time.Minute
 )
 
 // Kit is what all shards of a host share.
@@ -83,6 +86,7 @@ func (s *Shard) Run(ctx context.Context) {
 // often, since the index may be late.
 func (s *Shard) reconcile(ctx context.Context) {
 	waits := []time.Duration{2 * time.Second, 3 * time.Second}
+	var files time.Time // when it was looked through for files
 	for first := true; ; first = false {
 		began, err := s.look(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -98,6 +102,10 @@ func (s *Shard) reconcile(ctx context.Context) {
 		wait := s.kit.Timing.Reconcile - s.kit.Timing.Reconcile/10 + rand.N(s.kit.Timing.Reconcile/5+1)
 		if len(waits) > 0 {
 			wait, waits = waits[0], waits[1:]
+		}
+		if s.kit.Files != nil && time.Since(files) >= filesEvery {
+			files = time.Now()
+			s.lookForFiles(ctx)
 		}
 		if !session.Sleep(ctx, wait) {
 			return
@@ -169,21 +177,43 @@ func (s *Shard) look(ctx context.Context) (began []*session.Session, err error) 
 	return began, nil
 }
 
-// Wake starts the instance's session, or makes it look again.
-func (s *Shard) Wake(ref whatisup.Ref) { s.wakeFor(whatisup.Wake, ref) }
-
-func (s *Shard) wakeFor(kind whatisup.CommandKind, ref whatisup.Ref) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if one := s.sessions[ref.ID]; one != nil {
-		if kind == whatisup.WakeMessages {
-			one.WakeMessages()
-		} else {
-			one.Wake()
+// lookForFiles has received files fetched that something is left to do for. It starts no
+// session: one that is to be connected runs.
+func (s *Shard) lookForFiles(ctx context.Context) {
+	files, err := s.kit.Shards.FetchingMedia(ctx, s.kit.Mode, s.tenure.Shard())
+	if err != nil {
+		if ctx.Err() == nil {
+			s.kit.Log.Warn("cannot look for received files", "shard", int(s.tenure.Shard()), "error", err.Error())
 		}
 		return
 	}
-	s.startLocked(ref, true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range files {
+		if one := s.sessions[f.Instance]; one != nil {
+			one.FetchFiles(f.Media)
+		}
+	}
+}
+
+// Wake starts the instance's session, or makes it look again.
+func (s *Shard) Wake(ref whatisup.Ref) { s.wakeFor(whatisup.Wake, ref, "") }
+
+func (s *Shard) wakeFor(kind whatisup.CommandKind, ref whatisup.Ref, file whatisup.MediaID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one := s.sessions[ref.ID]
+	switch {
+	case kind == whatisup.WakeMedia && one != nil:
+		one.FetchFiles(file)
+	case kind == whatisup.WakeMedia: // there is no connection to fetch it over
+	case one == nil:
+		s.startLocked(ref, true)
+	case kind == whatisup.WakeMessages:
+		one.WakeMessages()
+	default:
+		one.Wake()
+	}
 }
 
 // session is the instance's session, started if it isn't running; nil when the

@@ -90,6 +90,10 @@ func (s *slowly) Adopt(_ context.Context, r whatisup.Ref, _ whatisup.Epoch) (*wh
 
 type herd []whatisup.Ref
 
+func (herd) FetchingMedia(context.Context, whatisup.Mode, whatisup.Shard) ([]whatisup.MediaWork, error) {
+	return nil, nil
+}
+
 func (herd) WaitingInstances(context.Context, whatisup.Mode, whatisup.Shard) ([]whatisup.Ref, error) {
 	return nil, nil
 }

@@ -593,6 +593,14 @@ func (l *fakeLine) Settle() {}
 func (l *fakeLine) Send(context.Context, waconv.JID, whatisup.MessageID, *waconv.Content) line.Sent {
 	return line.Sent{}
 }
+func (l *fakeLine) GetFile(context.Context, *whatisup.MediaOrigin) (io.ReadCloser, int64, error) {
+	return nil, 0, whatisup.ErrNotFound
+}
+
+func (l *fakeLine) AskFile(context.Context, *whatisup.MediaOrigin) (string, error) {
+	return "", whatisup.ErrNotFound
+}
+
 func (l *fakeLine) PutFile(context.Context, whatisup.BodyType, io.Reader, int64, []byte) (string, string, error) {
 	return "", "", errors.New("no file is sent here")
 }
@@ -973,6 +981,10 @@ type silent struct{}
 func (silent) Connect(string, string, time.Duration) {}
 func (silent) FirstCode(time.Duration)               {}
 func (silent) Ended(string)                          {}
+func (w *world) FetchingMedia(context.Context, whatisup.Mode, whatisup.Shard) ([]whatisup.MediaWork, error) {
+	return nil, nil
+}
+
 func (w *world) WaitingInstances(context.Context, whatisup.Mode, whatisup.Shard) ([]whatisup.Ref, error) {
 	return nil, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"whatisup/sessionhost/fair"
@@ -16,12 +17,29 @@ type Rows interface {
 	Media(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.MediaID) (*whatisup.Media, error)
 	Upload(ctx context.Context, r whatisup.Ref, id whatisup.MediaID, kind string) (*whatisup.StoredUpload, error)
 	KeepUpload(ctx context.Context, r whatisup.Ref, id whatisup.MediaID, kind string, u *whatisup.StoredUpload, until time.Time) error
+	// PutMedia stores a file where nothing stands under its id, or returns what does.
+	PutMedia(context.Context, *whatisup.Media) (old *whatisup.Media, err error)
+	// ChangeMedia replaces a row if it still has the status: ErrConflict, ErrNotFound.
+	ChangeMedia(ctx context.Context, m *whatisup.Media, was whatisup.MediaStatus) error
 }
 
 // Objects are the bytes of files.
 type Objects interface {
 	// Open reads an object from a byte on: ErrNotFound.
 	Open(ctx context.Context, key string, from int64) (io.ReadCloser, int64, error)
+	// Writer begins an object with a buffer of PartSize, which is the writer's until
+	// Commit or Abort.
+	Writer(ctx context.Context, key string, buffer []byte) Stream
+	Delete(ctx context.Context, key string) error
+	// DeleteAll removes every object whose key begins with prefix.
+	DeleteAll(ctx context.Context, prefix string) error
+}
+
+// Stream writes one object. Nothing can be read of it before Commit.
+type Stream interface {
+	io.Writer
+	Commit() error
+	Abort() error
 }
 
 // Host is WhatsApp's media host, as one connection reaches it.
@@ -37,31 +55,55 @@ const (
 	Each = Most / 2
 )
 
+// Metrics counts files.
+type Metrics interface {
+	// File counts one that was fetched, or that can't be: outcome is ready, or why not.
+	File(outcome string)
+}
+
 // Config of a [Desk].
 type Config struct {
-	Rows    Rows
-	Objects Objects
-	Log     *slog.Logger
-	Now     func() time.Time
+	Rows     Rows
+	Objects  Objects
+	PartSize int // of the bucket
+	Links    *whatisup.MediaLinks
+	Kept     time.Duration // how long a received file is kept
+	Metrics  Metrics
+	Log      *slog.Logger
+	Now      func() time.Time
 }
 
 // Desk carries the files of all sessions of a host.
 type Desk struct {
-	c     Config
-	slots *fair.Pool
+	c       Config
+	slots   *fair.Pool
+	buffers sync.Pool // of parts; no more are out than there are slots
+
+	mu      sync.Mutex
+	tasks   map[whatisup.MediaID]*task
+	waiting map[whatisup.CustomerID]int // how many tasks each has
+	wg      sync.WaitGroup
 }
 
 // New returns a desk. It calls nothing.
-func New(c Config) *Desk { return &Desk{c: c, slots: fair.NewPool(Most, Each)} }
+func New(c Config) *Desk {
+	return &Desk{
+		c: c, slots: fair.NewPool(Most, Each), tasks: make(map[whatisup.MediaID]*task), waiting: make(map[whatisup.CustomerID]int),
+		buffers: sync.Pool{New: func() any { b := make([]byte, c.PartSize); return &b }},
+	}
+}
 
-// take waits for a slot; done gives it back.
-func (d *Desk) take(ctx context.Context, c whatisup.CustomerID) (done func(), err error) {
-	turn, done := d.slots.Ask(c)
+// Wait waits for the last transfer of a received file.
+func (d *Desk) Wait() { d.wg.Wait() }
+
+// take waits for a customer's slot; the caller gives it back.
+func (d *Desk) take(ctx context.Context, c whatisup.CustomerID) (give func(), err error) {
+	granted, give := d.slots.Ask(c)
 	select {
-	case <-turn:
-		return done, nil
+	case <-granted:
+		return give, nil
 	case <-ctx.Done():
-		done()
+		give()
 		return nil, ctx.Err()
 	}
 }
@@ -100,11 +142,11 @@ func (d *Desk) Ready(ctx context.Context, host Host, r whatisup.Ref, id whatisup
 		return nil, 0, because(whatisup.UnsupportedMedia, problem), nil
 	}
 
-	done, err := d.take(ctx, r.Customer)
+	give, err := d.take(ctx, r.Customer)
 	if err != nil {
 		return nil, 0, nil, err
 	}
-	defer done()
+	defer give()
 	u, err = d.upload(ctx, host, m, form)
 	if why, ok := errors.AsType[*unusable](err); ok {
 		return nil, 0, because(whatisup.UnsupportedMedia, why.text), nil

@@ -2,6 +2,7 @@ package waconv
 
 import (
 	"math"
+	"net/url"
 
 	"go.mau.fi/whatsmeow/proto/waE2E"
 	"google.golang.org/protobuf/proto"
@@ -72,3 +73,53 @@ func (o *Outgoing) file() *waE2E.Message {
 	}
 	return &waE2E.Message{DocumentWithCaptionMessage: &waE2E.FutureProofMessage{Message: document}}
 }
+
+// carried is what every message with a file says of it.
+type carried interface {
+	GetURL() string
+	GetDirectPath() string
+	GetMediaKey() []byte
+	GetFileSHA256() []byte
+	GetFileEncSHA256() []byte
+	GetFileLength() uint64
+}
+
+// originOf is where the file of a message is; nil if the message has none.
+func originOf(m *waE2E.Message, kind whatisup.BodyType) *whatisup.MediaOrigin {
+	var f carried
+	switch {
+	case !kind.IsMedia():
+		return nil
+	case m.GetImageMessage() != nil:
+		f = m.GetImageMessage()
+	case m.GetVideoMessage() != nil:
+		f = m.GetVideoMessage()
+	case m.GetPtvMessage() != nil:
+		f = m.GetPtvMessage()
+	case m.GetAudioMessage() != nil:
+		f = m.GetAudioMessage()
+	case m.GetDocumentMessage() != nil:
+		f = m.GetDocumentMessage()
+	case m.GetStickerMessage() != nil:
+		f = m.GetStickerMessage()
+	default:
+		return nil
+	}
+	path := f.GetDirectPath()
+	if u, err := url.Parse(f.GetURL()); path == "" && err == nil && f.GetURL() != "" {
+		path = u.RequestURI() // of the host only WhatsApp's server decides
+	}
+	if len(path) > maxPath {
+		path = ""
+	}
+	return &whatisup.MediaOrigin{
+		Kind: kind, DirectPath: path, Key: short(f.GetMediaKey()), SHA256: short(f.GetFileSHA256()), Sealed: short(f.GetFileEncSHA256()),
+		Size: int64(min(f.GetFileLength(), math.MaxInt64)),
+	}
+}
+
+// maxPath and maxHash are more than any path and any hash or key has: the row of a file
+// must not grow with what a stranger writes.
+const maxPath, maxHash = 2 << 10, 64
+
+func short(b []byte) []byte { return b[:min(len(b), maxHash)] }

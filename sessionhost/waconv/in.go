@@ -46,7 +46,8 @@ type Decoded struct {
 	SentAt   time.Time
 
 	Received *whatisup.ReceivedData // of a message and an echo
-	Content  *waE2E.Message         // ... what it was made of, for quoting and for files
+	Content  *waE2E.Message         // ... what it was made of, for quoting
+	File     *whatisup.MediaOrigin  // ... where its file is, nil if it has none
 
 	Target Target           // of a change
 	Text   *string          // of an edit
@@ -327,6 +328,11 @@ func (r *reader) content(m *waE2E.Message) {
 	body, text, context := bodyOf(m, r.wrappers)
 	r.out.Content = m
 	r.message(body, text, context)
+	if r.out.File = originOf(m, r.out.Received.Type); r.out.File != nil {
+		f, info := r.out.File, &r.event.Info
+		f.MessageID, f.Chat, f.From, f.FromMe = r.out.ID, r.out.Chat, r.out.From, r.out.FromMe
+		f.ChatJID, f.SenderJID = info.Chat.ToNonAD().String(), info.Sender.ToNonAD().String()
+	}
 	if album := m.GetMessageContextInfo().GetMessageAssociation().GetParentMessageKey().GetID(); album != "" {
 		id := whatisup.MessageID(album)
 		r.contextWire().Album = &id

@@ -297,14 +297,14 @@ func (c *Control) publish(ctx context.Context, who Caller, i *whatisup.Instance,
 // wake tells the host of the instance that there is something to do. If the
 // message gets lost, the host finds out itself, a little later.
 func (c *Control) wake(ctx context.Context, who Caller, i *whatisup.Instance) {
-	c.wakeFor(ctx, who, i, whatisup.Wake)
+	c.wakeFor(ctx, who, i, whatisup.Wake, "")
 }
 
-func (c *Control) wakeFor(ctx context.Context, who Caller, i *whatisup.Instance, kind whatisup.CommandKind) {
+func (c *Control) wakeFor(ctx context.Context, who Caller, i *whatisup.Instance, kind whatisup.CommandKind, file whatisup.MediaID) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishFor)
 	defer cancel()
 	err := c.Commands.Send(ctx, i.Shard, whatisup.Command{
-		ID: whatisup.NewCommandID(), Kind: kind,
+		ID: whatisup.NewCommandID(), Kind: kind, Media: file,
 		Customer: i.Config.Customer, Mode: i.Config.Mode, Instance: i.Config.ID,
 		RequestID: who.Request, SentAt: whatisup.At(c.Now()),
 	})

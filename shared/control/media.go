@@ -213,17 +213,7 @@ func lookAt(m *whatisup.Media, body io.Reader, size int64, key string) (*whatisu
 	}
 	done := *m
 	done.Status, done.Key, done.Size, done.SHA256, done.SourceURL = whatisup.MediaReady, key, size, sum.Sum(nil), ""
-	// The sender knows best what a document is; a picture, a sound and a film are
-	// what their bytes say.
-	if t := info.Type; strings.HasPrefix(t, "image/") || strings.HasPrefix(t, "audio/") || strings.HasPrefix(t, "video/") || done.MimeType == "" {
-		done.MimeType = t
-		if info.Opus {
-			done.MimeType = "audio/ogg; codecs=opus"
-		}
-	}
-	if done.MimeType == "" {
-		done.MimeType = "application/octet-stream"
-	}
+	done.MimeType = info.TypeOver(done.MimeType)
 	done.Facts = whatisup.MediaFacts{Width: info.Width, Height: info.Height, Seconds: info.Seconds, Voice: info.Opus}
 	return &done, nil
 }
@@ -386,7 +376,7 @@ func (c *Control) awaitMedia(ctx context.Context, who Caller, m *whatisup.Media)
 		if err != nil && !errors.Is(err, whatisup.ErrConflict) {
 			return nil, err
 		}
-		c.wakeFor(ctx, who, i, whatisup.WakeMedia)
+		c.wakeFor(ctx, who, i, whatisup.WakeMedia, m.ID)
 	}
 	err := Poll(ctx, c.Now, c.waitUntil(ctx, who), false, func(ctx context.Context) (bool, error) {
 		var err error

@@ -95,7 +95,7 @@ func (c *Control) Send(ctx context.Context, who Caller, i *whatisup.Instance, s 
 	if old != nil {
 		return replay(old, once, connected)
 	}
-	c.wakeFor(ctx, who, i, whatisup.WakeMessages)
+	c.wakeFor(ctx, who, i, whatisup.WakeMessages, "")
 	return Sent{Message: m, Connected: connected}, nil
 }
 
@@ -370,7 +370,7 @@ func (c *Control) CancelMessage(ctx context.Context, who Caller, i *whatisup.Ins
 		if _, err := c.Store.AskCancel(ctx, m.Ref, m.ID); err != nil {
 			return Sent{}, false, err
 		}
-		c.wakeFor(ctx, who, i, whatisup.WakeMessages)
+		c.wakeFor(ctx, who, i, whatisup.WakeMessages, "")
 	}
 
 	err = Poll(ctx, c.Now, c.waitUntil(ctx, who), false, func(ctx context.Context) (bool, error) {

@@ -17,7 +17,8 @@ import (
 )
 
 // IndexFetching is global and sparse: the received files of a shard's instances
-// that are to be fetched from WhatsApp. It says only where to look.
+// that are to be fetched from WhatsApp, or whose event is still to be told. It says only
+// where to look.
 const IndexFetching = "fetching"
 
 // mediaRow is the row of a file. Times are unix milliseconds.
@@ -40,6 +41,7 @@ type mediaRow struct {
 	Created  int64   `dynamodbav:"t_created"`
 	Expires  int64   `dynamodbav:"expires_at"`
 	Origin   string  `dynamodbav:"origin,omitempty"`
+	Untold   bool    `dynamodbav:"untold,omitempty"`
 	ShardKey string  `dynamodbav:"shard_key,omitempty"`
 	TTL      int64   `dynamodbav:"ttl"`
 }
@@ -72,10 +74,10 @@ func (db *DB) mediaRowOf(m *whatisup.Media) item {
 		Format: mediaFormat, Instance: string(m.Instance), MadeBy: string(m.MadeBy), Status: string(m.Status), Error: jsonOf(m.Error),
 		MimeType: m.MimeType, Size: m.Size, SHA256: m.SHA256, Filename: m.Filename,
 		Width: m.Facts.Width, Height: m.Facts.Height, Seconds: m.Facts.Seconds, Voice: m.Facts.Voice,
-		Key: m.Key, Source: m.SourceURL, Created: millis(m.CreatedAt), Expires: millis(m.ExpiresAt), Origin: jsonOf(m.Origin),
+		Key: m.Key, Source: m.SourceURL, Created: millis(m.CreatedAt), Expires: millis(m.ExpiresAt), Origin: jsonOf(m.Origin), Untold: m.Untold,
 		TTL: m.ExpiresAt.Add(rowsAfter).Unix(),
 	}
-	if m.Origin != nil && m.Status == whatisup.MediaFetching {
+	if m.Origin != nil && (m.Status == whatisup.MediaFetching || m.Untold) {
 		r.ShardKey = shardKey(m.Mode, db.ShardOf(m.Instance))
 	}
 	return withKey(mediaKey(m.Customer, m.Mode, m.ID), marshal(r))
@@ -96,6 +98,7 @@ func mediaOf(row item) (*whatisup.Media, error) {
 		MimeType: r.MimeType, Size: r.Size, SHA256: r.SHA256, Filename: r.Filename,
 		Facts: whatisup.MediaFacts{Width: r.Width, Height: r.Height, Seconds: r.Seconds, Voice: r.Voice},
 		Key:   r.Key, SourceURL: r.Source, CreatedAt: fromMillis(r.Created), ExpiresAt: fromMillis(r.Expires),
+		Untold: r.Untold,
 	}
 	return m, errors.Join(intoJSON(r.Error, &m.Error), intoJSON(r.Origin, &m.Origin))
 }
@@ -213,7 +216,7 @@ func (db *DB) Upload(ctx context.Context, r whatisup.Ref, id whatisup.MediaID, k
 	return u, json.Unmarshal([]byte(stringOf(out.Item["upload"])), u)
 }
 
-// FetchingMedia lists the received files of a shard that are to be fetched.
+// FetchingMedia lists the received files of a shard that something is left to do for.
 func (db *DB) FetchingMedia(ctx context.Context, m whatisup.Mode, s whatisup.Shard) ([]whatisup.MediaWork, error) {
 	in := &dynamodb.QueryInput{
 		TableName: aws.String(db.tables.Media), IndexName: aws.String(IndexFetching),
@@ -226,7 +229,9 @@ func (db *DB) FetchingMedia(ctx context.Context, m whatisup.Mode, s whatisup.Sha
 			return nil, err
 		}
 		_, customer, _ := strings.Cut(stringOf(row[attrPK]), "#")
-		work = append(work, whatisup.MediaWork{Customer: whatisup.CustomerID(customer), Mode: m, Media: whatisup.MediaID(stringOf(row[attrSK]))})
+		work = append(work, whatisup.MediaWork{
+			Customer: whatisup.CustomerID(customer), Mode: m, Media: whatisup.MediaID(stringOf(row[attrSK])), Instance: whatisup.InstanceID(stringOf(row["instance_id"])),
+		})
 	}
 	return work, nil
 }

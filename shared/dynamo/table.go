@@ -150,6 +150,7 @@ func (t Tables) Definitions() []Definition {
 	fetching := waiting
 	fetching.IndexName = aws.String(IndexFetching)
 	fetching.KeySchema = byShard.KeySchema
+	fetching.Projection = &types.Projection{ProjectionType: types.ProjectionTypeInclude, NonKeyAttributes: []string{"instance_id"}}
 	// What waits is read whole, and leaves the index when it has ended; the list of
 	// everything must cost a status change nothing.
 	local := func(name, sort string, projection types.ProjectionType) types.LocalSecondaryIndex {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"io"
+	"strings"
 )
 
 // Info is what a file says of itself. What is not known is zero.
@@ -16,6 +17,20 @@ type Info struct {
 	VideoCodec    string // of MP4: the four letters of its sample entry
 	AudioCodec    string
 	Broken        bool // it is cut off, or contradicts itself
+}
+
+// TypeOver is the type of a file of which its sender says a type. The sender knows best
+// what a document is; a picture, a sound and a film are what their bytes say.
+func (i Info) TypeOver(said string) string {
+	switch kind, _, _ := strings.Cut(i.Type, "/"); {
+	case i.Opus:
+		return "audio/ogg; codecs=opus"
+	case kind == "image", kind == "audio", kind == "video", said == "" && i.Type != "":
+		return i.Type
+	case said == "":
+		return "application/octet-stream"
+	}
+	return said
 }
 
 // headSize is how much of a file's beginning is looked at to tell what it is.

@@ -14,8 +14,7 @@ const (
 	Wake CommandKind = "wake"
 	// WakeMessages says the same of the instance's messages, whose rows are others.
 	WakeMessages CommandKind = "wake.messages"
-	// WakeMedia says the same of the instance's received files, one of which is to be
-	// fetched.
+	// WakeMedia says the same of a received file of the instance, which is to be fetched.
 	WakeMedia CommandKind = "wake.media"
 	// The sandbox calls: work of their own, for the simulated phone.
 	SandboxScan      CommandKind = "sandbox.scan"
@@ -45,6 +44,7 @@ type Command struct {
 	SentAt    Time            `json:"sent_at"`
 	ExpiresAt Time            `json:"expires_at"`          // dropped afterwards; null for a wake-up
 	Change    ChangeID        `json:"change_id,omitempty"` // of a command that changes something at WhatsApp
+	Media     MediaID         `json:"media_id,omitempty"`  // of wake.media
 	Args      json.RawMessage `json:"args,omitempty"`
 }
 

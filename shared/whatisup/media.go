@@ -95,6 +95,7 @@ type Media struct {
 	ExpiresAt time.Time
 
 	Origin *MediaOrigin // of a received file
+	Untold bool         // of a received file: its event is still to be told
 }
 
 // MediaFacts are what a file itself says.
@@ -260,6 +261,7 @@ type MediaWork struct {
 	Customer CustomerID `json:"customer_id"`
 	Mode     Mode       `json:"mode"`
 	Media    MediaID    `json:"media_id"`
+	Instance InstanceID `json:"instance_id,omitempty"` // of a received file
 }
 
 // StoredUpload is a file that an instance has uploaded to WhatsApp, kept so that it

@@ -227,15 +227,7 @@ func TestEnvironment(t *testing.T) {
 
 func hostVariables(t *testing.T, d *template.Template, task string, known template.Values) []string {
 	t.Helper()
-	var names []string
-	for _, c := range resolve(t, d, d.Resources[task].Properties["ContainerDefinitions"], known).([]any) {
-		if c := c.(map[string]any); c["Name"] == "sessionhost" {
-			for _, e := range c["Environment"].([]any) {
-				names = append(names, e.(map[string]any)["Name"].(string))
-			}
-		}
-	}
-	return names
+	return slices.Collect(maps.Keys(variablesOf(hostContainers(t, d, task, known)[0])))
 }
 
 func compareEnvironment(t *testing.T, program string, set, read []string) {

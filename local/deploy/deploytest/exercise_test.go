@@ -103,6 +103,7 @@ func exercise(t *testing.T, s *system) {
 	s.must(200, "GET", "/v1/instances/"+id+"/groups", "")
 
 	s.files1(id)
+	s.received(id)
 
 	s.must(409, "GET", "/v1/instances/"+id+"/qr", "")
 	s.must(409, "POST", "/v1/instances/"+id+"/pair-code", `{"phone_number":"15550100009"}`, "Idempotency-Key", "exercise-6")
@@ -176,6 +177,34 @@ func (s *system) files1(id string) {
 	fetched := s.must(201, "POST", "/v1/media", `{"source_url":"https://whatisup.invalid/file"}`, "Idempotency-Key", "exercise-source").body["media_id"].(string)
 	s.eventually("the fetch has failed", func() bool { return s.must(200, "GET", "/v1/media/"+fetched, "").body["status"] == "failed" })
 	s.must(204, "DELETE", "/v1/media/"+made, "")
+}
+
+// received takes in files: one that is fetched at once, and one when it is asked for. They
+// go with the instance.
+func (s *system) received(id string) {
+	s.t.Helper()
+	from := func(phone string) string {
+		return `{"from":"` + phone + `","body":{"type":"document","filename":"a.txt","media_base64":"` + base64.StdEncoding.EncodeToString([]byte("a file")) + `"}}`
+	}
+	s.must(202, "POST", "/v1/sandbox/instances/"+id+"/messages", from("15550100021"))
+	s.eventually("the file was fetched", func() bool {
+		return strings.Contains(s.must(200, "GET", "/v1/events?events=message.media_ready", "").text, "media_ready")
+	})
+	s.must(200, "PATCH", "/v1/instances/"+id+"/settings", `{"media":"on_demand"}`)
+	var url string
+	s.eventually("the file that is fetched on demand", func() bool { // once the host knows of the setting
+		s.must(202, "POST", "/v1/sandbox/instances/"+id+"/messages", from("15550100022"))
+		for _, e := range s.must(200, "GET", "/v1/event-log?events=message.received&limit=1000", "").body["data"].([]any) {
+			data := e.(map[string]any)["data"].(map[string]any)
+			if m, ok := data["media"].(map[string]any); ok && m["status"] == "on_demand" {
+				url = m["url"].(string)
+			}
+		}
+		return url != ""
+	})
+	s.eventually("the file was fetched on demand", func() bool {
+		return s.call("GET", "/v1/media-files/"+strings.SplitAfter(url, "/v1/media-files/")[1], "").status == 200
+	})
 }
 
 // mayNotDestroy counts as `make destroy` does first, while something is linked.

@@ -153,9 +153,11 @@ func tryEmptyRoot(t *testing.T, built string) {
 	env := []string{"HEALTH_ADDR=" + health, "AWS_ENDPOINT_URL=" + aws.URL, "AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b"}
 	known := values(t, d, map[string]any{"HostImageUri": "image"})
 	for _, c := range hostContainers(t, d, "LiveHostTask", known) {
-		for _, e := range c["Environment"].([]any) {
-			v := e.(map[string]any)
-			env = append(env, fmt.Sprintf("%v=%v", v["Name"], v["Value"]))
+		for name, v := range variablesOf(c) {
+			if name == "MEDIA_SECRET" {
+				v = mediaSecret
+			}
+			env = append(env, fmt.Sprintf("%s=%v", name, v))
 		}
 	}
 	output := &lines{}

@@ -26,6 +26,8 @@ var ownVariables = map[string]string{
 	"AUTH_KEY_ID":              "the stack's own, from env.json",
 	"SHARD_COUNT":              "the stack's own, from env.json",
 	"MEDIA_BUCKET":             "the stack's own, from env.json",
+	"MEDIA_SECRET":             "follows from the pepper",
+	"MEDIA_DAYS":               "the template's; one machine keeps files for a week",
 	"WEBHOOK_EVENTS_QUEUE_URL": "the stack's own, from env.json",
 	"METRICS_NAMESPACE":        "CloudWatch's",
 	"REGISTRY_USER":            "of the image's tool",

@@ -1,6 +1,7 @@
 package deploytest
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path"
@@ -18,6 +19,10 @@ import (
 var unused = map[string]map[string]string{
 	"sessionhost": {
 		"s3:GetObject on bucket/whatisup-media/d30/test/*":                   "only what is kept for longer than a week is there",
+		"s3:PutObject on bucket/whatisup-media/d30/test/*":                   "no received file is kept for longer than a week",
+		"s3:DeleteObject on bucket/whatisup-media/d30/test/*":                "no received file is kept for longer than a week",
+		"s3:AbortMultipartUpload on bucket/whatisup-media/d30/test/*":        "no received file is kept for longer than a week",
+		"s3:AbortMultipartUpload on bucket/whatisup-media/d8/test/*":         "only what breaks off after its first part is taken back",
 		"sqs:SendMessage on queue/whatisup-fanout-events.fifo":               "no endpoint takes what the run's sessions tell",
 		"dynamodb:GetItem on table/whatisup-fleet":                           "a lease is read when another connection took a link, and before one of its own name is taken over",
 		"sqs:ChangeMessageVisibility on queue/whatisup-commands-test-*.fifo": "only a message that is held when a host drains is given back, or one that takes long",
@@ -94,14 +99,11 @@ var unused = map[string]map[string]string{
 // Resources may hold stars.
 type grant struct {
 	actions, resources []string
-	leading            []string // partitions; none: all
+	leading            []string // partitions, or prefixes of a list of keys; none: all
 }
 
 func (g grant) allows(c call) bool {
-	if len(g.leading) > 0 && !slices.ContainsFunc(g.leading, func(pattern string) bool {
-		ok, err := path.Match(pattern, c.partition)
-		return err == nil && ok
-	}) {
+	if len(g.leading) > 0 && !slices.ContainsFunc(g.leading, func(pattern string) bool { return glob(pattern, c.partition) }) {
 		return false
 	}
 	return slices.Contains(g.actions, c.action) && slices.ContainsFunc(g.resources, func(pattern string) bool {
@@ -176,14 +178,19 @@ func policies(t *testing.T, s *system, written any, document string) []grant {
 	return grants
 }
 
-// leading are the partitions that a statement is for.
+// leading are the partitions, or the prefixes of keys, that a statement is for.
 func leading(t *testing.T, statement map[string]any) []string {
 	t.Helper()
 	condition, ok := statement["Condition"]
 	if !ok {
 		return nil
 	}
-	keys, ok := condition.(map[string]any)["ForAllValues:StringLike"].(map[string]any)["dynamodb:LeadingKeys"]
+	of, _ := condition.(map[string]any)["ForAllValues:StringLike"].(map[string]any)
+	keys, ok := of["dynamodb:LeadingKeys"]
+	if !ok {
+		of, _ = condition.(map[string]any)["StringLike"].(map[string]any)
+		keys, ok = of["s3:prefix"]
+	}
 	if !ok {
 		t.Errorf("a condition that is not known: %v", condition)
 	}
@@ -326,29 +333,23 @@ func TestHostRoles(t *testing.T) {
 	for _, name := range []string{"LiveHostRole", "SandboxHostRole"} {
 		for _, g := range policies(t, &system{template: d, known: known}, d.Resources[name].Properties["Policies"], "PolicyDocument") {
 			for _, r := range g.resources {
-				whole := len(g.leading) == 0 && strings.HasPrefix(r, "table/")
+				whole := len(g.leading) == 0 && (strings.HasPrefix(r, "table/") || strings.HasPrefix(r, "bucket/"))
+				if strings.Contains(r, "/live/") || strings.Contains(r, "/test/") {
+					whole = false
+				}
 				if whole && r != "table/whatisup-devices" && r != "table/whatisup-sandbox-devices" && r != "table/whatisup-calls" {
 					t.Errorf("%s reaches both modes in %s", name, r)
 				}
 			}
 		}
 	}
-	mine := hostContainers(t, d, "LiveHostTask", known)[0]["Environment"]
-	theirs := hostContainers(t, d, "SandboxHostTask", known)[0]["Environment"]
+	mine := variablesOf(hostContainers(t, d, "LiveHostTask", known)[0])
+	theirs := variablesOf(hostContainers(t, d, "SandboxHostTask", known)[0])
 	for _, variable := range []string{"DEVICES_TABLE", "AUTH_KEY_ID"} {
-		if a, b := valueOf(mine, variable), valueOf(theirs, variable); a == b || a == nil || b == nil {
+		if a, b := mine[variable], theirs[variable]; a == b || a == nil || b == nil {
 			t.Errorf("%s is %v for both modes", variable, a)
 		}
 	}
-}
-
-func valueOf(environment any, name string) any {
-	for _, e := range environment.([]any) {
-		if v := e.(map[string]any); v["Name"] == name {
-			return v["Value"]
-		}
-	}
-	return nil
 }
 
 // TestAuthKey holds that data keys are only to be had with the names of whom
@@ -383,6 +384,17 @@ func TestStopTimeout(t *testing.T) {
 			checkStop(t, task, c)
 		}
 	}
+}
+
+// variablesOf are a container's variables, and the names of secrets that it gets as such.
+func variablesOf(container map[string]any) map[string]any {
+	found := make(map[string]any)
+	secrets, _ := container["Secrets"].([]any)
+	for _, e := range slices.Concat(container["Environment"].([]any), secrets) {
+		v := e.(map[string]any)
+		found[fmt.Sprint(v["Name"])] = cmp.Or(v["Value"], v["ValueFrom"])
+	}
+	return found
 }
 
 func hostContainers(t *testing.T, d *template.Template, task string, known template.Values) []map[string]any {

@@ -21,7 +21,7 @@ import (
 type call struct {
 	action    string // "dynamodb:PutItem"
 	resource  string // "table/whatisup-access", "queue/…", "key"
-	partition string // of the table, or of its index: IAM's leading key
+	partition string // of the table, or of its index: IAM's leading key; of a list of keys its prefix
 }
 
 func (c call) String() string { return c.action + " on " + c.resource }
@@ -55,7 +55,7 @@ func (r *recorder) endpoint(t *testing.T, program, aws string) string {
 		if err != nil {
 			return
 		}
-		if c, ok := ofBucket(q); ok {
+		if c, ok := ofBucket(q, body); ok {
 			r.add(program, c)
 		} else {
 			r.note(program, q.Header.Get("X-Amz-Target"), body)
@@ -71,19 +71,23 @@ func (r *recorder) endpoint(t *testing.T, program, aws string) string {
 const bucketName = "whatisup-media"
 
 // ofBucket tells what a request does to the bucket, in the words of IAM.
-func ofBucket(q *http.Request) ([]call, bool) {
+func ofBucket(q *http.Request, body []byte) ([]call, bool) {
 	key, ok := strings.CutPrefix(q.URL.Path, "/"+bucketName)
 	if !ok {
 		return nil, false
 	}
-	resource := "bucket/" + bucketName + key
+	resource := "bucket/" + bucketName + strings.TrimSuffix(key, "/")
 	action := map[string]string{"GET": "s3:GetObject", "HEAD": "s3:GetObject", "PUT": "s3:PutObject", "POST": "s3:PutObject", "DELETE": "s3:DeleteObject"}[q.Method]
 	switch {
 	case key == "" || key == "/":
 		if q.Method == "POST" && q.URL.Query().Has("delete") {
-			return []call{{"s3:DeleteObject", "bucket/" + bucketName + "/*", ""}}, true
+			var calls []call
+			for _, m := range deleted.FindAllSubmatch(body, -1) {
+				calls = append(calls, call{"s3:DeleteObject", resource + "/" + string(m[1]), ""})
+			}
+			return calls, true
 		}
-		return []call{{"s3:ListBucket", "bucket/" + bucketName, ""}}, true
+		return []call{{"s3:ListBucket", "bucket/" + bucketName, q.URL.Query().Get("prefix")}}, true
 	case q.Method == "DELETE" && q.URL.Query().Has("uploadId"):
 		action = "s3:AbortMultipartUpload"
 	}
@@ -192,6 +196,7 @@ type text struct{ S string }
 
 var (
 	equals     = regexp.MustCompile(`^\(?\s*[#\w]+\s*=\s*(:\w+)`)
+	deleted    = regexp.MustCompile(`<Key>([^<]*)</Key>`)
 	partitions = regexp.MustCompile(`"pk":\{"S":"([^"]*)"\}`)
 )
 

@@ -212,6 +212,9 @@ func sandboxTables() dynamo.Tables {
 // deployedPrefix is where the template says the queues are.
 const deployedPrefix = "https://sqs.eu-central-1.amazonaws.com/123456789012/"
 
+// mediaSecret seals the URLs of a run's files.
+const mediaSecret = "a secret of this test alone"
+
 // variables are a program's, as the template gives them, with the addresses of
 // this run and what Lambda and ECS add.
 func (s *system) variables(program string, written map[string]any) []string {
@@ -224,7 +227,7 @@ func (s *system) variables(program string, written map[string]any) []string {
 	for name, v := range written {
 		text := fmt.Sprint(v)
 		if name == "MEDIA_SECRET" {
-			text = "a secret of this test alone"
+			text = mediaSecret
 		}
 		if name == "PEPPER" {
 			text = oldPepper + "," + pepper
@@ -293,10 +296,7 @@ func (s *system) startTrigger(f template.Function, trigger template.Trigger, run
 func (s *system) startHost() (stop func()) {
 	s.t.Helper()
 	container := hostContainers(s.t, s.template, "SandboxHostTask", s.known)[0]
-	written := make(map[string]any)
-	for _, e := range container["Environment"].([]any) {
-		written[e.(map[string]any)["Name"].(string)] = e.(map[string]any)["Value"]
-	}
+	written := variablesOf(container)
 	written["WHATSAPP_ENDPOINT"] = s.endpoint
 	var command []string
 	for _, word := range container["EntryPoint"].([]any) {

@@ -283,7 +283,10 @@ func (c *conn) open() error {
 	}
 	deadline.Stop()
 	c.in.limit = maxFrame
-	c.read, c.out.aead = shaken.read, shaken.write
+	c.read = shaken.read
+	c.out.Lock()
+	c.out.aead = shaken.write
+	c.out.Unlock()
 	return c.admit(shaken)
 }
 
@@ -387,6 +390,12 @@ func (c *conn) enqueue(n Node, last bool) {
 	c.out.Lock()
 	defer c.out.Unlock()
 	if c.out.closing {
+		return
+	}
+	if c.out.aead == nil { // a fault meets a client that is still shaking hands
+		if last {
+			c.s.wg.Go(func() { c.close("ended before the handshake") })
+		}
 		return
 	}
 	if len(c.out.queue) >= maxOutQueue {

@@ -284,3 +284,25 @@ func FuzzConnection(f *testing.F) {
 		h.fine(t)
 	})
 }
+
+// A fault that ends a connection with a stanza meets one that has not shaken hands: it
+// ends without one.
+func TestFaultBeforeTheHandshake(t *testing.T) {
+	t.Parallel()
+	h := newHostile(t)
+	for _, kind := range []string{kindRestart, kindUnavailable, kindReplaced} {
+		w, err := dialRaw(h.address, "w", "early")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for met, end := 0, time.Now().Add(wireTimeout); met == 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			if met, err = h.server.Inject(Fault{Kind: kind, Target: Target{World: "w", Instance: "early"}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := closed(w); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+	h.fine(t)
+}

@@ -44,7 +44,7 @@ var rooms = []struct {
 	{"sessionhost/fair", []string{"shared/whatisup"}, "shares by customer, of whatever is scarce"},
 	{"sessionhost/transfer", []string{"sessionhost/fair", "sessionhost/mediacrypt", "shared/whatisup", "shared/mediafile"}, "files between the bucket and WhatsApp, whatever they are kept and sent with"},
 	{"sessionhost/line", []string{"sessionhost/waconv", "shared/whatisup"}, "one connection; it knows no session, and no store"},
-	{"sessionhost/tally", []string{"shared/whatisup"}, "what instances receive and send"},
+	{"sessionhost/tally", []string{"shared/whatisup"}, "what instances receive, send and are delivered"},
 	{"sessionhost/courier", []string{"shared/whatisup"}, "events on their way to the queues, whatever they tell of"},
 	{"sessionhost/session", []string{"sessionhost/fair", "sessionhost/line", "sessionhost/courier", "sessionhost/outbox", "sessionhost/waconv", "shared/whatisup"}, "one instance, whatever stores it and draws its codes"},
 	{"sessionhost/shard", []string{"sessionhost/fair", "sessionhost/session", "sessionhost/line", "sessionhost/courier", "shared/whatisup"}, "the sessions and the commands of one shard"},

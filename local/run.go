@@ -34,6 +34,7 @@ import (
 	"whatisup/local/whatsapp"
 	"whatisup/sessionhost/fleet"
 	"whatisup/sessionhost/host"
+	"whatisup/sessionhost/tally"
 	"whatisup/shared/control"
 	"whatisup/shared/dashboard"
 	"whatisup/shared/dynamo"
@@ -380,6 +381,18 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 		"WebhookDeliveriesDead": {QueueURL: urls.WebhookDeliveriesDead, Handler: message(hooks.Path.Dead), ARN: names.WebhookDeliveriesDead},
 	}
 	scheduled := map[string]func(context.Context) error{"sweep": hooks.Path.Sweep}
+	counts, clock := tallies{}, c.Clock
+	if clock == nil {
+		clock = time.Now
+	}
+	for _, m := range []whatisup.Mode{whatisup.Live, whatisup.Test} {
+		counts[m] = tally.New(db, m, clock, log)
+		start("tally", func(ctx context.Context) error {
+			counts[m].Run(ctx)
+			return nil
+		})
+	}
+	hooks.Path.Tally = counts
 	for _, f := range functions {
 		if f.Streams {
 			streaming[f.Name] = api.Function(httpapi.FunctionEvents)
@@ -423,6 +436,11 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 	})
 	return nil
 }
+
+// tallies count what webhooks deliver, each mode's by itself.
+type tallies map[whatisup.Mode]*tally.Tally
+
+func (t tallies) Count(r whatisup.Ref, u whatisup.Usage) { t[r.Mode].Count(r, u) }
 
 // webhooks is the way of events to endpoints, and what the API does with them. Loopback
 // is a test key's on somebody's own machine.

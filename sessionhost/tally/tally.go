@@ -1,4 +1,4 @@
-// Package tally counts what instances receive and send, and adds it to the rows that
+// Package tally counts what instances receive, send and are delivered, and adds it to the rows that
 // GET /v1/usage reads.
 //
 // A row for each count would cost as much as the message. So counts wait in memory: a
@@ -76,12 +76,16 @@ func New(s Store, m whatisup.Mode, now func() time.Time, log *slog.Logger) *Tall
 	return t
 }
 
-// Count counts something of an instance, now.
+// Count counts something of an instance, or of the customer alone, now.
 func (t *Tally) Count(r whatisup.Ref, u whatisup.Usage) {
 	hour := t.now().UTC().Truncate(time.Hour)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, instance := range []whatisup.InstanceID{"", r.ID} {
+	of := []whatisup.InstanceID{"", r.ID}
+	if r.ID == "" {
+		of = of[:1]
+	}
+	for _, instance := range of {
 		key := row{whatisup.UsageOf{Customer: r.Customer, Mode: r.Mode, Instance: instance}, hour}
 		sum, ok := t.waiting[key]
 		if !ok && len(t.waiting) >= most {

@@ -195,33 +195,50 @@ func boolOf(v types.AttributeValue) bool {
 
 // Endpoint reads one endpoint, consistently, or ErrNotFound.
 func (db *DB) Endpoint(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, id whatisup.EndpointID) (*whatisup.Endpoint, error) {
-	out, err := db.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
-		db.tables.Webhooks: {Keys: []map[string]types.AttributeValue{endpointKey(c, m, id), holdKey(c, m)}, ConsistentRead: aws.Bool(true)},
-	}})
-	if err != nil {
-		return nil, translate(err)
-	}
-	if len(out.UnprocessedKeys) > 0 {
-		return nil, fmt.Errorf("endpoint: not all read: %w", whatisup.ErrUnavailable)
-	}
-	var e *whatisup.Endpoint
-	suspended := false
-	for _, row := range out.Responses[db.tables.Webhooks] {
-		if stringOf(row[attrSK]) == "customer" {
-			suspended = boolOf(row["suspended"])
-			continue
-		}
-		var r endpointRow
-		if err := attributevalue.UnmarshalMap(row, &r); err != nil {
-			return nil, err
-		}
-		e = r.endpoint()
-	}
-	if e == nil {
+	e, _, err := db.EndpointAndDelivery(ctx, c, m, id, "")
+	if err == nil && e == nil {
 		return nil, whatisup.ErrNotFound
 	}
-	e.Suspended = suspended
-	return e, nil
+	return e, err
+}
+
+// EndpointAndDelivery reads both at a time, consistently; nil is what there is not. An
+// empty id is of no delivery.
+func (db *DB) EndpointAndDelivery(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, id whatisup.EndpointID, of whatisup.DeliveryID) (e *whatisup.Endpoint, d *whatisup.Delivery, err error) {
+	keys := []map[string]types.AttributeValue{endpointKey(c, m, id), holdKey(c, m)}
+	if of != "" {
+		keys = append(keys, deliveryKey(c, m, of))
+	}
+	out, err := db.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
+		db.tables.Webhooks: {Keys: keys, ConsistentRead: aws.Bool(true)},
+	}})
+	if err != nil {
+		return nil, nil, translate(err)
+	}
+	if len(out.UnprocessedKeys) > 0 {
+		return nil, nil, fmt.Errorf("endpoint: not all read: %w", whatisup.ErrUnavailable)
+	}
+	suspended := false
+	for _, row := range out.Responses[db.tables.Webhooks] {
+		switch sk := stringOf(row[attrSK]); {
+		case sk == "customer":
+			suspended = boolOf(row["suspended"])
+		case strings.HasPrefix(sk, endpointPrefix):
+			var r endpointRow
+			if err := attributevalue.UnmarshalMap(row, &r); err != nil {
+				return nil, nil, err
+			}
+			e = r.endpoint()
+		default:
+			if d, err = db.readDelivery(row); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	if e != nil {
+		e.Suspended = suspended
+	}
+	return e, d, nil
 }
 
 func (db *DB) updateEndpoint(e *whatisup.Endpoint, expression, condition string, values item) *types.Update {
@@ -629,11 +646,20 @@ func (db *DB) Delivery(ctx context.Context, c whatisup.CustomerID, m whatisup.Mo
 	if err != nil {
 		return nil, translate(err)
 	}
-	if out.Item == nil || intOf(out.Item[attrTTL]) <= db.now().Unix() {
+	d, err := db.readDelivery(out.Item)
+	if err == nil && d == nil {
 		return nil, whatisup.ErrNotFound
 	}
+	return d, err
+}
+
+// readDelivery reads a row; nil if there is none, or it is over its time.
+func (db *DB) readDelivery(row item) (*whatisup.Delivery, error) {
+	if row == nil || intOf(row[attrTTL]) <= db.now().Unix() {
+		return nil, nil
+	}
 	var r deliveryRow
-	if err := attributevalue.UnmarshalMap(out.Item, &r); err != nil {
+	if err := attributevalue.UnmarshalMap(row, &r); err != nil {
 		return nil, err
 	}
 	return r.delivery()

@@ -46,25 +46,21 @@ func (p *Path) Deliver(ctx context.Context, m Message) error {
 	if err := json.Unmarshal(m.Body, &h); err != nil {
 		return fmt.Errorf("delivery: %w", err)
 	}
-	ep, err := p.Store.Endpoint(ctx, h.Customer, h.Mode, h.Endpoint)
-	gone := errors.Is(err, whatisup.ErrNotFound)
-	if gone {
-		ep, err = endpointOf(&h), nil
-	}
+	ep, d, err := p.Store.EndpointAndDelivery(ctx, h.Customer, h.Mode, h.Endpoint, h.Delivery)
 	if err != nil {
 		return err
+	}
+	gone := ep == nil
+	if gone {
+		ep = endpointOf(&h)
 	}
 	if err := p.tell(ctx, ep); err != nil {
 		return err
 	}
-	d, err := p.Store.Delivery(ctx, h.Customer, h.Mode, h.Delivery)
-	if errors.Is(err, whatisup.ErrNotFound) {
-		if d, err = h.delivery(), nil; h.Payload == "" {
+	if d == nil {
+		if d = h.delivery(); h.Payload == "" {
 			return p.release(ctx, ep, d) // its row is over its time
 		}
-	}
-	if err != nil {
-		return err
 	}
 	switch {
 	case d.Final() || d.Status == whatisup.DeliveryHeld:
@@ -111,6 +107,10 @@ func (p *Path) count(ctx context.Context, d *whatisup.Delivery) {
 	u := whatisup.Usage{Deliveries: 1}
 	if d.Status != whatisup.DeliverySuccess {
 		u = whatisup.Usage{Lost: 1}
+	}
+	if p.Tally != nil {
+		p.Tally.Count(whatisup.Ref{Customer: d.Customer, Mode: d.Mode, ID: d.Instance}, u)
+		return
 	}
 	of := []whatisup.InstanceID{""}
 	if d.Instance != "" {

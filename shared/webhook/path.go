@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"whatisup/shared/whatisup"
@@ -89,6 +90,8 @@ type Path struct {
 	Slog    *slog.Logger
 	// Halt is called at each named step, for tests that die there; nil: nobody does.
 	Halt func(step string)
+
+	counts counts
 }
 
 // Tally counts deliveries in memory, to be added to the rows later: two writes less for
@@ -259,10 +262,15 @@ func (p *Path) hand(ctx context.Context, ep *whatisup.Endpoint, d *whatisup.Deli
 		if err := p.Store.SetDue(ctx, ep, at, false); err != nil {
 			return err
 		}
-		if ep.Slow() && !ep.Degraded() { // there may be no delivery in the queue to go on after
+		if !ep.Slow() || ep.Degraded() {
+			return nil
+		}
+		// After the delivery in the queue this one gets its turn; if there is none, now.
+		n, err := p.Store.CountQueued(ctx, ep.ID)
+		if err == nil && n == 0 {
 			p.wakeAfter(ctx, dueRow(ep), 0)
 		}
-		return nil
+		return err
 	}
 	return fmt.Errorf("endpoint %s: behind and not: %w", ep.ID, whatisup.ErrUnavailable)
 }
@@ -283,8 +291,52 @@ func (p *Path) direct(ctx context.Context, ep *whatisup.Endpoint) (bool, error) 
 	if ep.Behind || ep.Degraded() || ep.Slow() {
 		return false, nil
 	}
-	n, err := p.Store.CountQueued(ctx, ep.ID)
+	n, err := p.inQueue(ctx, ep.ID)
 	return n < whatisup.MaxInQueue, err
+}
+
+// countKept is how long a count of what is in the queue is trusted, plus what this process
+// has given to it since, and countsMost of how many endpoints it is remembered.
+const (
+	countKept  = time.Second
+	countsMost = 10_000
+)
+
+// counts remembers about how many deliveries of each endpoint are in the queue.
+type counts struct {
+	mu  sync.Mutex
+	all map[whatisup.EndpointID]count
+}
+
+type count struct {
+	at time.Time
+	n  int
+}
+
+// inQueue is how many deliveries of an endpoint are in the queue, before one more.
+func (p *Path) inQueue(ctx context.Context, id whatisup.EndpointID) (int, error) {
+	now := p.now()
+	p.counts.mu.Lock()
+	c, ok := p.counts.all[id]
+	ok = ok && c.n < whatisup.MaxInQueue && now.Sub(c.at) < countKept
+	if ok {
+		p.counts.all[id] = count{c.at, c.n + 1}
+	}
+	p.counts.mu.Unlock()
+	if ok {
+		return c.n, nil
+	}
+	n, err := p.Store.CountQueued(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	p.counts.mu.Lock()
+	defer p.counts.mu.Unlock()
+	if p.counts.all == nil || len(p.counts.all) >= countsMost {
+		p.counts.all = map[whatisup.EndpointID]count{}
+	}
+	p.counts.all[id] = count{now, n + 1}
+	return n, nil
 }
 
 // give gives a delivery to the queue. One without a payload is read from its row.

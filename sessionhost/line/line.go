@@ -121,7 +121,8 @@ type Line struct {
 	presences map[[2]string]string
 	said      atomic.Bool // the presence that the settings want
 
-	handlers sync.WaitGroup
+	handlers  sync.WaitGroup
+	histories chan struct{} // of the network
 }
 
 // Open begins to connect with a device. What becomes of it comes out of Events.
@@ -129,7 +130,7 @@ type Line struct {
 func (n *Network) Open(ctx context.Context, o Options) *Line {
 	l := &Line{
 		device: o.Device, handler: o.Handler, settings: o.Settings, log: o.Log, background: o.Background,
-		events: make(chan Event, eventsKept),
+		events: make(chan Event, eventsKept), histories: n.histories,
 	}
 	if l.settings == nil {
 		l.settings = whatisup.DefaultSettings
@@ -422,6 +423,9 @@ func (l *Line) handle(evt any) (ok bool) {
 		if d.Learnt != nil && d.Learnt.PhoneNumber != "" {
 			l.heard(waconv.ContactChanged(*d.Learnt, whatisup.ContactPhoneNumber))
 		}
+		if n := evt.Message.GetProtocolMessage().GetHistorySyncNotification(); n != nil && evt.Info.IsFromMe {
+			l.history(n)
+		}
 		if d.Event == whatisup.MessageReceived {
 			l.readAtOnce(&evt.Info, d.ChatType)
 		}
@@ -544,8 +548,8 @@ func ignored(evt any) bool {
 	case *events.QRScannedWithoutMultidevice:
 	// The other device of a passkey link; such links are refused before.
 	case *events.PairPasskeyConfirmation:
-	// History is not downloaded: its notification arrives as a message that
-	// nobody sent.
+	// The history is read by us: its notification arrives as a message that nobody
+	// sent.
 	case *events.HistorySync:
 	// What was kept for us while we were away begins to come, as messages.
 	case *events.OfflineSyncPreview:

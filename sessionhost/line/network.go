@@ -34,6 +34,8 @@ type Network struct {
 	redirect *url.URL    // nil: the real WhatsApp
 	tls      *tls.Config // of the connection
 	media    *http.Client
+	// histories lets one history be in memory at a time.
+	histories chan struct{}
 
 	// dial opens a TCP connection; a test records what it is asked for.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -65,7 +67,7 @@ func Live() (*Network, error) {
 
 func newNetwork(redirect *url.URL, tls *tls.Config) *Network {
 	d := net.Dialer{Timeout: dialWithin}
-	n := &Network{redirect: redirect, tls: tls, dial: d.DialContext}
+	n := &Network{redirect: redirect, tls: tls, dial: d.DialContext, histories: make(chan struct{}, 1)}
 	n.media = &http.Client{Transport: n.transport(nil)} // who uses it bounds the time
 	return n
 }

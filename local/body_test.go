@@ -116,6 +116,72 @@ func TestEveryBodyArrives(t *testing.T) {
 	}
 }
 
+// What is sent disappears as the chat's messages do: in a group by its settings, with a
+// person as the last of the two has set it.
+func TestMessagesDisappearAsTheirChatHasIt(t *testing.T) {
+	t.Parallel()
+	s := localtest.Start(t, nil)
+	client := localtest.NewClient(t, s.API, s.Keys[whatisup.Test])
+	m := newMailbox(t, client)
+	p := people{client, strings.Split(m.path, "/")[3]}
+	world := customerOf(t, m)
+	const ann, ben = "4915111111111", "4915122222222"
+	group := groupOf(t, s, m, "lid", ann, ben)
+	// seconds is the timer of a message that is sent now.
+	seconds := func(to string) int {
+		t.Helper()
+		id := m.send(text(to, "hello")).ID
+		m.await(id, "sent", "delivered", "read")
+		var b struct {
+			Context struct {
+				Seconds int `json:"ephemeral_seconds"`
+			}
+		}
+		if got := shownOf(t, s, world, ann, id); json.Unmarshal(got.Body, &b) != nil {
+			t.Fatalf("shown as %s", got.Body)
+		}
+		return b.Context.Seconds
+	}
+	var own struct {
+		PhoneNumber string `json:"phone_number"`
+	}
+	m.Must(200, "GET", strings.TrimSuffix(m.path, "/messages"), "", &own)
+	heard := func(b whatsapp.Body, seconds uint32) {
+		t.Helper()
+		w := whatsapp.Writing{Text: whatsapp.Text{World: world, From: ann, To: own.PhoneNumber}, Body: &b, EphemeralSeconds: seconds}
+		if _, err := s.Simulator.Write(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+		mark := p.write(`{"from":"` + ann + `","text":"so"}`) // comes after it
+		p.awaitEvent(t, "message.received", idIs(mark))
+	}
+
+	if got := seconds(ann); got != 0 {
+		t.Errorf("in a chat without a timer a message is shown for %d s", got)
+	}
+	heard(whatsapp.Body{Type: "text", Text: "short"}, 604_800)
+	if got := seconds(ann); got != 604_800 {
+		t.Errorf("after a message that disappears the next is shown for %d s", got)
+	}
+	heard(whatsapp.Body{Type: "timer", Seconds: 86_400}, 0)
+	if got := seconds(ann); got != 86_400 {
+		t.Errorf("after the timer was set to a day a message is shown for %d s", got)
+	}
+	heard(whatsapp.Body{Type: "timer"}, 0)
+	if got := seconds(ann); got != 0 {
+		t.Errorf("after the timer was taken off a message is shown for %d s", got)
+	}
+
+	if got := seconds(group); got != 0 {
+		t.Errorf("in a group without a timer a message is shown for %d s", got)
+	}
+	p.act(ann, "settings", fmt.Sprintf(`,"group":%q,"seconds":604800`, group))
+	p.await(t, "group.updated", func(n noticed) bool { return n.Chat == group && n.Seconds != nil && *n.Seconds == 604_800 })
+	if got := seconds(group); got != 604_800 {
+		t.Errorf("after the group's timer was set a message is shown for %d s", got)
+	}
+}
+
 // The key of a group goes to a device once, and again to those that can't read.
 func TestAGroupsKeyGoesToADeviceOnce(t *testing.T) {
 	t.Parallel()

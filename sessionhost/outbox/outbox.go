@@ -86,6 +86,11 @@ type Conn interface {
 	PutFile(ctx context.Context, kind whatisup.BodyType, sealed io.Reader, size int64, hash []byte) (url, directPath string, err error)
 }
 
+// Timers tell after how long the messages of a direct chat disappear.
+type Timers interface {
+	Timer(ctx context.Context, chat whatisup.Address) (whatisup.Timer, error)
+}
+
 // Files are the files of messages.
 type Files interface {
 	// Ready has a message's file at WhatsApp, through a connection. It says how long to
@@ -125,7 +130,8 @@ type Config struct {
 	Ref     whatisup.Ref
 	Epoch   whatisup.Epoch
 	Ledger  Ledger
-	Files   Files // nil: no message with a file can be sent
+	Files   Files  // nil: no message with a file can be sent
+	Timers  Timers // nil: messages stay
 	Copies  Copies
 	Teller  Teller
 	Metrics Metrics

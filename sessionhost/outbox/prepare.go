@@ -86,6 +86,13 @@ func (o *Outbox) makeReady(ctx context.Context, conn Conn, m *whatisup.Message, 
 	} else if !o.resolve(ctx, conn, m, p) {
 		return p
 	}
+	if m.ChatType != whatisup.ChatGroup && o.c.Timers != nil {
+		timer, err := o.c.Timers.Timer(ctx, p.chat)
+		if err != nil {
+			return p.tryAgain(err)
+		}
+		out.Timer, out.TimerSetAt = time.Duration(timer.Seconds)*time.Second, timer.SetAt
+	}
 	p.to = waconv.JIDOf(p.chat)
 	out.Chat = p.to
 

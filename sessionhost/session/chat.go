@@ -20,6 +20,9 @@ type Chats interface {
 	// read with all before it; empty if there is none.
 	ReadThrough(ctx context.Context, r whatisup.Ref, chat whatisup.Address) (place string, err error)
 	KeepReadThrough(ctx context.Context, r whatisup.Ref, chat whatisup.Address, place string) error
+	// ChatTimer is the timer of a direct chat that was kept last.
+	ChatTimer(ctx context.Context, r whatisup.Ref, chat whatisup.Address) (whatisup.Timer, error)
+	KeepChatTimer(ctx context.Context, r whatisup.Ref, chat whatisup.Address, t whatisup.Timer) error
 	Subscriptions(ctx context.Context, r whatisup.Ref) ([]whatisup.Subscription, error)
 	KeepSubscriptions(ctx context.Context, r whatisup.Ref, list []whatisup.Subscription) error
 }

@@ -42,7 +42,7 @@ func (s *Session) newOutbox() *outbox.Outbox {
 		Ref: s.ref, Epoch: s.tenure.Epoch(),
 		Ledger: s.kit.Ledger, Files: s.kit.Files, Copies: s.auth, Teller: teller{s.kit, s.ref, s.account}, Metrics: counting{s.kit, s.ref},
 		Log: s.log, Trusted: s.tenure.Trusted, Changed: s.outChanged, Go: s.kit.Background.Go, Now: s.kit.Now, ClockOff: s.kit.ClockOff,
-		Settings: s.setting,
+		Settings: s.setting, Timers: &s.timers,
 		Stops: func() (all, newChats bool) {
 			if s.kit.Stops == nil {
 				return false, false

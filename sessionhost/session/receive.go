@@ -61,6 +61,9 @@ type handler struct {
 // after some tries it has its ids alone, so that none can hold up those behind it.
 func (h handler) Received(ctx context.Context, m line.Message) (err error) {
 	d := m.Decoded
+	if err := h.hearTimer(ctx, d); err != nil {
+		return err
+	}
 	if d.Event == "" || !h.settings.Load().Receive.Takes(d.ChatType) {
 		return nil
 	}
@@ -114,6 +117,19 @@ func (h handler) Received(ctx context.Context, m line.Message) (err error) {
 		h.kit.Usage.Count(h.ref, whatisup.Usage{In: 1})
 	}
 	return err
+}
+
+// hearTimer takes up the chat's timer that a message says.
+func (h handler) hearTimer(ctx context.Context, d *waconv.Decoded) error {
+	if d.Timer == nil {
+		return nil
+	}
+	if !h.tenure.Trusted() {
+		return errFenced
+	}
+	ctx, cancel := context.WithTimeout(ctx, handleWithin)
+	defer cancel()
+	return h.timers.heard(ctx, d)
 }
 
 // keepReceived puts the row of a message or of a change, and returns the event that

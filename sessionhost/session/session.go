@@ -40,6 +40,7 @@ type Session struct {
 	settings  atomic.Pointer[whatisup.Settings] // as read last; also used by the line
 	spoilt    spoilt                            // messages that could not be stored; used by the line
 	received  received                          // files that are to be fetched; also used by the line
+	timers    timers                            // of direct chats; used by the line and the outbox
 
 	state
 }
@@ -96,7 +97,7 @@ var (
 func New(kit *Kit, t Tenure, ref whatisup.Ref, asked bool) *Session {
 	kit.Budgets.sessions.Add(1)
 	return &Session{
-		kit: kit, tenure: t, ref: ref, asked: asked,
+		kit: kit, tenure: t, ref: ref, asked: asked, timers: timers{chats: kit.Chats, ref: ref},
 		log:  kit.Log.With("instance_id", string(ref.ID), "shard", int(t.Shard())),
 		wake: make(chan struct{}, 1), requests: make(chan request), mail: make(chan struct{}, 1), turned: make(chan struct{}, 1),
 		ended: make(chan struct{}), started: make(chan struct{}),

@@ -673,6 +673,14 @@ func (noMessages) UpdateReceived(context.Context, *whatisup.Message) error { ret
 func (noMessages) Messages(context.Context, whatisup.Ref, whatisup.Listing, int) iter.Seq2[whatisup.Listed, error] {
 	return func(func(whatisup.Listed, error) bool) {}
 }
+func (noMessages) ChatTimer(context.Context, whatisup.Ref, whatisup.Address) (whatisup.Timer, error) {
+	return whatisup.Timer{}, nil
+}
+
+func (noMessages) KeepChatTimer(context.Context, whatisup.Ref, whatisup.Address, whatisup.Timer) error {
+	return nil
+}
+
 func (noMessages) ReadThrough(context.Context, whatisup.Ref, whatisup.Address) (string, error) {
 	return "", nil
 }

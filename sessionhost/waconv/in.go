@@ -53,7 +53,7 @@ type Decoded struct {
 	Text   *string          // of an edit
 	Emoji  *string          // of a reaction; nil: taken back
 	Vote   [][]byte         // SHA-256 of each chosen option's name
-	Timer  *uint32          // the chat's messages disappear after so many seconds, as of now
+	Timer  *whatisup.Timer  // after how long the chat's messages disappear, as the sender has it
 	Learnt *whatisup.Person // who shares a number with a LID
 }
 
@@ -204,8 +204,7 @@ func (r *reader) protocol(p *waE2E.ProtocolMessage) {
 	case waE2E.ProtocolMessage_MESSAGE_EDIT:
 		r.edit(p.GetKey(), p.GetEditedMessage())
 	case waE2E.ProtocolMessage_EPHEMERAL_SETTING:
-		seconds := p.GetEphemeralExpiration()
-		d.Timer = &seconds
+		r.timer(p.GetEphemeralExpiration(), p.GetEphemeralSettingTimestamp())
 		r.nothing("timer of the chat")
 	case waE2E.ProtocolMessage_SHARE_PHONE_NUMBER:
 		d.Learnt = &d.From
@@ -213,6 +212,16 @@ func (r *reader) protocol(p *waE2E.ProtocolMessage) {
 	default:
 		r.nothing("protocol: " + p.GetType().String())
 	}
+}
+
+// timer notes the chat's timer. Who says not when it was set, set it no later than the
+// message was sent.
+func (r *reader) timer(seconds uint32, setAt int64) {
+	at := unix(setAt).Time
+	if at.IsZero() || at.After(r.out.SentAt) {
+		at = r.out.SentAt
+	}
+	r.out.Timer = &whatisup.Timer{Seconds: seconds, SetAt: at}
 }
 
 func (r *reader) edit(key *waCommon.MessageKey, to *waE2E.Message) {
@@ -374,7 +383,7 @@ func (r *reader) context(c *waE2E.ContextInfo) {
 	if c.GetExpiration() > 0 {
 		seconds := c.GetExpiration()
 		r.contextWire().EphemeralSeconds = &seconds
-		r.out.Timer = &seconds
+		r.timer(seconds, c.GetEphemeralSettingTimestamp())
 	}
 	if id := whatisup.MessageID(c.GetStanzaID()); id != "" && len(id) <= whatisup.MaxReceivedID {
 		w := r.contextWire()

@@ -184,7 +184,9 @@ func (o *Outgoing) context() *waE2E.ContextInfo {
 	}
 	if o.Timer > 0 {
 		c.Expiration = proto.Uint32(uint32(o.Timer / time.Second))
-		c.EphemeralSettingTimestamp = proto.Int64(o.TimerSetAt.Unix())
+		if !o.TimerSetAt.IsZero() {
+			c.EphemeralSettingTimestamp = proto.Int64(o.TimerSetAt.Unix())
+		}
 	}
 	if proto.Size(c) == 0 {
 		return nil

@@ -115,7 +115,7 @@ func TestAReplyQuotesMentionsAndDisappears(t *testing.T) {
 	if c == nil || *c.MessageID != "Q1" || *c.Text != "well?" || *c.From.LID != ann.User || *c.EphemeralSeconds != 3600 || len(c.Mentions) != 1 {
 		t.Errorf("context %+v", c)
 	}
-	if d.Chat != whatisup.GroupAddress(group.User) || d.ChatType != whatisup.ChatGroup || d.Timer == nil || *d.Timer != 3600 {
+	if d.Chat != whatisup.GroupAddress(group.User) || d.ChatType != whatisup.ChatGroup || d.Timer == nil || d.Timer.Seconds != 3600 {
 		t.Errorf("%+v", d)
 	}
 }

@@ -35,6 +35,21 @@ func (db *DB) KeepReadThrough(ctx context.Context, r whatisup.Ref, chat whatisup
 	return db.remember(ctx, chatKey(r, chat), "read_through", place, db.now().Add(whatisup.MessageKept))
 }
 
+// ChatTimer is the timer of a direct chat, as it was heard last; never, if it was not.
+func (db *DB) ChatTimer(ctx context.Context, r whatisup.Ref, chat whatisup.Address) (t whatisup.Timer, err error) {
+	row, err := db.remembered(ctx, chatKey(r, chat))
+	if err != nil || stringOf(row["timer"]) == "" {
+		return t, err
+	}
+	err = json.Unmarshal([]byte(stringOf(row["timer"])), &t)
+	return t, err
+}
+
+// KeepChatTimer keeps it as long as a message.
+func (db *DB) KeepChatTimer(ctx context.Context, r whatisup.Ref, chat whatisup.Address, t whatisup.Timer) error {
+	return db.remember(ctx, chatKey(r, chat), "timer", jsonOf(&t), db.now().Add(whatisup.MessageKept))
+}
+
 // Subscriptions are those of the instance that have not ended.
 func (db *DB) Subscriptions(ctx context.Context, r whatisup.Ref) (list []whatisup.Subscription, err error) {
 	row, err := db.remembered(ctx, subscriptionsKey(r))

@@ -18,6 +18,15 @@ func TestChatsAreRemembered(t *testing.T) {
 	if err := db.KeepReadThrough(t.Context(), r, "1@lid", "p2"); err != nil {
 		t.Fatal(err)
 	}
+	timer := whatisup.Timer{Seconds: 86_400, SetAt: time.Unix(1_800_000_000, 0).UTC()}
+	if err := db.KeepChatTimer(t.Context(), r, "1@lid", timer); err != nil {
+		t.Fatal(err)
+	}
+	for chat, want := range map[whatisup.Address]whatisup.Timer{"1@lid": timer, "2@lid": {}} {
+		if got, err := db.ChatTimer(t.Context(), r, chat); err != nil || got != want {
+			t.Errorf("%s: %+v, %v", chat, got, err)
+		}
+	}
 	for _, c := range []struct {
 		ref  whatisup.Ref
 		chat whatisup.Address

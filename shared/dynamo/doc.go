@@ -37,7 +37,7 @@
 //	           recipients' times  M#C#I        p#<id>        host        TTL
 //	           group members      M#C#I        q#<hash>      host        TTL
 //	           untold steps       M#C#I        u#            host
-//	           chat               M#C#I        c#<hash>      host: read through; API: the rest  TTL
+//	           chat               M#C#I        c#<hash>      host: read through, timer; API: the rest  TTL
 //	           chats counted      M#C#I        s#chats       API, host   TTL
 //	           subscriptions      M#C#I        s#presence    host        TTL
 //	webhooks   endpoint           C#M          endpoint#E    API, deliver

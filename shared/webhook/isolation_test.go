@@ -166,15 +166,22 @@ func badReceivers(t *testing.T) map[string]string {
 // so until all others have everything.
 //
 // With WEBHOOK_LOAD=1 it is longer, and prints how long the good ones wait without the
-// bad ones and with them, beside a bare POST. WEBHOOK_OWED is how long the list is.
+// bad ones and with them, beside a bare POST, and while the list drains at last.
+// WEBHOOK_OWED is how long the list is, and WEBHOOK_RATE how many events there are a second.
 func TestIsolation(t *testing.T) {
 	long := os.Getenv("WEBHOOK_LOAD") != ""
-	perSecond, events, owed := 0, 20, 600
+	rate, events, owed := 50, 20, 600
 	if long {
-		perSecond, events, owed = 50, 500, 5000
+		events, owed = 500, 5000
 	}
-	if n, err := strconv.Atoi(os.Getenv("WEBHOOK_OWED")); err == nil {
-		owed = n
+	for name, n := range map[string]*int{"WEBHOOK_OWED": &owed, "WEBHOOK_RATE": &rate} {
+		if set, err := strconv.Atoi(os.Getenv(name)); err == nil {
+			*n = set
+		}
+	}
+	perSecond := 0
+	if long {
+		perSecond = rate
 	}
 	if !long {
 		t.Parallel()
@@ -242,12 +249,14 @@ func TestIsolation(t *testing.T) {
 		alone, _ = good.await(t, want)
 	}
 	n := 14
+	var hanging *whatisup.Endpoint
 	for what, url := range badReceivers(t) {
 		e := endpoint(n, url)
 		n++
 		if what != "hangs" {
 			continue
 		}
+		hanging = e
 		// The list of what the hanging one is owed: rows, and no more in the queue than
 		// may be.
 		if err := w.db.SetBehind(t.Context(), e); err != nil {
@@ -278,6 +287,36 @@ func TestIsolation(t *testing.T) {
 	worked = processor(t) - worked
 	t.Logf("as fast as they go, beside the bad ones: %d in %v: %.0f a second, %v of a processor each, the embedded AWS and the receivers included",
 		want, last.Sub(began).Round(time.Millisecond), float64(want)/last.Sub(began).Seconds(), (worked / time.Duration(want)).Round(10*time.Microsecond))
+
+	// What hung answers from now on, as its customer says, and the list drains.
+	drained := make(chan struct{}, owed+events)
+	drain := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		select {
+		case drained <- struct{}{}:
+		default: // repetitions
+		}
+	}))
+	t.Cleanup(drain.Close)
+	hanging.URL, perSecond = drain.URL, rate
+	if err := w.db.UpdateEndpoint(t.Context(), hanging, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.path.Pump(t.Context(), hanging.Customer, hanging.Mode, hanging.ID); err != nil {
+		t.Fatal(err)
+	}
+	began = time.Now()
+	want, _ = load()
+	beside, _ := good.await(t, want)
+	t.Logf("while the list drains: p50 %v p99 %v; %d of it are drained after %v", at(beside, .5), at(beside, .99), len(drained), time.Since(began).Round(time.Millisecond))
+	limit := time.After(time.Hour)
+	for n := range owed {
+		select {
+		case <-drained:
+		case <-limit:
+			t.Fatalf("%d of %d are drained", n, owed)
+		}
+	}
+	t.Logf("%d drained in %v: %.0f a second", owed, time.Since(began).Round(time.Millisecond), float64(owed)/time.Since(began).Seconds())
 }
 
 // processor is how long the test has had one so far.

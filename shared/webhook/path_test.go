@@ -502,10 +502,10 @@ func TestDeathAtEachStep(t *testing.T) {
 	i := whatisup.NewInstanceID()
 	done, steps, deaths := 0, map[string]int{}, 0
 	for n := 0; deaths < kills; n++ {
-		if n%3 == 0 { // this one fails first, so that what retries do is killed too
+		if n%4 == 0 { // this one fails first, so that what retries do is killed too
 			r.answer(http.StatusServiceUnavailable)
 		}
-		at := n % 9
+		at := n % 21 // no divisor of the above, so every step of both is met
 		count := 0
 		w.die = func(step string) bool {
 			if count++; count-1 == at {

@@ -40,6 +40,7 @@ func TestMediaReceived(t *testing.T) {
 		}
 		var found media
 		localtest.Await(t, "message.media_ready", func() bool {
+			page.Data = nil
 			api.Must(200, "GET", "/v1/event-log?events=message.media_ready,message.media_failed&instance_id="+i.ID, "", &page)
 			for _, e := range page.Data {
 				if e.Data.ID == sent.MessageID {
@@ -54,10 +55,29 @@ func TestMediaReceived(t *testing.T) {
 		if resp, got := get(t, found.URL); resp.StatusCode != 200 || !bytes.Equal(got, c.file) {
 			t.Errorf("%s: %d, %d bytes of %d", c.body, resp.StatusCode, len(got), len(c.file))
 		}
+		var list struct {
+			Data []struct {
+				ID    string `json:"message_id"`
+				Media media
+			}
+		}
+		api.Must(200, "GET", "/v1/instances/"+i.ID+"/messages?direction=in&limit=1", "", &list)
+		if len(list.Data) != 1 || list.Data[0].ID != sent.MessageID || list.Data[0].Media != found {
+			t.Errorf("%s is listed as %+v, want %+v", c.body, list.Data, found)
+		}
 		var m media
 		api.Must(200, "GET", "/v1/media/"+found.MediaID, "", &m)
 		if m.Status != "ready" || m.Size != int64(len(c.file)) {
 			t.Errorf("%s is %+v", c.body, m)
+		}
+		api.Must(204, "DELETE", "/v1/media/"+found.MediaID, "", nil)
+		list.Data = nil
+		api.Must(200, "GET", "/v1/instances/"+i.ID+"/messages?direction=in&limit=1", "", &list)
+		if len(list.Data) != 1 || list.Data[0].Media.MediaID != "" {
+			t.Errorf("%s, deleted, is listed as %+v", c.body, list.Data)
+		}
+		if resp, _ := get(t, found.URL); resp.StatusCode != 404 {
+			t.Errorf("%s, deleted, answers %d", c.body, resp.StatusCode)
 		}
 	}
 }

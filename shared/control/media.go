@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,8 @@ type Files interface {
 	PutMedia(context.Context, *whatisup.Media) (old *whatisup.Media, err error)
 	// Media reads a file, consistently: ErrNotFound also for one that has expired.
 	Media(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.MediaID) (*whatisup.Media, error)
+	// MediaByIDs reads those files that are there, and have not expired. No id comes twice.
+	MediaByIDs(context.Context, whatisup.CustomerID, whatisup.Mode, []whatisup.MediaID) (map[whatisup.MediaID]*whatisup.Media, error)
 	// ChangeMedia replaces a row if it still has the status: ErrConflict, ErrNotFound.
 	ChangeMedia(ctx context.Context, m *whatisup.Media, was whatisup.MediaStatus) error
 	DeleteMedia(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.MediaID) error
@@ -120,6 +123,19 @@ func (c *Control) GetMedia(ctx context.Context, who Caller, id string) (*whatisu
 		return c.FinishUpload(ctx, m)
 	}
 	return m, nil
+}
+
+// FilesOf reads the files of an instance's received messages: those that are there.
+func (c *Control) FilesOf(ctx context.Context, i *whatisup.Instance, messages []*whatisup.Message) (map[whatisup.MediaID]*whatisup.Media, error) {
+	var ids []whatisup.MediaID
+	for _, m := range messages {
+		ids = append(ids, m.Media)
+	}
+	slices.Sort(ids)
+	if ids = slices.Compact(ids); len(ids) == 0 {
+		return nil, nil
+	}
+	return c.Store.MediaByIDs(ctx, i.Config.Customer, i.Config.Mode, ids)
 }
 
 // media reads one of the caller's files. A text that is no id is read like one; what

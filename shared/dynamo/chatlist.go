@@ -136,19 +136,24 @@ func keyOfPlace(r whatisup.Ref, place string) item {
 
 // messageItems reads rows of the messages table, by their sort keys.
 func (db *DB) messageItems(ctx context.Context, keys []item) (map[string]item, error) {
+	return db.items(ctx, db.tables.Messages, keys)
+}
+
+// items reads rows of one partition of a table, by their sort keys.
+func (db *DB) items(ctx context.Context, table string, keys []item) (map[string]item, error) {
 	rows := make(map[string]item, len(keys))
 	for some := range slices.Chunk(keys, batchMost) {
 		for len(some) > 0 {
 			out, err := db.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
-				db.tables.Messages: {Keys: some, ConsistentRead: aws.Bool(true)},
+				table: {Keys: some, ConsistentRead: aws.Bool(true)},
 			}})
 			if err != nil {
 				return nil, translate(err)
 			}
-			for _, row := range out.Responses[db.tables.Messages] {
+			for _, row := range out.Responses[table] {
 				rows[stringOf(row[attrSK])] = row
 			}
-			next := out.UnprocessedKeys[db.tables.Messages].Keys
+			next := out.UnprocessedKeys[table].Keys
 			if len(next) == len(some) {
 				return nil, whatisup.ErrUnavailable // throttled: nothing of it was read
 			}

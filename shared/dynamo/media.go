@@ -148,6 +148,29 @@ func (db *DB) ChangeMedia(ctx context.Context, m *whatisup.Media, was whatisup.M
 	return changedOrGone(translate(err), 0)
 }
 
+// MediaByIDs reads files, consistently: those that are there, and have not expired.
+func (db *DB) MediaByIDs(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, ids []whatisup.MediaID) (map[whatisup.MediaID]*whatisup.Media, error) {
+	keys := make([]item, len(ids))
+	for n, id := range ids {
+		keys[n] = mediaKey(c, m, id)
+	}
+	rows, err := db.items(ctx, db.tables.Media, keys)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[whatisup.MediaID]*whatisup.Media, len(rows))
+	for _, row := range rows {
+		media, err := mediaOf(row)
+		if err != nil {
+			return nil, err
+		}
+		if media.Live(db.now()) {
+			found[media.ID] = media
+		}
+	}
+	return found, nil
+}
+
 // DeleteMedia removes a file's row, if it is there.
 func (db *DB) DeleteMedia(ctx context.Context, c whatisup.CustomerID, m whatisup.Mode, id whatisup.MediaID) error {
 	_, err := db.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: aws.String(db.tables.Media), Key: mediaKey(c, m, id)})

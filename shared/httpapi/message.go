@@ -1,10 +1,12 @@
 package httpapi
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/hmac"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math"
 	"net/http"
 	"slices"
@@ -175,6 +177,7 @@ func listMessages(c *call) (*answer, error) {
 	}
 	connected := shown.Shown.Status == whatisup.Connected
 	list := messageList{Data: []json.RawMessage{}}
+	files := messageFiles{}
 	var size listSize
 	var last string
 	read, cut := 0, false
@@ -197,15 +200,50 @@ func listMessages(c *call) (*answer, error) {
 			if cut = !size.add(b); cut {
 				break
 			}
+			if m.Direction == whatisup.Incoming && m.Media != "" && c.Links != nil {
+				if cut = !size.add(fileRoom); cut {
+					break
+				}
+				files[len(list.Data)] = m.Message
+			}
 			list.Data = append(list.Data, b)
 		}
 		last = m.Place
 		read++
 	}
+	if err := c.showFiles(list.Data, files); err != nil {
+		return nil, err
+	}
 	if cut {
 		list.Next = next(c.seal.makePlace(last, bound...))
 	}
 	return reply(http.StatusOK, list), nil
+}
+
+// messageFiles are the received messages with a file, by their place in a list.
+type messageFiles map[int]*whatisup.Message
+
+// fileRoom is as much as a file takes in a list at the most, about.
+var fileRoom = bytes.Repeat([]byte(" "), 2<<10)
+
+// showFiles shows, in a list, the files of messages as far as they are there.
+func (c *call) showFiles(list []json.RawMessage, of messageFiles) error {
+	files, err := c.control.FilesOf(c.ctx, c.instance, slices.Collect(maps.Values(of)))
+	if err != nil {
+		return err
+	}
+	for n, m := range of {
+		file, ok := files[m.Media]
+		if !ok {
+			continue
+		}
+		w := m.ReceivedWire()
+		w.Media = c.mediaWire(file)
+		if list[n], err = encode(w); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func listChats(c *call) (*answer, error) {

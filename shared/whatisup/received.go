@@ -15,7 +15,7 @@ type ReceivedData struct {
 	Type       BodyType      `json:"type"`
 	Text       *string       `json:"text"` // the text or the caption
 	Body       *ReceivedBody `json:"body"`
-	Media      any           `json:"media"` // null: no file, or files are not fetched
+	Media      any           `json:"media"` // a MediaWire; null: no file, or files are not fetched
 	Context    *ContextWire  `json:"context"`
 	SentAt     Time          `json:"sent_at"`     // WhatsApp's time
 	ReceivedAt Time          `json:"received_at"` // ours
@@ -189,7 +189,7 @@ type ReceivedWire struct {
 	Type       BodyType        `json:"type"`
 	Text       *string         `json:"text"`
 	Body       json.RawMessage `json:"body"`
-	Media      any             `json:"media"`
+	Media      any             `json:"media"` // a MediaWire; null: no file, or it is there no more
 	Context    json.RawMessage `json:"context"`
 	SentAt     Time            `json:"sent_at"`
 	ReceivedAt Time            `json:"received_at"`

@@ -63,7 +63,6 @@ var unset = map[string]map[string]string{
 	},
 	"messages": {
 		"MEDIA_ENDPOINT":           "the bucket is reached at its own address",
-		"PUBLIC_URL":               "makes no URL of a file",
 		"WEBHOOK_EVENTS_QUEUE_URL": "sends no events",
 		"CALLS_TABLE":              "its own rows are the records of requests",
 		"DEVICES_TABLE":            "only session hosts have business with auth state",

@@ -190,6 +190,7 @@ func (s *system) received(id string) {
 	s.eventually("the file was fetched", func() bool {
 		return strings.Contains(s.must(200, "GET", "/v1/events?events=message.media_ready", "").text, "media_ready")
 	})
+	s.must(200, "GET", "/v1/instances/"+id+"/messages?direction=in", "") // with its file
 	s.must(200, "PATCH", "/v1/instances/"+id+"/settings", `{"media":"on_demand"}`)
 	var url string
 	s.eventually("the file that is fetched on demand", func() bool { // once the host knows of the setting

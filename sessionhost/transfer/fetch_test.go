@@ -203,13 +203,15 @@ func (h *host) AskFile(context.Context, *whatisup.MediaOrigin) (string, error) {
 
 const part = 1000
 
-func desk(s *store) *Desk {
+func desk(s *store) *Desk { return deskOf(s, part) }
+
+func deskOf(s *store, partSize int) *Desk {
 	links, err := whatisup.NewMediaLinks("https://api.example.com", "a secret of sixteen")
 	if err != nil {
 		panic(err)
 	}
 	return New(Config{
-		Rows: s, Objects: s, PartSize: part, Links: links, Kept: whatisup.MediaKept, Metrics: s,
+		Rows: s, Objects: s, PartSize: partSize, Links: links, Kept: whatisup.MediaKept, Metrics: s,
 		Log: slog.New(slog.DiscardHandler), Now: time.Now,
 	})
 }

@@ -346,9 +346,28 @@ func (p *tab) audit(state string) {
 		p.Errorf("%s: runs over the edge of a narrow window: %s", state, w)
 	}
 	p.picture(state + "-narrow")
+	p.axe(state + ", narrow")
 	p.size(1280, 900)
+	p.axe(state)
 	for _, w := range eval[[]string](p, "tester.wide()") {
 		p.Errorf("%s: runs over the window's edge: %s", state, w)
+	}
+}
+
+// axe has axe-core look at the page, if AXE names its file (npm: axe-core).
+func (p *tab) axe(state string) {
+	p.Helper()
+	file := os.Getenv("AXE")
+	if file == "" {
+		return
+	}
+	source, err := os.ReadFile(file)
+	if err != nil {
+		p.Fatal(err)
+	}
+	eval[bool](p, string(source)+"; true")
+	for _, v := range eval[[]string](p, `axe.run().then(({ violations }) => violations.flatMap((v) => v.nodes.map((n) => v.id + ": " + n.html.slice(0, 120))))`) {
+		p.Errorf("%s: axe: %s", state, v)
 	}
 }
 

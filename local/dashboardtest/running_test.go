@@ -79,11 +79,32 @@ func webhooks(t *testing.T, b context.Context, s *local.Stack) {
 	p.awaitText(".whole .note", "No endpoint yet")
 }
 
-// keys makes a key, which works, and revokes it.
+// keys makes a key, which works, and revokes it. Beside them stands what was used.
 func keys(t *testing.T, b context.Context, s *local.Stack) {
-	p := enter(t, b, s.API, customer(t, s))
-	p.press("Keys and limits")
+	key := customer(t, s)
+	a := api{t, s.API, key}
+	id := a.create("Desk")
+	a.link(id, "15550102035")
+	for range 3 {
+		a.sandbox(id, "messages", map[string]any{"from": "4915112345678", "text": "Are you there?"})
+	}
+	a.call("POST", "/v1/instances/"+id+"/messages", map[string]any{"to": "4915112345678", "body": map[string]any{"type": "text", "text": "Yes."}}, nil)
+	p := enter(t, b, s.API, key)
+	p.press("Keys and usage")
 	p.awaitText(".facts", "of 2000")
+	// What hosts count comes some seconds late.
+	p.await("what was used", `(document.querySelector("[data-count=messages_in] b")?.textContent === "3" && document.querySelector("[data-count=messages_out] b").textContent === "1") ||
+		(void document.querySelector(".usage button").click(), false)`)
+	if says := eval[string](p, `document.querySelector("[data-count=messages_in] svg").getAttribute("aria-label")`); !strings.HasPrefix(says, "Received: 3 in all, ") {
+		t.Errorf("the picture says %q", says)
+	}
+	if bars := eval[int](p, `[...document.querySelectorAll("[data-count=messages_in] rect")].filter((r) => r.getBoundingClientRect().height > 30).length`); bars < 1 {
+		t.Error("no bar is to be seen")
+	}
+	p.press("The same as a table")
+	p.await("the table", `[...document.querySelectorAll(".usage td")].some((c) => c.textContent === "3" && c.checkVisibility())`)
+	eval[bool](p, `(document.querySelector(".usage").scrollIntoView(), true)`)
+	p.audit("usage")
 	p.press("New key")
 	p.do(chromedp.KeyEvent("Billing" + kb.Enter))
 	p.awaitText("dialog h2", "The new key")

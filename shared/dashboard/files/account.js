@@ -1,7 +1,8 @@
-// API keys and limits.
+// API keys, limits and usage.
 import { act, alert, button, field, h, set, uniqueId } from "/dashboard/dom.js";
 import { openDialog, showSecret } from "/dashboard/dialog.js";
 import { dateTime, explain, t } from "/dashboard/strings.js";
+import { Usage } from "/dashboard/usage.js";
 import { instanceChoice } from "/dashboard/webhooks.js";
 
 export class Account {
@@ -22,10 +23,12 @@ export class Account {
     this.more.hidden = true;
     this.limits = h("dl", { class: "facts" });
     this.refresh = button("quiet", t("deliveries.refresh"), () => act(this.refresh, () => this.#readLimits()));
+    this.usage = new Usage({ api });
     this.element = h("div", { class: "whole" },
       h("section", { "aria-labelledby": title },
         h("header", { class: "title" }, this.heading, button("primary", t("keys.new"), () => this.#create())),
         h("p", { class: "hint" }, t("keys.text")), this.problem, this.keys, this.note, this.more),
+      this.usage.element,
       h("section", { class: "card", "aria-labelledby": limits },
         h("div", { class: "title" }, h("h3", { id: limits }, t("limits.title")), this.refresh),
         h("p", { class: "hint" }, t("limits.text")), this.limits));
@@ -33,7 +36,7 @@ export class Account {
   }
 
   async read() {
-    await Promise.all([this.#page(null), this.#readLimits()]);
+    await Promise.all([this.#page(null), this.usage.read(), this.#readLimits()]);
   }
 
   add() {}

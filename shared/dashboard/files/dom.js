@@ -32,19 +32,18 @@ export function alert(text = "") {
   return h("p", { class: "problem", role: "alert" }, text);
 }
 
-const svgNamespace = "http://www.w3.org/2000/svg";
+// svg makes an element of a drawing.
+export function svg(tag, props, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(props)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
 
 // icon draws one of the page's few line icons; it says nothing to a reader of
 // the accessibility tree, whatever it stands in has a name.
 export function icon(path) {
-  const svg = document.createElementNS(svgNamespace, "svg");
-  svg.setAttribute("viewBox", "0 0 20 20");
-  svg.setAttribute("class", "icon");
-  svg.setAttribute("aria-hidden", "true");
-  const line = document.createElementNS(svgNamespace, "path");
-  line.setAttribute("d", path);
-  svg.append(line);
-  return svg;
+  return svg("svg", { viewBox: "0 0 20 20", class: "icon", "aria-hidden": "true" }, svg("path", { d: path }));
 }
 
 export const icons = {

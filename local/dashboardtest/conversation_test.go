@@ -127,6 +127,54 @@ func (a api) await(what string, holds func() bool) {
 	}
 }
 
+// chats: the list has every conversation with its name, its last message and what is
+// unread, before a single conversation was read.
+func chats(t *testing.T, b context.Context, s *local.Stack) {
+	key := customer(t, s)
+	a := api{t, s.API, key}
+	id := a.create("Desk")
+	a.link(id, "15550102036")
+	var group struct{ Chat string }
+	a.call("POST", "/v1/instances/"+id+"/groups", map[string]any{"subject": "Night shift", "participants": []string{"4915112345678"}}, &group)
+	for _, m := range []map[string]any{
+		{"from": "34612345678", "text": "Are you there?"},
+		{"from": "34612345678", "text": "Hello?"},
+		{"from": "4915112345678", "group": group.Chat, "body": map[string]any{"type": "text", "text": "Who has the key?"}},
+	} {
+		a.sandbox(id, "messages", m)
+	}
+	list := func(number string) (unread int) {
+		var page struct {
+			Data []struct {
+				Phone  string `json:"phone_number"`
+				Unread int
+			}
+		}
+		a.call("GET", "/v1/instances/"+id+"/chats", nil, &page)
+		for _, c := range page.Data {
+			if c.Phone == number {
+				return c.Unread
+			}
+		}
+		return -1
+	}
+	a.await("the messages", func() bool { return list("34612345678") == 2 })
+	p := enter(t, b, s.API+"/#/instances/"+id+"/chats", key)
+	p.await("the group with its name", `[...document.querySelectorAll(".people li")].some((e) => e.textContent.includes("Night shift") && e.textContent.includes("Who has the key?"))`)
+	p.await("what is unread", `[...document.querySelectorAll(".people li")].some((e) => e.textContent.includes("+34612345678") && e.textContent.includes("Hello?") && e.querySelector(".unread").textContent === "2")`)
+	p.audit("chats")
+	p.press("+34612345678…")
+	p.awaitText(".thread .said", "Are you there?")
+	p.press("Mark as read")
+	p.await("nothing is unread there", `[...document.querySelectorAll(".people li")].some((e) => e.textContent.includes("+34612345678") && e.querySelector(".unread").hidden)`)
+	if n := list("34612345678"); n != 0 {
+		t.Errorf("the API counts %d as unread", n)
+	}
+	// What comes next is unread again, and what is written on the phone is not.
+	a.sandbox(id, "messages", map[string]any{"from": "34612345678", "text": "Still there?"})
+	p.await("one is unread", `[...document.querySelectorAll(".unread")].some((e) => e.textContent === "1" && e.closest("a").textContent.includes("Still there?"))`)
+}
+
 // kinds: a message of every kind that people send has a line that says what it is.
 func kinds(t *testing.T, b context.Context, s *local.Stack) {
 	key := customer(t, s)

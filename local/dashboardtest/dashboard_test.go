@@ -37,6 +37,7 @@ func TestDashboard(t *testing.T) {
 		{"Many", many},
 		{"Crowded", crowded},
 		{"Conversation", conversation},
+		{"Chats", chats},
 		{"Kinds", kinds},
 		{"Smooth", smooth},
 		{"Webhooks", webhooks},

@@ -1,6 +1,7 @@
-// The conversations of one instance, as the API's messages and events tell them.
+// The conversations of one instance, as the API's chats, messages and events tell them.
 
 const pageSize = 200;
+const chatsAtOnce = 100;
 
 // most bounds what one conversation holds in memory; what is older is in the API.
 const most = 20_000;
@@ -26,37 +27,73 @@ export class Chats extends EventTarget {
   #lids = new Map(); // lid: number, of people of whom both are known
   #pending = new Map(); // changes to messages that are not read yet
   #cursor = null;
+  #naming = false;
 
   constructor({ api, id }) {
     super();
     this.#api = api;
     this.#id = id;
     this.all = new Map(); // key: chat
-    this.more = false; // there are older messages, perhaps of other chats
+    this.more = false; // there are older conversations
   }
 
   get #path() {
     return `/v1/instances/${this.#id}/messages`;
   }
 
-  // read reads the newest messages of all conversations, and what happened to
+  // read reads the conversations with the newest messages, and what happened to
   // messages; again, it brings what was missed.
   async read() {
-    const page = await this.#page({});
-    this.#take(page.data);
-    this.#cursor ??= page.next_cursor;
-    this.more = Boolean(this.#cursor);
+    await this.#listed(null);
+    for (const chat of this.all.values()) if (chat.cursor !== undefined) this.#take((await this.#page({ chat: chat.key })).data, chat);
     const log = await this.#api.get(`/v1/event-log?${new URLSearchParams({ instance_id: this.#id, events: changes, limit: 500 })}`);
     for (const event of log.data.reverse()) this.apply(event);
     this.#tell("list");
+    this.#nameGroups();
   }
 
-  // older reads the next page of all conversations.
+  // older reads the next page of conversations.
   async older() {
-    const page = await this.#page({ cursor: this.#cursor });
-    this.#take(page.data);
-    this.#cursor = page.next_cursor;
+    await this.#listed(this.#cursor);
+    this.#tell("list");
+    this.#nameGroups();
+  }
+
+  async #listed(cursor) {
+    const query = { limit: chatsAtOnce };
+    if (cursor) query.cursor = cursor;
+    const page = await this.#api.get(`/v1/instances/${this.#id}/chats?${new URLSearchParams(query)}`);
+    for (const listed of page.data) {
+      this.#learn(listed);
+      const chat = this.open(this.#chatKey(listed));
+      this.#take([listed.last_message], chat);
+      chat.name = listed.name ?? chat.name;
+      chat.unread = listed.unread;
+    }
+    if (cursor || this.#cursor === null) this.#cursor = page.next_cursor;
     this.more = Boolean(this.#cursor);
+  }
+
+  // nameGroups asks WhatsApp what groups are called, if there is one without a
+  // name. Where nobody is connected to ask, they go without.
+  async #nameGroups() {
+    if (this.#naming || ![...this.all.values()].some((c) => c.type === "group" && !c.name)) return;
+    this.#naming = true;
+    try {
+      const { data } = await this.#api.get(`/v1/instances/${this.#id}/groups?limit=1000`);
+      for (const g of data) {
+        const chat = this.all.get(g.chat);
+        if (chat) chat.name = g.subject;
+      }
+      this.#tell("list");
+    } catch { /* not connected */ }
+    this.#naming = false;
+  }
+
+  // markRead tells the others that what they wrote was read.
+  async markRead(chat) {
+    await this.#api.post(`/v1/instances/${this.#id}/chats/${encodeURIComponent(chat.key)}/read`, {});
+    chat.unread = 0;
     this.#tell("list");
   }
 
@@ -103,7 +140,7 @@ export class Chats extends EventTarget {
     const { event: name, data } = event;
     if (name === "message.received" || name === "message.echo" || name === "message.updated") {
       const fromMe = data.from_me ?? name === "message.echo";
-      this.#take([{ direction: "in", ...data, from_me: fromMe }], null, name === "message.received");
+      this.#take([{ direction: "in", ...data, from_me: fromMe }], null, name !== "message.updated");
     } else if (name === "message.status") {
       this.#status(data);
     } else if (changes.includes(name)) {
@@ -170,6 +207,8 @@ export class Chats extends EventTarget {
         if (!mine) {
           chat.name = m.chat_type === "direct" ? m.from?.name ?? chat.name : chat.name;
           if (live) chat.unread++;
+        } else if (live) {
+          chat.unread = 0; // who writes on the phone has read it
         }
         for (const change of this.#pending.get(key) ?? []) change(item);
         this.#pending.delete(key);

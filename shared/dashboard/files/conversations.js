@@ -136,6 +136,7 @@ export class Conversations {
       if (row.element === next) next = next.nextElementSibling;
       else this.rows.insertBefore(row.element, next);
     }
+    this.#thread?.show();
     this.note.hidden = wanted.length > 0 || this.problem.textContent !== "";
     set(this.note, t(text ? "chats.nomatch" : "chats.empty"));
     this.more.hidden = !this.#chats.more;
@@ -165,7 +166,6 @@ class ChatRow {
   }
 
   show(chat, current) {
-    if (current) chat.unread = 0;
     const item = chat.items.at(-1);
     set(this.name, chatName(chat));
     set(this.when, item ? whenOf(item.at) : "");
@@ -197,6 +197,8 @@ class Thread {
     this.#store = store;
     this.#id = id;
     this.chat = chat;
+    this.alias = h("span", { class: "faint" });
+    this.markRead = button("quiet", t("chats.markread"), () => act(this.markRead, () => this.#try(() => chats.markRead(chat))));
     const title = uniqueId("thread");
     this.heading = h("h3", { id: title, tabindex: "-1" }, chatName(chat));
     this.bubble = new Bubble({
@@ -224,7 +226,7 @@ class Thread {
     this.phone = api.mode === "test" && chat.type === "direct" && /^\d+$/.test(chat.key) ? new PhoneView({ api, store, id, number: chat.key }) : null;
     this.element = h("div", { class: "both" },
       h("section", { class: "pane thread", "aria-labelledby": title },
-        h("header", { class: "title" }, h("a", { class: "back", href: chatPath(id) }, icon(icons.back), t("chats.title")), this.heading, h("span", { class: "faint" }, chat.type === "direct" ? chat.name : "")),
+        h("header", { class: "title" }, h("a", { class: "back", href: chatPath(id) }, icon(icons.back), t("chats.title")), this.heading, this.alias, h("span", { class: "grow" }), this.markRead),
         this.note, this.window.element, this.problem, this.quote,
         h("form", { class: "composer", submit: (e) => { e.preventDefault(); this.#send(); } }, this.text, this.sendButton),
         h("p", { class: "hint" }, t("chats.enter"))),
@@ -232,6 +234,7 @@ class Thread {
   }
 
   start() {
+    this.show();
     this.window.show(this.chat.items, { toEnd: true });
     this.#older();
     this.phone?.read();
@@ -251,6 +254,14 @@ class Thread {
     this.#drawing ||= requestAnimationFrame(() => this.#draw());
   }
 
+  // show tells what the list of conversations knows.
+  show() {
+    set(this.heading, chatName(this.chat));
+    set(this.alias, this.chat.type === "direct" ? this.chat.name ?? "" : "");
+    if (!this.chat.unread && document.activeElement === this.markRead) this.text.focus();
+    this.markRead.hidden = !this.chat.unread;
+  }
+
   #draw() {
     this.#drawing = 0;
     this.window.change(this.#changed);
@@ -258,7 +269,7 @@ class Thread {
     if (this.#added) this.window.show(this.chat.items.slice());
     this.#added = false;
     this.note.hidden = this.chat.items.length > 0;
-    set(this.heading, chatName(this.chat));
+    this.show();
     this.phone?.readSoon();
   }
 

@@ -38,6 +38,7 @@ func TestDashboard(t *testing.T) {
 		{"Crowded", crowded},
 		{"Conversation", conversation},
 		{"Chats", chats},
+		{"File", file},
 		{"Kinds", kinds},
 		{"Smooth", smooth},
 		{"Webhooks", webhooks},

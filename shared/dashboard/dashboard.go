@@ -129,6 +129,7 @@ func policy(eventsURL string) string {
 		"script-src 'self'",
 		"style-src 'self'",
 		"img-src 'self' data:", // codes come as data URLs
+		"media-src 'self'",
 		"connect-src " + connect,
 		"base-uri 'none'",
 		"form-action 'none'",

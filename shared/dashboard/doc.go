@@ -34,8 +34,8 @@
 //
 // # Conversations
 //
-// They are put together from the list of messages, newest first, and from the
-// events that change a message (edited, taken back, reactions, votes), which come
+// They are listed by the API's list of chats. The messages of one are put together
+// from the list of messages, newest first, and from the events that change a message (edited, taken back, reactions, votes), which come
 // from the event log once and then over the stream. A person is one conversation,
 // under the number where it is known. Of a long conversation only the rows in and
 // near the window are in the page, and older messages are read when somebody

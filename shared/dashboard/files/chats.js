@@ -34,6 +34,7 @@ export class Chats extends EventTarget {
     this.#api = api;
     this.#id = id;
     this.all = new Map(); // key: chat
+    this.files = new Map(); // media_id: what is known of own files
     this.more = false; // there are older conversations
   }
 
@@ -130,6 +131,13 @@ export class Chats extends EventTarget {
     this.#take([{ ...message, ...(replyTo ? { reply_to: replyTo } : {}) }], chat);
   }
 
+  // showFile finds where the file of an own message is.
+  async showFile(chat, item) {
+    const id = item.message.body.media_id;
+    this.files.set(id, await this.#api.get(`/v1/media/${encodeURIComponent(id)}`));
+    this.#tell("chat", { chat, keys: [item.key] });
+  }
+
   async cancel(chat, item) {
     this.#take([await this.#api.delete(`${this.#path}/${encodeURIComponent(item.message.message_id)}`)], chat);
   }
@@ -145,6 +153,8 @@ export class Chats extends EventTarget {
       this.#status(data);
     } else if (changes.includes(name)) {
       this.#change(event);
+    } else if (name === "message.media_ready" || name === "message.media_failed") {
+      this.#filed(data);
     } else if (name === "contact.updated") {
       this.#learn(data);
     }
@@ -163,6 +173,16 @@ export class Chats extends EventTarget {
     try {
       this.#take([await this.#api.get(`${this.#path}/${encodeURIComponent(data.message_id)}`)]);
     } catch { /* the next reading of the list brings it */ }
+  }
+
+  // filed notes what became of the file of a message.
+  #filed({ message_id: id, chat: of, media }) {
+    for (const chat of this.all.values()) {
+      const item = chat.byId.get(id);
+      if (item?.message.chat !== of) continue;
+      item.message = { ...item.message, media };
+      this.#tell("chat", { chat, keys: [item.key] });
+    }
   }
 
   #learn({ phone_number: number, lid }) {

@@ -1,9 +1,10 @@
 // The conversations of one instance: who wrote, what was said, and what is sent
 // from here.
 import { act, alert, button, field, h, icon, icons, set, uniqueId } from "/dashboard/dom.js";
+import { bodyOf, kindOf, largest } from "/dashboard/files.js";
 import { badge } from "/dashboard/list.js";
 import { Chats } from "/dashboard/chats.js";
-import { Bubble, oneLine, state, whenOf } from "/dashboard/message.js";
+import { Bubble, oneLine, shortly, size, state } from "/dashboard/message.js";
 import { PhoneView } from "/dashboard/phoneview.js";
 import { explain, phone, t } from "/dashboard/strings.js";
 import { Windowed } from "/dashboard/windowed.js";
@@ -168,7 +169,7 @@ class ChatRow {
   show(chat, current) {
     const item = chat.items.at(-1);
     set(this.name, chatName(chat));
-    set(this.when, item ? whenOf(item.at) : "");
+    set(this.when, item ? shortly(item.at) : "");
     const failed = item?.message.direction === "out" && ["failed", "expired"].includes(item.message.status);
     set(this.text, !item ? "" : failed ? state(item.message) : `${item.mine ? `${t("chats.you")}: ` : ""}${oneLine(item)}`);
     this.text.classList.toggle("bad", failed);
@@ -182,6 +183,8 @@ class ChatRow {
 
 // Thread is one conversation: its messages and the box to write.
 class Thread {
+  #api;
+  #file = null; // that goes with the next message
   #chats;
   #store;
   #id;
@@ -193,6 +196,7 @@ class Thread {
   #more = true;
 
   constructor({ api, store, id, chats, chat }) {
+    this.#api = api;
     this.#chats = chats;
     this.#store = store;
     this.#id = id;
@@ -205,6 +209,8 @@ class Thread {
       group: () => chat.type === "group",
       reply: (item) => this.#reply(item),
       cancel: (item) => this.#try(() => chats.cancel(chat, item)),
+      file: (id) => chats.files.get(id),
+      show: (item) => this.#try(() => chats.showFile(chat, item)),
       quote: (target) => {
         const item = chat.byId.get(typeof target === "string" ? target : target.message_id);
         return item ? oneLine(item) : "";
@@ -215,20 +221,23 @@ class Thread {
     this.problem = alert();
     this.quote = h("p", { class: "quote", hidden: true }, h("span"), button("quiet", t("message.noreply"), () => this.#reply(null)));
     this.text = h("textarea", {
-      id: uniqueId("text"), rows: "2", maxlength: "65536", required: "", "aria-label": t("chats.write"), placeholder: t("chats.write"),
+      id: uniqueId("text"), rows: "2", maxlength: "65536", "aria-label": t("chats.write"), placeholder: t("chats.write"),
       keydown: (e) => {
         if (e.key !== "Enter" || e.shiftKey || e.isComposing) return;
         e.preventDefault();
         this.#send();
       },
     });
+    this.file = h("input", { type: "file", tabindex: "-1", hidden: true, "aria-label": t("chats.file"), change: () => this.#attach(this.file.files[0] ?? null) });
+    this.attach = button("", t("chats.file"), () => this.file.click());
+    this.attached = h("p", { class: "quote", hidden: true }, h("span"), button("quiet", t("chats.nofile"), () => this.#attach(null)));
     this.sendButton = h("button", { type: "submit", class: "primary" }, t("chats.send"));
     this.phone = api.mode === "test" && chat.type === "direct" && /^\d+$/.test(chat.key) ? new PhoneView({ api, store, id, number: chat.key }) : null;
     this.element = h("div", { class: "both" },
       h("section", { class: "pane thread", "aria-labelledby": title },
         h("header", { class: "title" }, h("a", { class: "back", href: chatPath(id) }, icon(icons.back), t("chats.title")), this.heading, this.alias, h("span", { class: "grow" }), this.markRead),
-        this.note, this.window.element, this.problem, this.quote,
-        h("form", { class: "composer", submit: (e) => { e.preventDefault(); this.#send(); } }, this.text, this.sendButton),
+        this.note, this.window.element, this.problem, this.quote, this.attached,
+        h("form", { class: "composer", submit: (e) => { e.preventDefault(); this.#send(); } }, this.file, this.text, this.attach, this.sendButton),
         h("p", { class: "hint" }, t("chats.enter"))),
       this.phone?.element);
   }
@@ -300,14 +309,38 @@ class Thread {
     this.text.focus();
   }
 
+  // attach takes a file that goes with the next message, or none.
+  #attach(file) {
+    if (!file) this.file.value = "";
+    const tooLarge = file && file.size > largest;
+    set(this.problem, tooLarge ? t("chats.toolarge", { size: size(largest) }) : "");
+    this.#file = tooLarge ? null : file;
+    this.attached.hidden = !this.#file;
+    if (this.#file) set(this.attached.firstChild, `${t(`type.${kindOf(file)}`)}: ${file.name} · ${size(file.size)}`);
+    this.text.focus();
+  }
+
+  // bodies are what is to be sent: a file with the text below it, or after it where the
+  // kind of file has no text.
+  async #bodies(file, text) {
+    if (!file) return [{ type: "text", text }];
+    const body = await bodyOf(this.#api, file, text.trim(), this.#chats.files);
+    return body.caption || !text.trim() ? [body] : [body, { type: "text", text }];
+  }
+
   #send() {
-    if (!this.text.value.trim()) return;
+    const { value } = this.text;
+    if (!value.trim() && !this.#file) return;
     return act(this.sendButton, async () => {
       const { message: m, mine } = this.#replyTo ?? { message: null };
       const from = m?.from?.phone_number ?? m?.from?.lid;
       const target = m && (mine || !from ? m.message_id : { message_id: m.message_id, from });
-      if (!await this.#try(() => this.#chats.send(this.chat, { type: "text", text: this.text.value }, target))) return;
-      this.text.value = "";
+      const sent = await this.#try(async () => {
+        for (const body of await this.#bodies(this.#file, value)) await this.#chats.send(this.chat, body, target);
+      });
+      if (!sent) return;
+      if (this.text.value === value) this.text.value = "";
+      this.#attach(null);
       this.#reply(null);
       this.window.show(this.chat.items.slice(), { toEnd: true });
     });

@@ -1,5 +1,6 @@
 // One message as people see it: what it says, its ticks, and what became of it.
 import { act, button, h, icon } from "/dashboard/dom.js";
+import { hereOf } from "/dashboard/files.js";
 import { has, language, phone, t } from "/dashboard/strings.js";
 
 const ticks = {
@@ -30,6 +31,11 @@ export const exactly = (text) => at(Date.parse(text), { dateStyle: "medium", tim
 // whenOf is a time in a list, with its day.
 export function whenOf(ms) {
   return at(ms, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+}
+
+// shortly is the same where there is little room: today's time, or the day.
+export function shortly(ms) {
+  return dayOf(ms) === dayOf(Date.now()) ? timeOf(ms) : at(ms, { day: "numeric", month: "short" });
 }
 
 export function who(person) {
@@ -72,16 +78,21 @@ function extra({ type, body }) {
 }
 
 // content is what stands in a message's bubble.
-function content(item) {
+function content(item, bubble) {
   const { message: m } = item;
   if (item.revoked) return [h("p", { class: "faint" }, t("message.revoked"))];
   const body = m.body ?? {};
   const text = item.edited ?? body.text ?? body.caption ?? m.text ?? "";
   if (m.type === "text") return [h("p", { class: "said" }, text)];
   const parts = [h("p", { class: "kind" }, typeName(m.type), extra(m) && m.type !== "poll" ? `: ${extra(m)}` : "")];
-  const media = m.media;
-  if (media?.url && media.status !== "failed") parts.push(file(m.type, media));
-  else if (media?.status === "failed") parts.push(h("p", { class: "faint" }, t("message.nofile")));
+  const media = m.media ?? bubble.file(body.media_id);
+  if (media?.status === "failed") parts.push(h("p", { class: "faint" }, t("message.nofile")));
+  else if (media?.url) parts.push(file(m.type, media));
+  else if (media) parts.push(h("p", { class: "faint" }, t("message.fetching")));
+  else if (body.media_id && m.direction === "out") {
+    const show = button("quiet", t("message.show"), () => act(show, () => bubble.show(item)));
+    parts.push(show);
+  }
   const facts = [m.type === "document" ? "" : body.filename, body.mime_type, body.size ? size(body.size) : "", body.seconds ? `${body.seconds} s` : ""].filter(Boolean);
   if (facts.length && m.type !== "text") parts.push(h("p", { class: "faint" }, facts.join(" · ")));
   if (m.type === "poll") parts.push(poll(item, body));
@@ -92,17 +103,12 @@ function content(item) {
 // file shows a picture or a player where the browser may, else a link. Only an
 // address of this deployment is followed.
 function file(type, media) {
-  let url;
-  try {
-    url = new URL(media.url, location.origin);
-  } catch {
-    return "";
-  }
-  if (url.origin !== location.origin) return h("a", { href: url.protocol === "https:" || url.protocol === "http:" ? url.href : null, target: "_blank", rel: "noopener noreferrer" }, t("message.file"));
-  const src = url.pathname + url.search;
+  const src = hereOf(media.url);
+  const link = h("a", { href: src ?? (/^https?:/.test(media.url) ? media.url : null), target: "_blank", rel: "noopener noreferrer", class: "go" }, t("message.file"));
+  if (!src) return link;
   if (type === "image" || type === "sticker") return h("img", { src, alt: typeName(type), loading: "lazy", class: "picture" });
   if (type === "audio" || type === "video") return h(type, { src, controls: "", preload: "none", "aria-label": typeName(type) });
-  return h("a", { href: src, target: "_blank", rel: "noopener noreferrer" }, t("message.file"));
+  return link;
 }
 
 function poll(item, body) {
@@ -136,8 +142,8 @@ const steps = ["scheduled", "queued", "sent", "delivered", "read", "played", "fa
 // Bubble draws messages of a conversation. opened are the keys of those whose
 // details are shown.
 export class Bubble {
-  constructor({ group = () => false, reply, cancel, quote }) {
-    Object.assign(this, { group, reply, cancel, quote });
+  constructor({ group = () => false, reply, cancel, quote, file, show }) {
+    Object.assign(this, { group, reply, cancel, quote, file, show });
     this.opened = new Set();
   }
 
@@ -168,7 +174,7 @@ export class Bubble {
         !mine && this.group() && h("p", { class: "from" }, m.from?.name ?? who(m.from)),
         quoted && h("blockquote", null, quoted),
         m.context?.forwarded && h("p", { class: "faint" }, t("message.forwarded")),
-        ...content(item),
+        ...content(item, this),
         reactions.length > 0 && h("p", { class: "reactions" }, h("span", { class: "unseen" }, `${t("message.reactions")}: `), reactions.join(" ")),
         problem && h("p", { class: "problem" }, problem),
         details));

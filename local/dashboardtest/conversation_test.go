@@ -213,6 +213,8 @@ func file(t *testing.T, b context.Context, s *local.Stack) {
 		t.Errorf("the phone shows %+v", shown.Data)
 	}
 
+	p.await("an empty box", `document.querySelector(".thread textarea").value === "" && [...document.querySelectorAll(".quote")].every((e) => e.hidden)`)
+
 	// Another page asks for the picture when somebody wants it.
 	p.do(chromedp.Reload())
 	p.await("the form", `document.activeElement.id === "key"`)
@@ -249,6 +251,33 @@ func (p *tab) choose(selector string, files ...string) {
 	document := must(p, dom.GetDocument, dom.GetDocumentParams{})
 	node := must(p, dom.QuerySelector, dom.QuerySelectorParams{NodeID: document.Root.NodeID, Selector: selector})
 	must(p, dom.SetFileInputFiles, dom.SetFileInputFilesParams{NodeID: node.NodeID, Files: files})
+}
+
+// phones: who there is in the sandbox, how they behave, and what they show beside ours.
+func phones(t *testing.T, b context.Context, s *local.Stack) {
+	key := customer(t, s)
+	a := api{t, s.API, key}
+	id := a.create("Desk")
+	a.link(id, "15550102038")
+	a.sandbox(id, "messages", map[string]any{"from": "34612345678", "text": "Are you there?"})
+	a.call("PUT", "/v1/sandbox/phones/4915112345678", map[string]any{"offline": true, "replies": "echo"}, nil)
+	p := enter(t, b, s.API, key)
+	p.press("Phones")
+	p.await("both phones", `["+34612345678Reads at once, answers nothing", "+4915112345678Offline · Answers: The same text"].every((s) => [...document.querySelectorAll(".people li")].some((e) => e.textContent === s))`)
+	p.audit("phones")
+	p.press("+34612345678…")
+	p.awaitText(".phone-view .said", "Are you there?")
+	p.press("How this phone behaves")
+	p.pick("Reads messages", "manual")
+	p.await("the list says it", `[...document.querySelectorAll(".people li")].some((e) => e.textContent === "+34612345678Reads messages: When told to")`)
+	p.enter("Message from this phone", "Hello?"+kb.Enter)
+	p.await("it shows", `[...document.querySelectorAll(".phone-view .said")].some((e) => e.textContent === "Hello?")`)
+	p.audit("phone-of-somebody")
+	p.press("Show both ends")
+	p.await("ours", `[...document.querySelectorAll(".thread .said")].some((e) => e.textContent === "Hello?")`)
+	p.press("Phones")
+	p.enter("Open a number", "+55 11 91234-5678"+kb.Enter)
+	p.awaitText(".phone-view h3", "Phone +5511912345678")
 }
 
 // kinds: a message of every kind that people send has a line that says what it is.

@@ -39,6 +39,7 @@ func TestDashboard(t *testing.T) {
 		{"Conversation", conversation},
 		{"Chats", chats},
 		{"File", file},
+		{"Phones", phones},
 		{"Kinds", kinds},
 		{"Smooth", smooth},
 		{"Webhooks", webhooks},

@@ -19,6 +19,16 @@ export function personKey(person) {
   return person?.phone_number ?? (person?.lid ? `${person.lid.replace(/@lid$/, "")}@lid` : null);
 }
 
+// How far a message is: that only rises, and a receipt lifts what had failed.
+const ranks = ["scheduled", "queued", "canceled", "expired", "failed", "sent", "delivered", "read", "played"];
+
+// later joins two states of a message. An answer may come after the events that tell of
+// what followed it.
+function later(known, told) {
+  const stale = ranks.indexOf(told.status) < ranks.indexOf(known.status);
+  return stale ? { ...told, ...known } : { ...known, ...told };
+}
+
 // Chats fires "list" when the conversations or their order changed, and "chat"
 // {key, keys, added} for the messages of one: keys are those that changed.
 export class Chats extends EventTarget {
@@ -165,7 +175,7 @@ export class Chats extends EventTarget {
     const chat = this.all.get(this.#chatKey(data));
     const item = chat?.byKey.get(keyOf("me", data.message_id));
     if (item) {
-      item.message = { ...item.message, ...data };
+      item.message = later(item.message, data);
       this.#tell("chat", { chat, keys: [item.key] });
       this.#tell("list");
       return;
@@ -216,7 +226,7 @@ export class Chats extends EventTarget {
       let item = chat.byKey.get(key);
       if (!touched.has(chat)) touched.set(chat, { keys: [], added: false });
       if (item) {
-        item.message = { ...item.message, ...m };
+        item.message = later(item.message, m);
       } else {
         item = { key, at, mine, message: m, reactions: new Map(), votes: new Map() };
         chat.byKey.set(key, item);

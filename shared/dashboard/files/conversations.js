@@ -339,7 +339,7 @@ class Thread {
         for (const body of await this.#bodies(this.#file, value)) await this.#chats.send(this.chat, body, target);
       });
       if (!sent) return;
-      if (this.text.value === value) this.text.value = "";
+      if (this.text.value.trim() === value.trim()) this.text.value = "";
       this.#attach(null);
       this.#reply(null);
       this.window.show(this.chat.items.slice(), { toEnd: true });

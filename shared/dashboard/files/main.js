@@ -6,6 +6,7 @@ import { Detail } from "/dashboard/instance.js";
 import { List } from "/dashboard/list.js";
 import { Log } from "/dashboard/log.js";
 import { enter, forgetKey, keptKey, signIn } from "/dashboard/signin.js";
+import { Phones } from "/dashboard/phones.js";
 import { Store } from "/dashboard/store.js";
 import { Stream } from "/dashboard/stream.js";
 import { FirstSteps } from "/dashboard/firststeps.js";
@@ -15,7 +16,7 @@ import { Webhooks } from "/dashboard/webhooks.js";
 const page = document.getElementById("page");
 
 // pages are those that the bar leads to, beside the instances.
-const pages = { webhooks: Webhooks, account: Account };
+const pages = { webhooks: Webhooks, account: Account, phones: Phones };
 
 function decode(text) {
   try {
@@ -92,7 +93,7 @@ class Session {
     this.view?.close();
     this.view = null;
     // A key of one instance opens that one only.
-    this.nav = !store.only && h("nav", { "aria-label": t("nav.title") }, ...["instances", ...Object.keys(pages)].map((name) =>
+    this.nav = !store.only && h("nav", { "aria-label": t("nav.title") }, ...["instances", ...Object.keys(pages)].filter((name) => this.#has(name)).map((name) =>
       h("a", { href: name === "instances" ? "#/" : `#/${name}`, "data-page": name }, t(`nav.${name}`))));
     page.replaceChildren(
       h("header", { class: "bar" },
@@ -114,10 +115,15 @@ class Session {
   get #address() {
     const parts = location.hash.replace(/^#\/?/, "").split("/");
     const only = this.store.only;
-    if (!only && parts[0] in pages) return { page: parts[0], id: null };
+    if (!only && parts[0] in pages && this.#has(parts[0])) return { page: parts[0], id: null, key: decode(parts[1]) };
     const id = only ?? (parts[0] === "instances" && /^[0-9a-f-]{36}$/.test(parts[1] ?? "") ? parts[1] : null);
     if (id && parts[1] === id && parts[2] === "chats") return { page: "chats", id, key: decode(parts[3]) };
     return { page: "instances", id };
+  }
+
+  // has says whether there is a page: the simulated phones are the sandbox's.
+  #has(page) {
+    return page !== "phones" || this.api.mode === "test";
   }
 
   get #selected() {

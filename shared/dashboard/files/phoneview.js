@@ -32,7 +32,8 @@ export class PhoneView {
   #reading = false;
   #again = false;
 
-  constructor({ api, store, id, number }) {
+  constructor({ api, store, id, number, changed = () => {} }) {
+    this.behaved = changed;
     this.#api = api;
     this.#store = store;
     this.#id = id;
@@ -54,7 +55,7 @@ export class PhoneView {
     this.write = h("button", { type: "submit" }, t("phones.write"));
     const checked = (input, label) => h("div", { class: "check" }, input, h("label", { htmlFor: input.id }, label));
     this.element = h("section", { class: "pane phone-view", "aria-labelledby": title },
-      h("h3", { id: title }, t("phones.title", { phone: phone(number) })),
+      h("h3", { id: title, tabindex: "-1" }, t("phones.title", { phone: phone(number) })),
       h("p", { class: "hint" }, t("phones.text")),
       h("div", { class: "screen", tabindex: "0", role: "region", "aria-label": t("phones.screen") }, this.items, this.note),
       h("form", { class: "tools", submit: (e) => { e.preventDefault(); this.#say(); } },
@@ -130,6 +131,7 @@ export class PhoneView {
       }));
       set(this.problem, "");
       this.readSoon();
+      this.behaved();
     } catch (failure) {
       set(this.problem, explain(failure));
     }

@@ -175,7 +175,13 @@ func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 // eval evaluates an expression in the page; a promise is waited for.
 func eval[T any](p *tab, expression string) T {
 	p.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	return evalWithin[T](p, patience, expression)
+}
+
+// evalWithin is eval of what may take longer, because it waits for many frames.
+func evalWithin[T any](p *tab, limit time.Duration, expression string) T {
+	p.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, limit)
 	defer cancel()
 	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 	if err != nil {

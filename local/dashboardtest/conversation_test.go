@@ -346,10 +346,10 @@ func smooth(t *testing.T, b context.Context, s *local.Stack) {
 	p.await("the newest message", `document.querySelector(".window ol")?.lastElementChild?.textContent.includes("Message 9999 ")`)
 
 	tasks := p.record(func() {
-		got := eval[struct {
+		got := evalWithin[struct {
 			Most, Frames int
 			First, Last  string
-		}](p, `(async () => {
+		}](p, 4*time.Minute, `(async () => {
 			performance.mark("scroll-begin");
 			const area = document.querySelector(".window"), frame = () => new Promise(requestAnimationFrame), out = { most: 0, frames: 0 };
 			while (area.scrollTop > 0 && out.frames < 5000) {
@@ -397,7 +397,7 @@ func (p *tab) record(work func()) []time.Duration {
 	var mu sync.Mutex
 	var raw [][]byte
 	done := make(chan struct{})
-	ctx, cancel := context.WithTimeout(p.ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(p.ctx, 5*time.Minute)
 	defer cancel()
 	err := chromedp.Listen(ctx, func(ev any) {
 		switch ev := ev.(type) {

@@ -49,6 +49,7 @@ func TestDashboard(t *testing.T) {
 		{"Unseen", unseen},
 		{"LiveKey", liveKey},
 		{"Elsewhere", elsewhere},
+		{"Documentation", documentation},
 		{"Pictures", pictures},
 	}
 	// They mostly wait, so more of them run at a time than there are processors.
@@ -405,6 +406,25 @@ func languages(t *testing.T, b context.Context, s *local.Stack) {
 	p.do(chromedp.Reload())
 	p.awaitText(".signin h1", "Vincule um telefone") // the choice is remembered
 	p.audit("signin-pt")
+}
+
+// documentation fits a telephone's window and a desk's, and its parameters' names stay
+// whole.
+func documentation(t *testing.T, b context.Context, s *local.Stack) {
+	p := open(t, b, s.API+"/docs")
+	p.await("the reference", `document.querySelectorAll("section, article").length > 30`)
+	for _, width := range []int64{375, 1280} {
+		p.size(width, 812)
+		for _, w := range eval[[]string](p, "tester.wide()") {
+			t.Errorf("at %d pixels: runs over the window's edge: %s", width, w)
+		}
+		p.picture(fmt.Sprintf("docs-%d", width))
+		eval[bool](p, `([...document.querySelectorAll("h2, h3")].find((e) => e.textContent.includes("List messages")).scrollIntoView(), true)`)
+		p.picture(fmt.Sprintf("docs-%d-reference", width))
+		for _, name := range eval[[]string](p, `[...document.querySelectorAll("td:first-child code, dt code")].filter((e) => e.getClientRects().length > 1).map((e) => e.textContent)`) {
+			t.Errorf("at %d pixels: the name %s is broken in two", width, name)
+		}
+	}
 }
 
 // reader tries what reads the stream by itself: frames cut anywhere, every line

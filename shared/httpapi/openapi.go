@@ -50,5 +50,5 @@ func getDocs(c *call) (*answer, error) {
 	}
 	a := &answer{status: http.StatusOK, raw: page, kind: "text/html; charset=utf-8"}
 	return a.set("Content-Security-Policy",
-		"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"), nil
+		"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"), nil
 }

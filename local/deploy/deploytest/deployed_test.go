@@ -279,7 +279,7 @@ func tryInvoke(t *testing.T, s *system) {
 	env := map[string]string{
 		"EVENTS_URL": s.api + "/v1/events", "AWS_ENDPOINT_URL": s.aws, "PEPPER": oldPepper + "," + pepper,
 		"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b",
-		"ACCESS_TABLE": dynamo.Local().Access,
+		"ACCESS_TABLE": dynamo.Local().Access, "INSTANCES_TABLE": dynamo.Local().Instances,
 	}
 	text, err := json.Marshal(env)
 	if err != nil {

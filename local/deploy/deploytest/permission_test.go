@@ -46,6 +46,7 @@ var unused = map[string]map[string]string{
 	},
 	"deliver": {
 		"sqs:SendMessage on queue/whatisup-deliver-attempts.fifo":        "an endpoint that was behind gets more as it answers",
+		"dynamodb:GetItem on table/whatisup-webhooks":                    "what it was owed is read then",
 		"sqs:GetQueueAttributes on queue/whatisup-deliver-attempts.fifo": "Lambda looks at the queue with the function's role",
 		"dynamodb:PutItem on table/whatisup-events":                      "an endpoint is disabled after a 410 or five days",
 		"sqs:SendMessage on queue/whatisup-events":                       "an endpoint is disabled after a 410 or five days",

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"whatisup/shared/whatisup"
 )
 
@@ -95,7 +97,7 @@ func (c *Courier) Open(ctx context.Context, r whatisup.Ref, owed map[string]what
 	if a := c.accounts[r.ID]; a != nil && a.ctx.Err() == nil {
 		return a
 	}
-	a := &Account{c: c, ref: r, ctx: ctx, store: store, owed: maps.Clone(owed)}
+	a := &Account{c: c, ref: r, ctx: ctx, store: store, owed: maps.Clone(owed), passing: semaphore.NewWeighted(everyPlace)}
 	if a.owed == nil {
 		a.owed = make(map[string]whatisup.Position)
 	}
@@ -217,15 +219,34 @@ func (c *Courier) pay(ctx context.Context, r round, debtors []*Account) error {
 	if err := d.send(ctx, since); err != nil {
 		return err
 	}
+	var later error
 	for _, a := range debtors {
 		if a.ctx.Err() != nil {
 			continue
 		}
-		if err := d.settle(ctx, a); err != nil {
+		err := d.settle(ctx, a)
+		if errors.Is(err, errPassing) {
+			later, err = err, d.shorten(ctx, a)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	return nil
+	return later
+}
+
+// errPassing is how settle ends if an event does not get into the log: one waits until
+// the log takes rows.
+var errPassing = errors.New("an event is on its way into the log")
+
+// shorten moves the mark of an account to what was sent, so that the next round does
+// not send it again.
+func (d *delivery) shorten(ctx context.Context, a *Account) error {
+	return a.change(ctx, func(owed map[string]whatisup.Position) {
+		if old := owed[d.round.queue]; old != "" {
+			owed[d.round.queue] = max(old, before(d.cursor))
+		}
+	})
 }
 
 // before is the position from which on the log is read for a mark: what is
@@ -280,8 +301,12 @@ func (d *delivery) flush(ctx context.Context) error {
 // settle sends the last stretch of an account's events while none is on its way
 // into the log, and removes the mark.
 func (d *delivery) settle(ctx context.Context, a *Account) error {
-	a.passing.Lock()
-	defer a.passing.Unlock()
+	stopping, stopped := context.WithTimeout(ctx, directWithin)
+	defer stopped()
+	if err := a.passing.Acquire(stopping, everyPlace); err != nil {
+		return errPassing
+	}
+	defer a.passing.Release(everyPlace)
 	d.within = directWithin // messages of the instance wait for this
 	defer func() { d.within = roundWithin }()
 	end := d.cursor
@@ -295,6 +320,9 @@ func (d *delivery) settle(ctx context.Context, a *Account) error {
 	return a.change(ctx, func(owed map[string]whatisup.Position) { delete(owed, d.round.queue) })
 }
 
+// everyPlace is more than the events of one instance that are ever on their way at once.
+const everyPlace = 1 << 30
+
 // Account is what one instance owes to the queues.
 type Account struct {
 	c     *Courier
@@ -302,9 +330,9 @@ type Account struct {
 	ctx   context.Context // ends with the tenure
 	store Store
 
-	// passing is held for reading while an event is between the decision which
-	// queues it goes to and the log.
-	passing sync.RWMutex
+	// passing has a place for each event between the decision which queues it goes
+	// to and the log. Who takes every place knows that there is none.
+	passing *semaphore.Weighted
 
 	writing sync.Mutex // one write of the marks at a time
 	mu      sync.Mutex
@@ -374,8 +402,10 @@ func (a *Account) Owe(ctx context.Context, from whatisup.Position, queues ...str
 // Send sends events that are in the log to every queue that lacks nothing. What
 // fails is owed. An error means that not even that could be stored.
 func (a *Account) Send(ctx context.Context, from whatisup.Position, events ...whatisup.Event) error {
-	a.passing.RLock()
-	defer a.passing.RUnlock()
+	if err := a.passing.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer a.passing.Release(1)
 	return a.send(ctx, from, events...)
 }
 
@@ -393,8 +423,10 @@ func (a *Account) Keep(ctx context.Context, e whatisup.Event, keep func(context.
 // Hand has keep write an event to the log and send it, in either order or at once.
 // Keep repeats both until both are done, over deaths too.
 func (a *Account) Hand(ctx context.Context, e whatisup.Event, keep func(ctx context.Context, send func(context.Context) error) error) error {
-	a.passing.RLock()
-	defer a.passing.RUnlock()
+	if err := a.passing.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer a.passing.Release(1)
 	from := a.c.log.Position()
 	return keep(ctx, func(ctx context.Context) error { return a.send(ctx, from, e) })
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -181,10 +182,6 @@ type handled struct {
 	void whatisup.Position // where its event may have been put before; empty: nowhere
 }
 
-// errLogged is how a commit ends that finds the event in the log: nothing of it
-// has happened.
-var errLogged = errors.New("devicestore: event is in the log")
-
 // Handled writes a message's event to the log, once, has send send it, and takes
 // the message out of the buffer when both are done; see "Events" in the package's
 // text. A second Handled of the same message, also after a redelivery, sends again,
@@ -213,7 +210,13 @@ func (h *Handle) Handled(ctx context.Context, m Message, log Log, send func(cont
 			return nil
 		}
 	}
-	err := m.l.atomically(ctx, func(_ context.Context, t *txn) error {
+	if logged, err := m.l.awaitLog(ctx, done); err != nil {
+		return err
+	} else if logged {
+		m.l.finishLater(m.hash)
+		return nil
+	}
+	return m.l.atomically(ctx, func(_ context.Context, t *txn) error {
 		m.l.mu.Lock()
 		defer m.l.mu.Unlock()
 		if m.l.events.isDone(m.hash) {
@@ -225,11 +228,6 @@ func (h *Handle) Handled(ctx context.Context, m Message, log Log, send func(cont
 		t.handled = done
 		return nil
 	})
-	if errors.Is(err, errLogged) {
-		m.l.finishLater(m.hash)
-		return nil
-	}
-	return err
 }
 
 var errUnknownMessage = errors.New("devicestore: message is not in the event buffer")
@@ -252,8 +250,80 @@ func (l *link) putEvent(m *handled) (logged bool, err error) {
 	if !pending || left <= 0 {
 		return false, nil
 	}
-	put := m.log.Event(m.void)
-	_, err = retry(l.h, context.Background(), min(left, putTimeout), func(ctx context.Context) (*dynamodb.PutItemOutput, error) {
+	err = l.put(context.Background(), min(left, putTimeout), m.log.Event(m.void))
+	var refused *types.ConditionalCheckFailedException
+	if err != nil && !(errors.As(err, &refused) && m.log.IsEvent(refused.Item)) {
+		return false, l.usable()
+	}
+	return true, nil
+}
+
+// awaitLog closes the position where the event may have been put before, and says
+// whether the event stands there. As long as the log takes no row it tries again,
+// while the connection goes on: what other tables and the queues can do does not end
+// because the log can't be written. It ends with the caller's context, and with the
+// link. An event that was put nowhere has nothing to close: that the log takes rows is
+// then tried only if it did not take the last one.
+func (l *link) awaitLog(ctx context.Context, m *handled) (logged bool, err error) {
+	l.mu.Lock()
+	over := l.events.isDone(m.hash)
+	l.mu.Unlock()
+	at := m.void
+	switch {
+	case over || at == "" && !l.h.logDown.Load():
+		return false, nil
+	case at == "":
+		at = m.log.Position()
+	}
+	pause := logPause
+	for {
+		logged, err := l.putVoid(ctx, m, at)
+		if err == nil {
+			l.h.logDown.Store(false)
+			return logged, nil
+		}
+		if unusable := l.usable(); unusable != nil {
+			return false, unusable
+		}
+		l.h.logDown.Store(true)
+		timer := time.NewTimer(pause/2 + rand.N(pause))
+		select {
+		case <-timer.C:
+			pause = min(2*pause, lastLogPause)
+		case <-ctx.Done():
+			timer.Stop()
+			return false, fmt.Errorf("devicestore: %w: %w", ctx.Err(), err)
+		case <-l.h.ctx.Done():
+			timer.Stop()
+			return false, errors.Join(l.usable(), err)
+		}
+	}
+}
+
+// The time between two tries to write to a log that takes no rows.
+const (
+	logPause     = 100 * time.Millisecond
+	lastLogPause = 10 * time.Second
+)
+
+// putVoid puts a void where nothing stands, and says whether an event does. Like a
+// commit it keeps every other write of the device out.
+func (l *link) putVoid(ctx context.Context, m *handled, at whatisup.Position) (logged bool, err error) {
+	l.commitMu.Lock()
+	defer l.commitMu.Unlock()
+	if err := l.usable(); err != nil {
+		return false, err
+	}
+	err = l.put(ctx, putTimeout, m.log.Void(at))
+	if refused, ok := errors.AsType[*types.ConditionalCheckFailedException](err); ok {
+		return m.log.IsEvent(refused.Item), nil // or a void, of somebody who died before the transaction
+	}
+	return false, err
+}
+
+// put is a plain put of a row of the log.
+func (l *link) put(ctx context.Context, within time.Duration, put types.Put) error {
+	_, err := retry(l.h, ctx, within, func(ctx context.Context) (*dynamodb.PutItemOutput, error) {
 		return l.h.store.db.PutItem(ctx, &dynamodb.PutItemInput{
 			TableName: put.TableName, Item: put.Item,
 			ConditionExpression:                 put.ConditionExpression,
@@ -262,11 +332,7 @@ func (l *link) putEvent(m *handled) (logged bool, err error) {
 			ReturnValuesOnConditionCheckFailure: put.ReturnValuesOnConditionCheckFailure,
 		})
 	})
-	var refused *types.ConditionalCheckFailedException
-	if err != nil && !(errors.As(err, &refused) && m.log.IsEvent(refused.Item)) {
-		return false, l.usable()
-	}
-	return true, nil
+	return err
 }
 
 // finishLater forgets a message here and now, and in the table with the next

@@ -1,6 +1,7 @@
 package devicestore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,7 +60,7 @@ func TestParts(t *testing.T) {
 	if err := handle("A"); err != nil {
 		t.Fatal(err)
 	}
-	h.rec.hook(dieAt(0, true)) // the next one happens, and nobody learns of it
+	h.die(0, true) // the next one happens, and nobody learns of it
 	if err := handle("B"); err == nil {
 		t.Fatal("the host survives")
 	}
@@ -167,7 +168,7 @@ func (b *bench) at(m Message) string {
 func TestLatePut(t *testing.T) {
 	t.Parallel()
 	all := newBench(t)
-	moments := []string{"before the adoption", "before the redelivery", "before the transaction", "after it"}
+	moments := []string{"before the adoption", "before the redelivery", "before the void", "before the transaction", "after it"}
 	for _, when := range moments {
 		t.Run(when, func(t *testing.T) {
 			t.Parallel()
@@ -180,8 +181,10 @@ func TestLatePut(t *testing.T) {
 			go func() { result <- old.Handled(t.Context(), m, old.logOf(m, "text"), unsent) }()
 			<-stopped
 			var late error
+			arrived := false
 			now := func(moment string) {
-				if moment == when {
+				if moment == when && !arrived {
+					arrived = true
 					close(resume)
 					late = <-result
 				}
@@ -196,9 +199,12 @@ func TestLatePut(t *testing.T) {
 				t.Fatalf("the message comes again as %+v", again)
 			}
 			next.rec.hook(func(op string) error {
-				if op == "TransactWriteItems" {
-					next.rec.hook(nil, nil)
+				switch op {
+				case "PutItem":
 					now(moments[2])
+				case "TransactWriteItems":
+					next.rec.hook(nil, nil)
+					now(moments[3])
 				}
 				return nil
 			}, nil)
@@ -206,10 +212,10 @@ func TestLatePut(t *testing.T) {
 				t.Fatalf("new owner: %v", err)
 			}
 			b.inLog(t, m)
-			now(moments[3])
+			now(moments[4])
 
 			b.inLog(t, m)
-			if when == "after it" {
+			if when == moments[3] || when == moments[4] {
 				if !errors.Is(late, ErrFenced) || !errors.Is(late, context.Canceled) || b.at(m) != "void" {
 					t.Errorf("the late put returns %v; there is now: %s", late, b.at(m))
 				}
@@ -236,10 +242,13 @@ func TestLatePut(t *testing.T) {
 func TestPutWithoutAnswer(t *testing.T) {
 	t.Parallel()
 	all := newBench(t)
-	only := func(err error) func(string) error {
+	first := func(err error) func(string) error {
+		puts := 0
 		return func(op string) error {
 			if op == "PutItem" {
-				return err
+				if puts++; puts == 1 {
+					return err
+				}
 			}
 			return nil
 		}
@@ -252,8 +261,11 @@ func TestPutWithoutAnswer(t *testing.T) {
 		writes int
 	}{
 		{name: "nothing wrong", there: "event", writes: 1},
-		{name: "refused", before: only(errDenied), there: "void", writes: 2},
-		{name: "lost", after: func(op string, _ error) error { return only(errDenied)(op) }, there: "event", writes: 2},
+		{name: "refused", before: first(errDenied), there: "void", writes: 3},
+		{name: "lost", after: func() func(string, error) error {
+			lose := first(errDenied)
+			return func(op string, err error) error { return cmp.Or(lose(op), err) }
+		}(), there: "event", writes: 2},
 		{name: "lost, and sent again", after: func() func(string, error) error {
 			first := true
 			return func(op string, err error) error {
@@ -294,6 +306,55 @@ func TestPutWithoutAnswer(t *testing.T) {
 	}
 }
 
+// A log that takes no rows holds a message up, and nothing else: the link goes on, and
+// the message with it when the log takes rows again, also one that was put nowhere
+// before.
+func TestLogTakesNoRows(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	h := b.open(1)
+	h.pair(t, 1)
+	m := h.arrive(t, 1, "text")
+	down := func(tries int) {
+		h.rec.hook(func(op string) error {
+			if op == "PutItem" {
+				if tries--; tries >= 0 {
+					return errDenied
+				}
+			}
+			return nil
+		}, nil)
+	}
+	down(4)
+	var logged []Message
+	for _, m := range []Message{m, m.Part("another")} {
+		if err := h.Handled(t.Context(), m, h.logOf(m, "text"), unsent); err != nil {
+			t.Fatal(err)
+		}
+		logged = append(logged, m)
+		b.inLog(t, logged...)
+		h.logDown.Store(true)
+		down(2)
+	}
+	h.rec.hook(nil, nil)
+
+	m = h.arrive(t, 2, "text")
+	down(1 << 30)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := h.Handled(ctx, m, h.logOf(m, "text"), unsent); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the caller's end: %v", err)
+	}
+	if h.Err() != nil {
+		t.Errorf("the link ended with it: %v", h.Err())
+	}
+	h.rec.hook(nil, nil)
+	if err := h.Handled(t.Context(), m, h.logOf(m, "text"), unsent); err != nil {
+		t.Fatal(err)
+	}
+	b.inLog(t, append(logged, m)...)
+}
+
 // A position is used only as long as readers still look there.
 func TestPutTooLate(t *testing.T) {
 	t.Parallel()
@@ -302,12 +363,6 @@ func TestPutTooLate(t *testing.T) {
 	h.pair(t, 1)
 	h.store.logWithin = 0
 	m := h.arrive(t, 1, "text")
-	h.rec.hook(func(op string) error {
-		if op == "PutItem" {
-			t.Error("an old position is used")
-		}
-		return nil
-	}, nil)
 	if err := h.Handled(t.Context(), m, h.logOf(m, "text"), unsent); err != nil {
 		t.Fatal(err)
 	}

@@ -385,7 +385,7 @@ func TestClientKilled(t *testing.T) {
 	var texts []string
 	for complete := false; !complete; {
 		// The host dies after some requests, or it is told to.
-		a.rec.hook(dieAt(1+r.IntN(20), r.IntN(2) == 0))
+		a.die(1+r.IntN(20), r.IntN(2) == 0)
 		poll := time.NewTicker(50 * time.Millisecond)
 	life:
 		for {

@@ -196,11 +196,11 @@ func (l *link) commitLocked(_ context.Context, c *change, txns ...*txn) error {
 
 // transact writes the change as one transaction that begins with the device row.
 func (l *link) transact(p *plan) error {
-	items, own, err := l.items(p)
+	items, err := l.items(p)
 	if err != nil {
 		return err
 	}
-	return l.write(items, own, p)
+	return l.write(items, p)
 }
 
 // plan decides what the commit writes. Afterwards nothing that was decided may
@@ -287,15 +287,15 @@ func (p *plan) finish(f finished) {
 }
 
 // items returns the transaction: the device row first, then own rows, then the
-// log's. own is how many come before those.
-func (l *link) items(p *plan) (items []types.TransactWriteItem, own int, err error) {
+// log's.
+func (l *link) items(p *plan) (items []types.TransactWriteItem, err error) {
 	table := aws.String(l.h.store.table)
 	items = append(items, types.TransactWriteItem{Update: l.headUpdate(p)})
 	size := 0
 	for _, sk := range slices.Sorted(maps.Keys(p.rows)) {
 		parts, n, err := l.h.store.packer.rowItems(l.key, l.place(sk), p.rows[sk], p.parts[sk], p.commits)
 		if err != nil {
-			return nil, 0, fmt.Errorf("%w (row of kind %q)", err, kindOf(sk))
+			return nil, fmt.Errorf("%w (row of kind %q)", err, kindOf(sk))
 		}
 		p.parts[sk] = n
 		for _, it := range parts {
@@ -314,12 +314,11 @@ func (l *link) items(p *plan) (items []types.TransactWriteItem, own int, err err
 			TableName: table, Item: e.item(l.pk), ConditionExpression: aws.String("attribute_not_exists(pk)"),
 		}})
 	}
-	own = len(items)
 	items = append(items, p.logRows()...)
 	if len(items) > maxItems+1 || size > maxBytes {
-		return nil, 0, fmt.Errorf("%w: %d items, %d bytes in one transaction", ErrTooLarge, len(items), size)
+		return nil, fmt.Errorf("%w: %d items, %d bytes in one transaction", ErrTooLarge, len(items), size)
 	}
-	return items, own, nil
+	return items, nil
 }
 
 // logRows are the puts to the log of events.
@@ -327,10 +326,6 @@ func (p *plan) logRows() (items []types.TransactWriteItem) {
 	h := p.change.handled
 	if h == nil {
 		return nil
-	}
-	if h.void != "" {
-		void := h.log.Void(h.void)
-		items = append(items, types.TransactWriteItem{Put: &void})
 	}
 	event := h.log.Event(h.log.Position())
 	return append(items, types.TransactWriteItem{Put: &event})
@@ -395,7 +390,7 @@ func (l *link) headUpdate(p *plan) *types.Update {
 // write sends the transaction until its outcome is known. Sending it again is
 // safe: a second arrival fails its condition, and the device row then carries
 // this commit's mark, which tells that the first one has happened.
-func (l *link) write(items []types.TransactWriteItem, own int, p *plan) error {
+func (l *link) write(items []types.TransactWriteItem, p *plan) error {
 	_, err := retry(l.h, context.Background(), l.h.store.commitTimeout, func(ctx context.Context) (*dynamodb.TransactWriteItemsOutput, error) {
 		return l.h.store.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: items})
 	})
@@ -418,9 +413,6 @@ func (l *link) write(items []types.TransactWriteItem, own int, p *plan) error {
 				return l.occupied(r.Item, p)
 			}
 			return l.refused(r.Item, p)
-		}
-		if i == own && code(r) == "ConditionalCheckFailed" && p.change.handled.log.IsEvent(r.Item) {
-			return errLogged
 		}
 	}
 	return l.h.fail(err)

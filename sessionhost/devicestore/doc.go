@@ -251,14 +251,19 @@
 //
 // That place is good for half of [whatisup.PositionLag], because readers of the
 // log don't look back for ever. If it is past that, if the message was delivered
-// before, or if the put failed or got no answer, a transaction settles it: under
-// the fence it takes the message out of the buffer, puts the event at a new
-// position, and closes the old one with a void, a row that readers pass over. If
-// the event stands there already the transaction fails, and there is nothing left
-// to do. So a put that was given up, by this owner or one that has lost the
-// instance since, arrives either before the transaction, which then finds it, or
-// after it, and finds the void. The void lasts as long as the event's row would
-// have, so that there is no time at which both can be read.
+// before, or if the put failed or got no answer, the old position is closed with a
+// void, a row that readers pass over. If the event stands there already there is
+// nothing left to do. Otherwise a transaction settles it: under the fence it takes the
+// message out of the buffer and puts the event at a new position. So a put that was
+// given up, by this owner or one that has lost the instance since, arrives either
+// before the void, which then finds it, or after it, and finds the void. The void lasts
+// as long as the event's row would have, so that there is no time at which both can be
+// read.
+//
+// The void is tried until the log takes it, so a log that is missing, forbidden or
+// throttled holds up the messages of its instances and nothing else: the connection
+// goes on, and so does sending. A transaction that fails would end the session, because
+// nobody knows what became of it.
 //
 // A put in flight asks nobody whether its owner still is one. It tells the truth
 // all the same: the message was received, and is in the log once. Within one

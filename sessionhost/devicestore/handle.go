@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -28,7 +29,8 @@ type Handle struct {
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 
-	opened time.Time
+	opened  time.Time
+	logDown atomic.Bool // the log of events did not take the last row
 
 	mu     sync.Mutex
 	failed *failure

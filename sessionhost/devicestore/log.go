@@ -80,12 +80,11 @@ func (l *link) append(p *plan) error {
 		return err
 	}
 	items = append(items, more...)
-	own := len(items)
 	items = append(items, p.logRows()...)
 	if len(items) > maxItems+1 {
 		return fmt.Errorf("%w: %d items in one transaction", ErrTooLarge, len(items))
 	}
-	return l.write(items, own, p)
+	return l.write(items, p)
 }
 
 // entry is the change as an entry, and the rows that it has no room for.

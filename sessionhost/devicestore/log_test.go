@@ -365,7 +365,7 @@ func TestReformat(t *testing.T) {
 		b.format = []Format{FormatLog, FormatRows}[round%2]
 		for try := 0; ; try++ {
 			h = b.reopen(epoch)
-			h.rec.hook(dieAt(1+(round/2+try)%7, round%4 < 2))
+			h.die(1+(round/2+try)%7, round%4 < 2)
 			d, err := h.Load(t.Context())
 			if err == nil {
 				h.rec.hook(nil, nil)

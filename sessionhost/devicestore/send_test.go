@@ -73,7 +73,7 @@ func TestCopyDecides(t *testing.T) {
 	}
 	for _, behind := range []bool{false, true} {
 		id, text := fmt.Sprintf("3EB0BEHIND%v", behind), fmt.Sprintf("killed, behind the write: %v", behind)
-		a.rec.hook(dieAt(1, behind)) // the first request asks for a copy
+		a.die(1, behind) // the first request asks for a copy
 		if err := a.attempt(t.Context(), to, id, text); err == nil {
 			t.Fatal("the host survives")
 		}

@@ -378,7 +378,7 @@ func TestKilledAroundEveryWrite(t *testing.T) {
 		for try := 0; ; try++ {
 			if try < 3 && i > 0 { // the host will die at this write, or not at all
 				at, behind := r.IntN(4), r.IntN(2) == 0
-				h.rec.hook(dieAt(at, behind))
+				h.die(at, behind)
 			}
 			err := receive(t.Context(), device, c, func(text string) error {
 				m, ok := h.Handling()
@@ -409,7 +409,7 @@ func TestKilledAroundEveryWrite(t *testing.T) {
 			}
 		}
 		if r.IntN(8) == 0 { // pre-keys are uploaded, the host dying around that too
-			h.rec.hook(dieAt(r.IntN(2), r.IntN(2) == 0))
+			h.die(r.IntN(2), r.IntN(2) == 0)
 			more, err := device.PreKeys.GetOrGenPreKeys(t.Context(), uint32(1+r.IntN(9)))
 			if err == nil {
 				err = device.PreKeys.MarkPreKeysAsUploaded(t.Context(), more[len(more)-1].KeyID)
@@ -486,6 +486,25 @@ func dieAt(n int, behind bool) (before func(string) error, after func(string, er
 		return err
 	}
 	return before, after
+}
+
+// die has the host die at a write: dieAt, and whatever waits there ends.
+func (h *host) die(n int, behind bool) {
+	before, after := dieAt(n, behind)
+	over := sync.OnceFunc(func() { go h.fail(&deniedError{errDead}) })
+	h.rec.hook(func(op string) error {
+		err := before(op)
+		if err != nil {
+			over()
+		}
+		return err
+	}, func(op string, err error) error {
+		was := err
+		if err = after(op, err); err != was {
+			over()
+		}
+		return err
+	})
 }
 
 // deniedError is an error that is not tried again.

@@ -49,7 +49,7 @@ func TestSweepGoesOn(t *testing.T) {
 		t.Errorf("the wipe itself took %d rows", all-n)
 	}
 	// The host dies after its first batch.
-	h.rec.hook(dieAt(1, true))
+	h.die(1, true)
 	if err := h.Sweep(t.Context()); err == nil {
 		t.Fatal("the sweep survives")
 	}

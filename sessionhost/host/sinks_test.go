@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	local "whatisup/local/aws"
+	"whatisup/shared/dynamo"
 	"whatisup/shared/whatisup"
 )
 
@@ -186,4 +187,54 @@ func TestDebtOutlivesItsHost(t *testing.T) {
 	events := w.events(id)
 	w.awaitFor(3*patience, "every event on the queue", func() bool { return bad.has(events) })
 	w.await("no debt", func() bool { return len(w.get(id).Observed.Owed) == 0 })
+}
+
+// A log that is missing, failing, throttled, forbidden or slow keeps no connection from
+// staying: what it was not told yet it is told when it is back, in order, and so are
+// the queues.
+func TestFaultyLog(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"missing", "internal", "throttle", "slow", "forbidden"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			w := quick(t)
+			good := &mail{w: w, url: w.makeQueue("good.fifo"), seen: make(map[whatisup.EventID]bool)}
+			cfg := w.config("one")
+			cfg.EventQueues = []string{good.url}
+			w.hostWith(cfg)
+			id := w.create()
+			if err := w.db.Sent(t.Context(), w.get(id)); err != nil { // the API sends this event itself
+				t.Fatal(err)
+			}
+			const number = "491700000003"
+			w.link(id, number)
+			before, _ := w.device(id)
+
+			f := local.Fault{Kind: local.FaultKind(kind), Service: "dynamodb", Resource: dynamo.Local().Events}
+			if kind == "slow" {
+				f.Kind, f.Delay = "latency", time.Minute
+			}
+			if err := w.aws.Inject(f); err != nil {
+				t.Fatal(err)
+			}
+			for _, text := range texts() {
+				w.send(number, "14155550123", text)
+			}
+			time.Sleep(slowness * 15 * time.Second)
+			after, online := w.device(id)
+			if after.Logins != before.Logins || !online {
+				t.Errorf("%d logins, not %d; online: %v", after.Logins, before.Logins, online)
+			}
+			w.aws.ClearFaults()
+			w.awaitFor(3*patience, "every message in the log that is back", func() bool { return len(w.received(id)) == len(texts()) })
+			events := w.events(id)[1:]
+			w.awaitFor(3*patience, "every event on the queue", func() bool { return good.has(events) })
+			if err := good.inOrder(events); err != nil {
+				t.Error(err)
+			}
+			if last, _ := w.device(id); last.Logins != before.Logins {
+				t.Errorf("%d logins, not %d: the connection was lost", last.Logins, before.Logins)
+			}
+		})
+	}
 }

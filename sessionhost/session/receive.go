@@ -109,7 +109,7 @@ func (h handler) Received(ctx context.Context, m line.Message) (err error) {
 	}
 	e.ID = in.EventID
 	if buffered {
-		err = h.account.Hand(within, e, func(ctx context.Context, send func(context.Context) error) error { return in.Keep(ctx, e, send) })
+		err = h.hand(ctx, e, in)
 	} else {
 		err = teller{h.kit, h.ref, h.account}.tell(within, e)
 	}
@@ -130,6 +130,23 @@ func (h handler) hearTimer(ctx context.Context, d *waconv.Decoded) error {
 	ctx, cancel := context.WithTimeout(ctx, handleWithin)
 	defer cancel()
 	return h.timers.heard(ctx, d)
+}
+
+// hand has the event sent and written to the log. That has no end of its own: while the
+// log takes no rows the message waits, unacknowledged, and the connection goes on.
+func (h handler) hand(ctx context.Context, e whatisup.Event, in Inbound) error {
+	waits := time.AfterFunc(handleWithin, func() {
+		h.log.Error("a message waits until the log of events takes rows", "event_id", string(e.ID))
+		h.kit.Metrics.SetAside("log", "waits")
+	})
+	defer waits.Stop()
+	return h.account.Hand(ctx, e, func(ctx context.Context, send func(context.Context) error) error {
+		return in.Keep(ctx, e, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, handleWithin)
+			defer cancel()
+			return send(ctx)
+		})
+	})
 }
 
 // keepReceived puts the row of a message or of a change, and returns the event that

@@ -188,6 +188,9 @@ type Outbox struct {
 	telling  bool // somebody tells them
 	tellers  sync.WaitGroup
 	marked   time.Time // when it was written that steps may be untold
+	// doubt has the messages of which a step may have been written though the answer
+	// was lost: it is not told yet, and comes again.
+	doubt map[whatisup.MessageID]struct{}
 	closed   bool
 	closing  chan struct{}
 
@@ -230,7 +233,7 @@ type entry struct {
 func New(c Config) *Outbox {
 	return &Outbox{
 		c: c, waiting: make(map[whatisup.MessageID]*entry), stale: true, old: true,
-		tellings: make(map[whatisup.MessageID]*telling), closing: make(chan struct{}),
+		tellings: make(map[whatisup.MessageID]*telling), doubt: make(map[whatisup.MessageID]struct{}), closing: make(chan struct{}),
 		recipients: make(map[whatisup.MessageID]*recipients),
 	}
 }

@@ -51,6 +51,7 @@ type world struct {
 	friends     map[whatisup.Address]bool // with whom messages were exchanged
 	begunToday  int
 	sentAt      map[whatisup.MessageID]time.Time
+	loseAnswer  bool // the next step is written, and its answer lost
 	deadTellers bool // nothing is told any more
 	writes      int  // of recipients
 }
@@ -98,6 +99,10 @@ func (w *world) StepMessage(_ context.Context, _ whatisup.Ref, id whatisup.Messa
 	}
 	previous := w.rows[id].Status
 	w.rows[id].Take(s)
+	if w.loseAnswer {
+		w.loseAnswer = false
+		return nil, "", whatisup.ErrUnavailable
+	}
 	c := *w.rows[id]
 	return &c, previous, nil
 }
@@ -637,6 +642,45 @@ func TestStepsAreToldTogether(t *testing.T) {
 		w.run(t, time.Second)
 		if !slices.Contains(w.events, "n queued→sent") {
 			t.Errorf("the next owner told %v", w.events)
+		}
+	})
+}
+
+// A step that was written though its answer was lost is told when its receipt comes
+// again, to this owner or to the next.
+func TestAStepWhoseAnswerIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, again := range []bool{true, false} {
+			w := newWorld()
+			var o atomic.Pointer[Outbox]
+			w.began = o.Store
+			w.accept("m", "4915111111111")
+			read := func() error {
+				return o.Load().Receipt(t.Context(), Receipt{IDs: []whatisup.MessageID{"m"}, Status: whatisup.MessageRead, At: time.Now()})
+			}
+			time.AfterFunc(5*time.Second, func() {
+				w.mu.Lock()
+				w.loseAnswer = true
+				w.mu.Unlock()
+				if read() == nil {
+					t.Error("a lost answer is no error")
+				}
+				if again {
+					if err := read(); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			w.run(t, 10*time.Second)
+			if again != w.untold.IsZero() {
+				t.Errorf("again=%v: the mark is %v", again, w.untold)
+			}
+			if !again {
+				w.run(t, time.Second)
+			}
+			if !slices.Contains(w.events, "m queued→read") {
+				t.Errorf("again=%v: told %v", again, w.events)
+			}
 		}
 	})
 }

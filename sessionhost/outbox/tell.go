@@ -43,8 +43,21 @@ func (o *Outbox) advance(ctx context.Context, id whatisup.MessageID, s whatisup.
 	if errors.Is(err, whatisup.ErrNotFound) {
 		return nil // of another device of the number, or of before
 	}
-	if err != nil || m.Status == previous && all == "" {
+	if err != nil {
+		// It may have been written all the same.
+		o.tellMu.Lock()
+		o.doubt[id] = struct{}{}
+		o.tellMu.Unlock()
 		return err
+	}
+	o.tellMu.Lock()
+	if _, doubted := o.doubt[id]; doubted {
+		delete(o.doubt, id)
+		previous = whatisup.MessageQueued
+	}
+	o.tellMu.Unlock()
+	if m.Status == previous && all == "" {
+		return nil
 	}
 	o.tellLater(&telling{m: m, previous: previous, all: all})
 	return nil
@@ -193,7 +206,7 @@ func (o *Outbox) Close(ctx context.Context) {
 		return
 	}
 	o.tellMu.Lock()
-	clean := len(o.tellings) == 0 && !o.marked.IsZero()
+	clean := len(o.tellings) == 0 && len(o.doubt) == 0 && !o.marked.IsZero()
 	o.marked = time.Time{}
 	o.tellMu.Unlock()
 	if clean && o.c.Trusted() {

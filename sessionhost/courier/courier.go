@@ -152,14 +152,17 @@ func (c *Courier) run(r round) {
 		}
 		ctx, cancel := anyOf(debtors)
 		err := c.pay(ctx, r, debtors)
+		passing := errors.Is(err, errPassing)
+		if err == nil || passing {
+			b.closed() // the queue takes what it is given
+		}
 		if err == nil {
-			b.closed()
 			failures = 0
 			cancel()
 			continue
 		}
 		failures++
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !passing {
 			c.slog.Warn("a queue does not get its events", "queue", r.queue, "customer_id", string(r.customer), "error", err.Error())
 		}
 		pause(ctx, backoff(failures))
@@ -225,8 +228,9 @@ func (c *Courier) pay(ctx context.Context, r round, debtors []*Account) error {
 			continue
 		}
 		err := d.settle(ctx, a)
-		if errors.Is(err, errPassing) {
-			later, err = err, d.shorten(ctx, a)
+		if errors.Is(err, errPassing) { // the others are not held up by it
+			later = err
+			err = d.shorten(ctx, a)
 		}
 		if err != nil {
 			return err
@@ -235,8 +239,8 @@ func (c *Courier) pay(ctx context.Context, r round, debtors []*Account) error {
 	return later
 }
 
-// errPassing is how settle ends if an event does not get into the log: one waits until
-// the log takes rows.
+// errPassing is how settle ends if an event of the account stays on its way into the
+// log, which takes no rows.
 var errPassing = errors.New("an event is on its way into the log")
 
 // shorten moves the mark of an account to what was sent, so that the next round does

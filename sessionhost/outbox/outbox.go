@@ -189,10 +189,12 @@ type Outbox struct {
 	tellers  sync.WaitGroup
 	marked   time.Time // when it was written that steps may be untold
 	// doubt has the messages of which a step may have been written though the answer
-	// was lost: it is not told yet, and comes again.
-	doubt map[whatisup.MessageID]struct{}
-	closed   bool
-	closing  chan struct{}
+	// was lost: it is not told yet, and its receipt comes again. unsure: there were more
+	// than tellingsMost, and whoever comes next tells them.
+	doubt   map[whatisup.MessageID]struct{}
+	unsure  bool
+	closed  bool
+	closing chan struct{}
 
 	pace pace
 

@@ -650,13 +650,19 @@ func TestStepsAreToldTogether(t *testing.T) {
 // again, to this owner or to the next.
 func TestAStepWhoseAnswerIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for _, again := range []bool{true, false} {
+		for _, c := range []struct{ again, group bool }{{true, false}, {false, false}, {true, true}} {
+			again, to := c.again, "4915111111111"
+			if c.group {
+				to = "12036300000@g.us"
+			}
 			w := newWorld()
 			var o atomic.Pointer[Outbox]
 			w.began = o.Store
-			w.accept("m", "4915111111111")
+			w.accept("m", to)
 			read := func() error {
-				return o.Load().Receipt(t.Context(), Receipt{IDs: []whatisup.MessageID{"m"}, Status: whatisup.MessageRead, At: time.Now()})
+				return o.Load().Receipt(t.Context(), Receipt{
+					IDs: []whatisup.MessageID{"m"}, Status: whatisup.MessageRead, At: time.Now(), Group: c.group, By: whatisup.Person{LID: "2"},
+				})
 			}
 			time.AfterFunc(5*time.Second, func() {
 				w.mu.Lock()
@@ -673,13 +679,13 @@ func TestAStepWhoseAnswerIsLost(t *testing.T) {
 			})
 			w.run(t, 10*time.Second)
 			if again != w.untold.IsZero() {
-				t.Errorf("again=%v: the mark is %v", again, w.untold)
+				t.Errorf("%+v: the mark is %v", c, w.untold)
 			}
 			if !again {
 				w.run(t, time.Second)
 			}
 			if !slices.Contains(w.events, "m queued→read") {
-				t.Errorf("again=%v: told %v", again, w.events)
+				t.Errorf("%+v: told %v", c, w.events)
 			}
 		}
 	})

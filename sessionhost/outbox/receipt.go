@@ -83,19 +83,11 @@ func (o *Outbox) groupReceipt(ctx context.Context, id whatisup.MessageID, by wha
 		}
 	}
 	if s.Status.Rank() > held.rank || all != "" {
-		if err := o.keepRecipients(ctx, id, held); err != nil {
-			return err
+		err := o.advanceGroup(ctx, id, held, s, all)
+		if err != nil {
+			held.Forget(by, s.Status) // its receipt comes again
 		}
-		if s.Status.Rank() <= held.rank {
-			if err := o.c.Ledger.CountRecipients(ctx, o.c.Ref, id, counts); err != nil && !errors.Is(err, whatisup.ErrNotFound) {
-				return err
-			}
-		}
-		if err := o.advance(ctx, id, s, all); err != nil {
-			return err
-		}
-		held.rank = max(held.rank, s.Status.Rank())
-		return nil
+		return err
 	}
 	if held.due {
 		return nil
@@ -107,6 +99,23 @@ func (o *Outbox) groupReceipt(ctx context.Context, id whatisup.MessageID, by wha
 		defer o.tellers.Done()
 		o.gatherRecipients(id, held, wait)
 	})
+	return nil
+}
+
+// advanceGroup writes that a message has come further, with some member or with all.
+func (o *Outbox) advanceGroup(ctx context.Context, id whatisup.MessageID, held *recipients, s whatisup.Step, all whatisup.MessageStatus) error {
+	if err := o.keepRecipients(ctx, id, held); err != nil {
+		return err
+	}
+	if s.Status.Rank() <= held.rank {
+		if err := o.c.Ledger.CountRecipients(ctx, o.c.Ref, id, s.Recipients); err != nil && !errors.Is(err, whatisup.ErrNotFound) {
+			return err
+		}
+	}
+	if err := o.advance(ctx, id, s, all); err != nil {
+		return err
+	}
+	held.rank = max(held.rank, s.Status.Rank())
 	return nil
 }
 

@@ -44,23 +44,37 @@ func (o *Outbox) advance(ctx context.Context, id whatisup.MessageID, s whatisup.
 		return nil // of another device of the number, or of before
 	}
 	if err != nil {
-		// It may have been written all the same.
-		o.tellMu.Lock()
-		o.doubt[id] = struct{}{}
-		o.tellMu.Unlock()
+		o.doubtStep(id)
 		return err
 	}
-	o.tellMu.Lock()
-	if _, doubted := o.doubt[id]; doubted {
-		delete(o.doubt, id)
-		previous = whatisup.MessageQueued
+	if o.doubted(id) {
+		previous = whatisup.MessageQueued // so that it is told, whoever wrote it
 	}
-	o.tellMu.Unlock()
 	if m.Status == previous && all == "" {
 		return nil
 	}
 	o.tellLater(&telling{m: m, previous: previous, all: all})
 	return nil
+}
+
+// doubtStep notes that a step of a message may have been written, though no answer says so.
+func (o *Outbox) doubtStep(id whatisup.MessageID) {
+	o.tellMu.Lock()
+	defer o.tellMu.Unlock()
+	if len(o.doubt) < tellingsMost {
+		o.doubt[id] = struct{}{}
+	} else {
+		o.unsure = true
+	}
+}
+
+// doubted says whether that was so, and ends it.
+func (o *Outbox) doubted(id whatisup.MessageID) bool {
+	o.tellMu.Lock()
+	defer o.tellMu.Unlock()
+	_, was := o.doubt[id]
+	delete(o.doubt, id)
+	return was
 }
 
 // mark writes, if it was not written lately, that steps may be untold.
@@ -206,7 +220,7 @@ func (o *Outbox) Close(ctx context.Context) {
 		return
 	}
 	o.tellMu.Lock()
-	clean := len(o.tellings) == 0 && len(o.doubt) == 0 && !o.marked.IsZero()
+	clean := len(o.tellings) == 0 && len(o.doubt) == 0 && !o.unsure && !o.marked.IsZero()
 	o.marked = time.Time{}
 	o.tellMu.Unlock()
 	if clean && o.c.Trusted() {

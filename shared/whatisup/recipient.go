@@ -1,6 +1,9 @@
 package whatisup
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Recipients are the members of a group when a message was sent to it, and how far
 // the message has come with each.
@@ -15,19 +18,33 @@ var recipientSteps = [3]MessageStatus{MessageDelivered, MessageRead, MessagePlay
 
 // Take notes that a member has come to a step, and says whether that is new.
 func (r *Recipients) Take(by Person, s MessageStatus, at time.Time) bool {
+	cell := r.cell(by, s)
+	if cell == nil || *cell != 0 {
+		return false
+	}
+	*cell = uint32(max(at.Sub(r.Base)/time.Second, 0)) + 1
+	return true
+}
+
+// Forget undoes Take, for a step that could not be written and comes again.
+func (r *Recipients) Forget(by Person, s MessageStatus) {
+	if cell := r.cell(by, s); cell != nil {
+		*cell = 0
+	}
+}
+
+// cell is where the time of a member's step stands; nil if there is none.
+func (r *Recipients) cell(by Person, s MessageStatus) *uint32 {
 	for i, m := range r.Members {
 		if (by.LID == "" || m.LID != by.LID) && (by.PhoneNumber == "" || m.PhoneNumber != by.PhoneNumber) {
 			continue
 		}
-		for k, step := range recipientSteps {
-			if step == s && r.At[i][k] == 0 {
-				r.At[i][k] = uint32(max(at.Sub(r.Base)/time.Second, 0)) + 1
-				return true
-			}
+		if k := slices.Index(recipientSteps[:], s); k >= 0 {
+			return &r.At[i][k]
 		}
-		return false
+		return nil
 	}
-	return false
+	return nil
 }
 
 // Time is when a member came to the step of that number, zero if not.

@@ -48,7 +48,7 @@ func (r *Room) give(n int64) {
 // Limits bound one body.
 type Limits struct {
 	Max    int64         // bytes; a longer body is ErrTooLong
-	Cut    int64         // bytes, up to Max; a longer body comes cut one byte behind it
+	Cut    int64         // bytes, up to Max; a longer body comes cut one byte behind it, so that the caller can tell
 	Within time.Duration // for the whole body
 }
 

@@ -188,6 +188,8 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) (name, key strin
 		stream.ServeHTTP(w, r)
 		return route.Function, route.Key()
 	}
+	// A body that is longer than the functions are to see is cut one byte behind that, so
+	// that they refuse it in the API's own form, after they have looked at the key.
 	sent, release, err := g.bodies.Read(w, r, body.Limits{Max: maxBody, Cut: g.seen, Within: g.bodyWithin})
 	defer release()
 	if err != nil {

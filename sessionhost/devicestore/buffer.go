@@ -258,12 +258,11 @@ func (l *link) putEvent(m *handled) (logged bool, err error) {
 	return true, nil
 }
 
-// awaitLog closes the position where the event may have been put before, and says
-// whether the event stands there. As long as the log takes no row it tries again,
-// while the connection goes on: what other tables and the queues can do does not end
-// because the log can't be written. It ends with the caller's context, and with the
-// link. An event that was put nowhere has nothing to close: that the log takes rows is
-// then tried only if it did not take the last one.
+// awaitLog closes the position where the event may have been put before, with a void,
+// and says whether the event stands there. As long as the log takes no row it tries
+// again, and the connection goes on. It ends with the caller's context, and with the
+// link. An event that was put nowhere leaves nothing to close: a void is put at a new
+// position then, and only if the log did not take the last row.
 func (l *link) awaitLog(ctx context.Context, m *handled) (logged bool, err error) {
 	l.mu.Lock()
 	over := l.events.isDone(m.hash)

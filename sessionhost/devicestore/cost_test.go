@@ -212,7 +212,7 @@ func TestCosts(t *testing.T) {
 			m, _ := h.Handling()
 			return h.Handled(ctx, m, h.logOf(m, text), unsent)
 		})
-	}, 2, 0, 6)
+	}, 2, 0, 5)
 	check("message that needs no event", func() error {
 		return receive(ctx, device, p.encrypt("protocol"), func(string) error { return nil })
 	}, 1, 0, 4)

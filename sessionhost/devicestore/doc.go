@@ -299,7 +299,7 @@
 //	                                                    log   rows
 //	received message, known session            2      0    2      5  with its row of the log of events
 //	... with a message secret                  2      0    2      5  and 2 later
-//	... delivered again                        1      0    6      6
+//	... delivered again                        2      0    5      5  a void, then both in one transaction
 //	sent message, known contact, two devices   1      0    1      6
 //	... with a copy for retries                1      0    1      8  and 2 later in the log
 //	first message of a new contact             3      6    3     17

@@ -1,5 +1,5 @@
-// Package tally counts what instances receive, send and are delivered, and adds it to the rows that
-// GET /v1/usage reads.
+// Package tally counts what instances receive and send, and what webhooks deliver of
+// them, and adds it to the rows that GET /v1/usage reads.
 //
 // A row for each count would cost as much as the message. So counts wait in memory: a
 // host adds what it has counted for an hour in one write for each instance, and one for

@@ -14,8 +14,9 @@
 // The row of a received file is stored, with the file's key, before its message is
 // acknowledged; fetching begins after the event of the message, and holds up nothing.
 // The file is decrypted on its way into the bucket. What is read ends at the largest file
-// that is taken, whatever length the message declares. Only when the authentication code
-// and both hashes fit is the object made readable. Then the row says so, and then the event is told:
+// that is taken, whatever length the message declares. The object is made readable only
+// when the authentication code and both hashes fit. Then the row says so, and then the
+// event is told:
 //
 //	died before                what the next owner finds, in the index of the shard
 //	the object is readable     fetching: it begins again; an upload in parts is removed

@@ -13,8 +13,8 @@ import (
 )
 
 // Config reads AWS_REGION, the credentials of the function's role, and
-// AWS_ENDPOINT_URL, which leads to something that stands in for AWS. Lambda replaces
-// the function before its credentials expire.
+// AWS_ENDPOINT_URL, which leads to something that stands in for AWS. The credentials
+// are read once, as the SDK's own package does, too.
 func Config(getenv func(string) string) (aws.Config, error) {
 	var problems []error
 	must := func(name string) string {

@@ -336,7 +336,10 @@ class Thread {
       const from = m?.from?.phone_number ?? m?.from?.lid;
       const target = m && (mine || !from ? m.message_id : { message_id: m.message_id, from });
       const sent = await this.#try(async () => {
-        for (const body of await this.#bodies(this.#file, value)) await this.#chats.send(this.chat, body, target);
+        for (const body of await this.#bodies(this.#file, value)) {
+          await this.#chats.send(this.chat, body, target);
+          if (body.type !== "text") this.#attach(null); // it does not go again if the text fails
+        }
       });
       if (!sent) return;
       if (this.text.value.trim() === value.trim()) this.text.value = "";

@@ -64,15 +64,20 @@ async function upload(to, fields, file) {
   if (!answer.ok) throw new Failure({ code: "upload_failed", status: answer.status });
 }
 
+// lookedAtWithin is how long an upload may take to be looked at, in milliseconds.
+const lookedAtWithin = 120_000;
+
 // ready waits until an upload was looked at.
 async function ready(api, id) {
-  for (let wait = 200; ; wait = Math.min(wait * 1.5, 3000)) {
+  const until = Date.now() + lookedAtWithin;
+  for (let wait = 200; Date.now() < until; wait = Math.min(wait * 1.5, 3000)) {
     const media = await api.get(`/v1/media/${id}`);
     const { status, error } = media;
     if (status === "ready") return media;
     if (status === "failed") throw new Failure({ code: error?.code ?? "upload_failed", message: error?.message });
     await new Promise((resolve) => setTimeout(resolve, wait));
   }
+  throw new Failure({ code: "upload_failed" });
 }
 
 function base64(file) {

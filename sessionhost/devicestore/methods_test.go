@@ -18,8 +18,9 @@ type method struct {
 }
 
 var (
-	ann  = wa.JID{User: "491700001", Server: wa.DefaultUserServer}
-	annL = wa.JID{User: "88001", Server: wa.HiddenUserServer}
+	ann = wa.JID{User: "491700001", Server: wa.DefaultUserServer}
+	// Long, so that no number that is printed beside it holds it by chance.
+	annL = wa.JID{User: "120363880017742", Server: wa.HiddenUserServer}
 	bob  = wa.JID{User: "491700002", Server: wa.DefaultUserServer}
 	bobL = wa.JID{User: "88002", Server: wa.HiddenUserServer}
 )

@@ -52,7 +52,7 @@ func (l *Line) GetFile(ctx context.Context, o *whatisup.MediaOrigin) (body io.Re
 	if !strings.HasPrefix(o.DirectPath, "/") {
 		return nil, 0, whatisup.ErrNotFound
 	}
-	internals := l.cli.DangerousInternals()
+	internals := l.internals()
 	hosts, err := internals.RefreshMediaConn(ctx, false)
 	if err != nil {
 		return nil, 0, redact(err)

@@ -32,7 +32,6 @@ type store struct {
 	calls  int
 	diesAt int  // 0: never
 	takes  bool // the call at which it dies takes effect
-	failed error
 }
 
 var errDead = errors.New("the process has died")

@@ -39,8 +39,8 @@ func (l *Line) told(notices ...waconv.Notice) bool {
 	return true
 }
 
-// heard is told for what WhatsApp does not repeat. What can't be stored is lost, and
-// the line goes on.
+// heard is told for what WhatsApp does not repeat. What is not stored when the line ends
+// is lost.
 func (l *Line) heard(n waconv.Notice) bool {
 	if err := l.handler.Noticed(l.ctx, n); err != nil && l.ctx.Err() == nil {
 		l.log.Warn("a notice was not stored, and is not told again", "event", string(n.Event), "error", err.Error())
@@ -82,7 +82,8 @@ func (l *Line) groupJoined(g *events.JoinedGroup) bool {
 func (l *Line) groupMade(g *types.GroupInfo) {
 	if l.first(g.JID) {
 		own, ownLID := l.device.GetJID(), l.device.GetLID()
-		l.heard(waconv.GroupJoined(l.other, l.own(l.ctx), &events.JoinedGroup{Type: "new", Sender: &ownLID, SenderPN: &own, GroupInfo: *g}))
+		joined := waconv.GroupJoined(l.other, l.own(l.ctx), &events.JoinedGroup{Type: "new", Sender: &ownLID, SenderPN: &own, GroupInfo: *g})
+		l.background.Go(func() { l.heard(joined) }) // a call waits for its answer
 	}
 }
 
@@ -138,9 +139,10 @@ func (l *Line) learnt(n whatisup.PhoneNumber, p whatisup.Person) {
 		return
 	}
 	before := string(whatisup.NumberAddress(n))
-	l.heard(waconv.Notice{Event: whatisup.ContactUpdated, Data: whatisup.ContactData{
+	known := waconv.Notice{Event: whatisup.ContactUpdated, Data: whatisup.ContactData{
 		Chat: string(p.Chat()), PreviousChat: &before, PersonWire: p.Wire(), Changed: []whatisup.ContactChange{whatisup.ContactLID},
-	}})
+	}}
+	l.background.Go(func() { l.heard(known) }) // a message waits to be sent
 }
 
 // presence tells what is seen of a person, unless that was told last.

@@ -8,13 +8,13 @@ import (
 	"whatisup/shared/whatisup"
 )
 
-// Noticed makes an event of what WhatsApp tells beside messages.
+// Noticed makes an event of what WhatsApp tells beside messages. While the log takes no
+// rows it waits, until ctx ends; only what is seen of a person is out of date by then,
+// and is tried once.
 func (h handler) Noticed(ctx context.Context, n waconv.Notice) error {
 	if !h.tenure.Trusted() {
 		return errFenced
 	}
-	ctx, cancel := context.WithTimeout(ctx, handleWithin)
-	defer cancel()
 	e, err := whatisup.NewEvent(n.Event, h.ref.Customer, h.ref.Mode, h.ref.ID, h.kit.Now(), n.Data)
 	if err != nil {
 		return h.passOver(n, err)
@@ -22,7 +22,13 @@ func (h handler) Noticed(ctx context.Context, n waconv.Notice) error {
 	if !n.At.IsZero() { // else nothing tells a repetition from the next one
 		e.ID = whatisup.NoticeEventID(h.ref.ID, n.Event, n.At, n.Key, e.Data)
 	}
-	err = teller{h.kit, h.ref, h.account}.tell(ctx, e)
+	if n.Event == whatisup.PresenceUpdated {
+		within, cancel := context.WithTimeout(ctx, handleWithin)
+		defer cancel()
+		err = teller{h.kit, h.ref, h.account}.tell(within, e)
+	} else {
+		err = h.await(ctx, e)
+	}
 	if errors.Is(err, whatisup.ErrRefused) {
 		return h.passOver(n, err)
 	}

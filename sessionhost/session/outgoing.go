@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"whatisup/sessionhost/courier"
@@ -110,6 +111,54 @@ func (t teller) Restricted(ctx context.Context, d whatisup.RestrictedData) error
 // the log.
 func (t teller) tell(ctx context.Context, e whatisup.Event) error {
 	return t.account.Keep(ctx, e, func(ctx context.Context) error { return t.kit.EventLog.PutEvent(ctx, e) })
+}
+
+// await is tell, however long the log takes no rows: what WhatsApp says next waits
+// behind it, and the connection goes on. It ends with ctx. The queues get the event
+// once; a write whose answer is lost may leave it in the log twice, under one id.
+func (h handler) await(ctx context.Context, e whatisup.Event) error {
+	return h.inTurn(ctx, e, func(ctx context.Context, send func(context.Context) error) error {
+		within := func(do func(context.Context) error) error {
+			ctx, cancel := context.WithTimeout(ctx, handleWithin)
+			defer cancel()
+			return do(ctx)
+		}
+		if err := within(send); err != nil {
+			return err
+		}
+		for pause := firstLogPause; ; pause = min(2*pause, lastLogPause) {
+			err := within(func(ctx context.Context) error { return h.kit.EventLog.PutEvent(ctx, e) })
+			if err == nil || errors.Is(err, whatisup.ErrRefused) {
+				return err
+			}
+			select {
+			case <-time.After(pause/2 + rand.N(pause)):
+			case <-ctx.Done():
+				return err
+			}
+		}
+	})
+}
+
+// The time between two tries to write to a log that takes no rows.
+const (
+	firstLogPause = 100 * time.Millisecond
+	lastLogPause  = 10 * time.Second
+)
+
+// inTurn hands over one event after another, in the order in which they came: the
+// library goes on to the next message when one has waited for five minutes.
+func (h handler) inTurn(ctx context.Context, e whatisup.Event, keep func(context.Context, func(context.Context) error) error) error {
+	waits := time.AfterFunc(handleWithin, func() {
+		h.log.Error("an event waits until the log of events takes rows", "event_id", string(e.ID))
+		h.kit.Metrics.SetAside("log", "waits")
+	})
+	defer waits.Stop()
+	if err := h.handing.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer h.handing.Release(1)
+	return h.account.Hand(ctx, e, keep)
 }
 
 // Receipt moves messages of ours forward. It returns after the rows are written,

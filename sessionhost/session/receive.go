@@ -111,7 +111,7 @@ func (h handler) Received(ctx context.Context, m line.Message) (err error) {
 	if buffered {
 		err = h.hand(ctx, e, in)
 	} else {
-		err = teller{h.kit, h.ref, h.account}.tell(within, e)
+		err = h.await(ctx, e)
 	}
 	if err == nil && name == whatisup.MessageReceived {
 		h.kit.Usage.Count(h.ref, whatisup.Usage{In: 1})
@@ -135,12 +135,7 @@ func (h handler) hearTimer(ctx context.Context, d *waconv.Decoded) error {
 // hand has the event sent and written to the log. That has no end of its own: while the
 // log takes no rows the message waits, unacknowledged, and the connection goes on.
 func (h handler) hand(ctx context.Context, e whatisup.Event, in Inbound) error {
-	waits := time.AfterFunc(handleWithin, func() {
-		h.log.Error("a message waits until the log of events takes rows", "event_id", string(e.ID))
-		h.kit.Metrics.SetAside("log", "waits")
-	})
-	defer waits.Stop()
-	return h.account.Hand(ctx, e, func(ctx context.Context, send func(context.Context) error) error {
+	return h.inTurn(ctx, e, func(ctx context.Context, send func(context.Context) error) error {
 		return in.Keep(ctx, e, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, handleWithin)
 			defer cancel()

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"whatisup/sessionhost/courier"
 	"whatisup/sessionhost/line"
 	"whatisup/sessionhost/outbox"
@@ -41,6 +43,7 @@ type Session struct {
 	spoilt    spoilt                            // messages that could not be stored; used by the line
 	received  received                          // files that are to be fetched; also used by the line
 	timers    timers                            // of direct chats; used by the line and the outbox
+	handing   *semaphore.Weighted               // one event of WhatsApp's at a time, in order; used by the line
 
 	state
 }
@@ -100,7 +103,7 @@ func New(kit *Kit, t Tenure, ref whatisup.Ref, asked bool) *Session {
 		kit: kit, tenure: t, ref: ref, asked: asked, timers: timers{chats: kit.Chats, ref: ref},
 		log:  kit.Log.With("instance_id", string(ref.ID), "shard", int(t.Shard())),
 		wake: make(chan struct{}, 1), requests: make(chan request), mail: make(chan struct{}, 1), turned: make(chan struct{}, 1),
-		ended: make(chan struct{}), started: make(chan struct{}),
+		ended: make(chan struct{}), started: make(chan struct{}), handing: semaphore.NewWeighted(1),
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"whatisup/local/deploy/stack"
+	"whatisup/shared/bucket"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/operator"
 	"whatisup/shared/whatisup"
@@ -56,5 +57,9 @@ func runOperator(ctx context.Context, p program) error {
 	if err := db.CheckPeppers(ctx, peppers); err != nil {
 		return fmt.Errorf("PEPPER: %w", err)
 	}
-	return operator.New(db, peppers).Run(ctx, p.args, p.out)
+	o := operator.New(db, peppers)
+	if name := get("MEDIA_BUCKET"); name != "" {
+		o.Objects = bucket.New(bucket.Config{AWS: aws, Name: name})
+	}
+	return o.Run(ctx, p.args, p.out)
 }

@@ -26,6 +26,10 @@
 //	the event is told          ready or failed, and untold: it tells the event, under
 //	                           the same id
 //
+// Who deletes an instance removes the objects that can be read by then. Whoever makes an
+// object readable looks afterwards whether the instance was deleted, and removes the
+// object then: of the two, one finds it.
+//
 // Who comes second to the row removes its object. What may pass, as a media host that
 // does not answer, is tried again for a day. What WhatsApp does not have any more is
 // asked for from the phone, once: it may put it there again.

@@ -125,7 +125,7 @@ func (d *Desk) try(t *task, number int) (over bool, err error) {
 	m, done, err := d.fetch(t)
 	var why *unfit
 	switch {
-	case err == nil && m == nil:
+	case err == nil && m == nil, errors.Is(err, errDeleted):
 		return true, nil
 	case errors.Is(err, errNotThere):
 		return d.askAgain(t, m)
@@ -142,8 +142,12 @@ func (d *Desk) try(t *task, number int) (over bool, err error) {
 	return d.end(t, m, done, "ready")
 }
 
-// errNotThere: WhatsApp's media host has the file no more.
-var errNotThere = errors.New("the file is not on the media host")
+var (
+	// errNotThere: WhatsApp's media host has the file no more.
+	errNotThere = errors.New("the file is not on the media host")
+	// errDeleted: the instance was deleted while its file was fetched.
+	errDeleted = errors.New("the instance was deleted")
+)
 
 // unfit is a file that is not taken, in words for the customer.
 type unfit struct{ kind, text string }
@@ -244,7 +248,12 @@ func (d *Desk) carry(t *task, m *whatisup.Media) (*whatisup.Media, error) {
 	if opener.Check(o.SHA256, o.Sealed) != nil {
 		return nil, errNotIt
 	}
-	if err := out.Commit(); err != nil {
+	err = out.Commit()
+	if err == nil {
+		err = d.wanted(t)
+	}
+	if err != nil { // also after an error the object may be there
+		d.drop(t, key)
 		return nil, err
 	}
 
@@ -259,6 +268,28 @@ func (d *Desk) carry(t *task, m *whatisup.Media) (*whatisup.Media, error) {
 		done.Facts.Seconds = info.Seconds
 	}
 	return &done, nil
+}
+
+// wanted looks, once an object can be read, whether its instance was deleted meanwhile:
+// errDeleted. What can be read before this look is removed with the instance; what came
+// later is removed by whoever looks.
+func (d *Desk) wanted(t *task) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.up), rowsWithin)
+	defer cancel()
+	_, err := d.c.Rows.Instance(ctx, t.ref.Customer, t.ref.Mode, t.ref.ID)
+	if errors.Is(err, whatisup.ErrNotFound) {
+		return errDeleted
+	}
+	return err
+}
+
+// drop removes an object that no row names.
+func (d *Desk) drop(t *task, key string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.up), rowsWithin)
+	defer cancel()
+	if err := d.c.Objects.Delete(ctx, key); err != nil {
+		d.c.Log.Warn("an object that no row names is left to the bucket", "media_id", string(t.id), "error", err.Error())
+	}
 }
 
 // watched ends what stands still.
@@ -303,14 +334,8 @@ func (d *Desk) end(t *task, was, m *whatisup.Media, outcome string) (over bool, 
 	err = d.change(t, m, was.Status)
 	switch {
 	case errors.Is(err, whatisup.ErrConflict), errors.Is(err, whatisup.ErrNotFound):
-		// Another was first, or the file was deleted: nobody names this object.
-		if m.Key == "" {
-			return true, nil
-		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.up), rowsWithin)
-		defer cancel()
-		if err := d.c.Objects.Delete(ctx, m.Key); err != nil {
-			d.c.Log.Warn("an object that no row names is left to the bucket", "media_id", string(m.ID), "error", err.Error())
+		if m.Key != "" { // another was first, or the file was deleted
+			d.drop(t, m.Key)
 		}
 		return true, nil
 	case err != nil:

@@ -28,6 +28,7 @@ type store struct {
 	objects map[string][]byte
 	open    map[*stream]bool // begun, and neither committed nor aborted
 	events  map[whatisup.EventID]whatisup.EventName
+	deleted bool // the instance
 
 	calls  int
 	diesAt int  // 0: never
@@ -77,6 +78,15 @@ func (s *store) ChangeMedia(_ context.Context, m *whatisup.Media, was whatisup.M
 			return whatisup.ErrConflict
 		}
 		s.rows[m.ID] = *m
+		return nil
+	})
+}
+
+func (s *store) Instance(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.InstanceID) (i *whatisup.Instance, err error) {
+	return &whatisup.Instance{}, s.do(func() error {
+		if s.deleted {
+			return whatisup.ErrNotFound
+		}
 		return nil
 	})
 }
@@ -426,6 +436,54 @@ func TestDeletedMeanwhile(t *testing.T) {
 	if len(s.objects)+len(s.open)+len(s.rows)+len(s.events) != 0 {
 		t.Errorf("left: %+v", s)
 	}
+}
+
+// An instance that is deleted, with its objects, while its file is on the way leaves no
+// object, though the connection has ended; one whose commit was cut off neither.
+func TestInstanceDeletedMeanwhile(t *testing.T) {
+	t.Parallel()
+	for name, fails := range map[string]error{"committed": nil, "cut off": errors.New("no answer")} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore()
+			m, sealed := received(t, 1, []byte("a document"))
+			s.rows[m.ID] = *m
+			d := desk(s)
+			up, end := context.WithCancel(t.Context())
+			d.c.Objects = late{s, func() error {
+				s.mu.Lock()
+				s.deleted = fails == nil
+				s.mu.Unlock()
+				end()
+				return errors.Join(d.Remove(t.Context(), ref), fails)
+			}}
+			d.Fetch(up, &host{files: map[string]func() io.Reader{m.Origin.DirectPath: serve(sealed)}}, s.tell, ref, m.ID)
+			d.Wait()
+			if len(s.objects)+len(s.open)+len(s.events) != 0 || s.rows[m.ID].Status != whatisup.MediaFetching {
+				t.Errorf("left: %d objects, %d unfinished, %v told, %s", len(s.objects), len(s.open), s.events, s.rows[m.ID].Status)
+			}
+		})
+	}
+}
+
+// late has something happen before each commit, which takes effect, and then fails if
+// that failed.
+type late struct {
+	*store
+	before func() error
+}
+
+func (l late) Writer(ctx context.Context, key string, b []byte) Stream {
+	return lateStream{l.store.Writer(ctx, key, b), l.before}
+}
+
+type lateStream struct {
+	Stream
+	before func() error
+}
+
+func (l lateStream) Commit() error {
+	err := l.before()
+	return errors.Join(l.Stream.Commit(), err)
 }
 
 // What stands still is given up and tried again, and holds up nobody's slot for good.

@@ -21,6 +21,8 @@ type Rows interface {
 	PutMedia(context.Context, *whatisup.Media) (old *whatisup.Media, err error)
 	// ChangeMedia replaces a row if it still has the status: ErrConflict, ErrNotFound.
 	ChangeMedia(ctx context.Context, m *whatisup.Media, was whatisup.MediaStatus) error
+	// Instance reads an instance, consistently: ErrNotFound also for one that was deleted.
+	Instance(context.Context, whatisup.CustomerID, whatisup.Mode, whatisup.InstanceID) (*whatisup.Instance, error)
 }
 
 // Objects are the bytes of files.

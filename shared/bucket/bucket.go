@@ -175,6 +175,24 @@ func (b *Bucket) List(ctx context.Context, prefix string, each func(key string) 
 	return nil
 }
 
+// Unfinished calls each for the keys that begin with prefix and have an upload in parts
+// that was neither completed nor removed, until it returns false.
+func (b *Bucket) Unfinished(ctx context.Context, prefix string, each func(key string) bool) error {
+	pages := s3.NewListMultipartUploadsPaginator(b.client, &s3.ListMultipartUploadsInput{Bucket: &b.name, Prefix: &prefix})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return translate(err)
+		}
+		for _, u := range page.Uploads {
+			if !each(aws.ToString(u.Key)) {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
 // DeleteAll removes every object whose key begins with prefix.
 func (b *Bucket) DeleteAll(ctx context.Context, prefix string) error {
 	for {

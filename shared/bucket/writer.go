@@ -26,7 +26,7 @@ type Writer struct {
 	parts  []types.CompletedPart
 }
 
-// Create begins an object. The buffer must have a capacity of PartSize; it is the
+// Writer begins an object. The buffer must have a capacity of PartSize; it is the
 // writer's until Commit or Abort, and all the memory that the writer needs.
 func (b *Bucket) Writer(ctx context.Context, key string, buffer []byte) *Writer {
 	return &Writer{b: b, ctx: ctx, key: key, buffer: buffer[:PartSize]}
@@ -38,7 +38,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	written := 0
 	for len(p) > 0 {
 		if w.n == len(w.buffer) {
-			if err := w.flush(); err != nil {
+			if err := w.flush(w.ctx); err != nil {
 				return written, err
 			}
 		}
@@ -48,16 +48,16 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return written, nil
 }
 
-func (w *Writer) flush() error {
+func (w *Writer) flush(ctx context.Context) error {
 	if w.upload == nil {
-		out, err := w.b.client.CreateMultipartUpload(w.ctx, &s3.CreateMultipartUploadInput{Bucket: &w.b.name, Key: &w.key})
+		out, err := w.b.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: &w.b.name, Key: &w.key})
 		if err != nil {
 			return translate(err)
 		}
 		w.upload = out.UploadId
 	}
 	number := int32(len(w.parts) + 1)
-	out, err := w.b.client.UploadPart(w.ctx, &s3.UploadPartInput{
+	out, err := w.b.client.UploadPart(ctx, &s3.UploadPartInput{
 		Bucket: &w.b.name, Key: &w.key, UploadId: w.upload, PartNumber: &number, Body: bytes.NewReader(w.buffer[:w.n]),
 	})
 	if err != nil {
@@ -71,17 +71,27 @@ func (w *Writer) flush() error {
 	return nil
 }
 
-// Commit makes the object readable.
+// commitWithin bounds the request that makes an object readable.
+const commitWithin = time.Minute
+
+// Commit makes the object readable. The end of the writer's context cuts off nothing
+// that has begun: a request that is given up may still take effect, and later than
+// whatever the caller does next. After an error the object may be there.
 func (w *Writer) Commit() error {
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), commitWithin)
+	defer cancel()
 	if w.upload == nil {
-		return w.b.Put(w.ctx, w.key, bytes.NewReader(w.buffer[:w.n]))
+		return w.b.Put(ctx, w.key, bytes.NewReader(w.buffer[:w.n]))
 	}
 	if w.n > 0 {
-		if err := w.flush(); err != nil {
+		if err := w.flush(ctx); err != nil {
 			return err
 		}
 	}
-	_, err := w.b.client.CompleteMultipartUpload(w.ctx, &s3.CompleteMultipartUploadInput{
+	_, err := w.b.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
 		Bucket: &w.b.name, Key: &w.key, UploadId: w.upload, MultipartUpload: &types.CompletedMultipartUpload{Parts: w.parts},
 	})
 	if err == nil {

@@ -36,7 +36,8 @@ stop-sending [-customer CUSTOMER | -instance INSTANCE] [-new-chats] [-mode live|
 resume-sending [-customer CUSTOMER | -instance INSTANCE] [-mode live|test]
                                takes that back; an automatic stop, too
 stops                          what is stopped
-wiped CUSTOMER INSTANCE        what is left of a deleted instance; fails if there is anything
+wiped CUSTOMER INSTANCE        what is left of a deleted instance, rows and files; fails if
+                               there is anything
 `
 
 // ErrUsage is a command line that is none.
@@ -245,7 +246,7 @@ func (o *Operator) Run(ctx context.Context, args []string, out io.Writer) error 
 		if !ok {
 			return fmt.Errorf("%w: %q is no instance's id", ErrUsage, word(1))
 		}
-		left, err := o.Store.Left(ctx, id, instance)
+		left, err := o.Left(ctx, id, instance)
 		if err != nil {
 			return err
 		}

@@ -44,9 +44,18 @@ type Store interface {
 	DisableEndpoint(ctx context.Context, e *whatisup.Endpoint, reason string, told whatisup.Event) error
 }
 
+// Objects is the bucket of files.
+type Objects interface {
+	// List calls each for the keys that begin with prefix, until it returns false.
+	List(ctx context.Context, prefix string, each func(key string) bool) error
+	// Unfinished does so for the keys of uploads in parts that have not ended.
+	Unfinished(ctx context.Context, prefix string, each func(key string) bool) error
+}
+
 // Operator does the work.
 type Operator struct {
 	Store   Store
+	Objects Objects // nil: the check of what was deleted says that it did not look there
 	Peppers whatisup.Peppers
 	Now     func() time.Time
 }
@@ -235,4 +244,34 @@ func (o *Operator) DisableEndpoint(ctx context.Context, c whatisup.CustomerID, i
 		found.Disabled = whatisup.DisabledByOperator
 	}
 	return found, nil // disabled already, for the reason that it has
+}
+
+// Left lists what is left of a deleted instance: rows by table and key, objects by what
+// their keys begin with. Nothing of what is in them is read.
+func (o *Operator) Left(ctx context.Context, c whatisup.CustomerID, id whatisup.InstanceID) ([]string, error) {
+	left, err := o.Store.Left(ctx, c, id)
+	if err != nil {
+		return nil, err
+	}
+	if o.Objects == nil {
+		return append(left, "the bucket was not looked at: its name was not given"), nil
+	}
+	for _, class := range []whatisup.ObjectClass{whatisup.ClassWeek, whatisup.ClassMonth} {
+		for _, m := range modes {
+			prefix := class.ObjectPrefix(m, c, id)
+			for _, look := range []struct {
+				what string
+				list func(context.Context, string, func(string) bool) error
+			}{{"object(s)", o.Objects.List}, {"unfinished upload(s)", o.Objects.Unfinished}} {
+				n := 0
+				if err := look.list(ctx, prefix, func(string) bool { n++; return true }); err != nil {
+					return nil, fmt.Errorf("the bucket: %w", err)
+				}
+				if n > 0 {
+					left = append(left, fmt.Sprintf("the bucket: %d %s under %s", n, look.what, prefix))
+				}
+			}
+		}
+	}
+	return left, nil
 }

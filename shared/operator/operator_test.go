@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"whatisup/local/aws/awstest"
+	"whatisup/shared/bucket"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/operator"
 	"whatisup/shared/whatisup"
@@ -144,12 +145,15 @@ func TestEndpoints(t *testing.T) {
 
 func TestWipeCheck(t *testing.T) {
 	t.Parallel()
-	client := dynamodb.NewFromConfig(awstest.Start(t).Config)
-	if err := dynamo.Local().Create(t.Context(), client); err != nil {
+	aws := awstest.Start(t).Config
+	client := dynamodb.NewFromConfig(aws)
+	files := bucket.New(bucket.Config{AWS: aws, Name: "files"})
+	if err := errors.Join(dynamo.Local().Create(t.Context(), client), files.Create(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	db := dynamo.New(dynamo.Config{Client: client, Tables: dynamo.Local()})
 	o := operator.New(db, whatisup.Peppers{1: "0123456789abcdef"})
+	o.Objects = files
 	customer := whatisup.NewCustomerID()
 	id := whatisup.NewInstanceID()
 	cfg := whatisup.Config{Customer: customer, Mode: whatisup.Live, ID: id, Name: "x", Version: 1, UpdatedAt: id.CreatedAt()}
@@ -182,6 +186,32 @@ func TestWipeCheck(t *testing.T) {
 	if ok, out := wiped(); !ok {
 		t.Errorf("a deleted instance that was never linked: %s", out)
 	}
+
+	// A file of it, one that is on its way, and one of somebody else.
+	m := &whatisup.Media{Customer: customer, Mode: whatisup.Live, Instance: id, ID: whatisup.NewMediaID()}
+	key := whatisup.ClassWeek.ObjectKey(m, "_1")
+	if err := errors.Join(files.Put(t.Context(), key, strings.NewReader("a file")), files.Put(t.Context(), strings.Replace(key, string(id), "own", 1), strings.NewReader("a file"))); err != nil {
+		t.Fatal(err)
+	}
+	way := files.Writer(t.Context(), whatisup.ClassMonth.ObjectKey(m, "_2"), make([]byte, bucket.PartSize))
+	if _, err := way.Write(make([]byte, bucket.PartSize+1)); err != nil {
+		t.Fatal(err)
+	}
+	if ok, out := wiped(); ok || !strings.Contains(out, "the bucket: 1 object(s) under d8/live/") || !strings.Contains(out, "the bucket: 1 unfinished upload(s) under d30/live/") {
+		t.Errorf("with a file and an upload: %s", out)
+	}
+	if err := errors.Join(way.Abort(), files.Delete(t.Context(), key)); err != nil {
+		t.Fatal(err)
+	}
+	if ok, out := wiped(); !ok {
+		t.Errorf("with the file of somebody else: %s", out)
+	}
+	o.Objects = nil
+	if ok, out := wiped(); ok || !strings.Contains(out, "the bucket was not looked at") {
+		t.Errorf("without the bucket: %s", out)
+	}
+	o.Objects = files
+
 	if err := db.PutPairing(t.Context(), whatisup.Pairing{Instance: id, Raw: "x", Attempt: whatisup.AttemptID{Generation: 1}}); err != nil {
 		t.Fatal(err)
 	}

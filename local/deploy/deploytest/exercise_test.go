@@ -23,6 +23,7 @@ import (
 	"github.com/google/uuid"
 
 	stacktools "whatisup/local/deploy/stack"
+	"whatisup/shared/bucket"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/operator"
 	"whatisup/shared/whatisup"
@@ -323,7 +324,9 @@ func (s *system) refusesAnotherPepper() {
 }
 
 func (s *system) operator(p whatisup.Peppers) *operator.Operator {
-	return operator.New(dynamo.New(dynamo.Config{Client: dynamodb.NewFromConfig(s.config), Tables: sandboxTables()}), p)
+	o := operator.New(dynamo.New(dynamo.Config{Client: dynamodb.NewFromConfig(s.config), Tables: sandboxTables()}), p)
+	o.Objects = bucket.New(bucket.Config{AWS: s.config, Name: "whatisup-media"})
+	return o
 }
 
 func (s *system) wiped(id string) bool {

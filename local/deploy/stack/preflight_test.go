@@ -68,7 +68,7 @@ func running(with map[string]string) *fake {
 			"HostImageUri": "repository@sha256:1", "HostCount": "2", "HostCpu": "1024", "HostMemory": "2048",
 			"StreamConcurrency": "100", "QrConcurrency": "300", "PepperVersion": "1", "PreviousPepperVersion": "0", "DeletionProtection": "true",
 		},
-		outputs: map[string]string{"PepperArn": pepper}, peppers: `{"1":"b25lIG9mIHNpeHRlZW4="}`,
+		outputs: map[string]string{"PepperArn": pepper, "MediaBucket": "acme-media"}, peppers: `{"1":"b25lIG9mIHNpeHRlZW4="}`,
 	}
 	maps.Copy(f.parameters, with)
 	return f

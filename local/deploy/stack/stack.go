@@ -60,7 +60,7 @@ func Deployed(ctx context.Context, c *Client, name string) (map[string]string, e
 		}
 		peppers = append(peppers, version+":"+entries[version])
 	}
-	env := map[string]string{"PEPPER": strings.Join(peppers, ",")}
+	env := map[string]string{"PEPPER": strings.Join(peppers, ","), "MEDIA_BUCKET": d.outputs["MediaBucket"]}
 	for _, variable := range tables {
 		short, _, _ := strings.Cut(variable, "_")
 		env[variable] = name + "-" + strings.ToLower(short)

@@ -30,7 +30,7 @@ func TestDeployed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if env["PEPPER"] != "2:two,3:three" || env["ACCESS_TABLE"] != "acme-access" || env["DEVICES_TABLE"] != "acme-devices" {
+	if env["PEPPER"] != "2:two,3:three" || env["ACCESS_TABLE"] != "acme-access" || env["DEVICES_TABLE"] != "acme-devices" || env["MEDIA_BUCKET"] != "acme-media" {
 		t.Errorf("got %v", env)
 	}
 	if env["SANDBOX_DEVICES_TABLE"] != "" {

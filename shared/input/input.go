@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -80,7 +82,7 @@ func Parse(raw []byte) (*Object, error) {
 }
 
 // Canonical is a JSON value in a form that does not depend on the order of keys,
-// on space or on how characters are escaped. Numbers keep their digits.
+// on space, or on how characters are escaped and numbers are written.
 func Canonical(raw []byte) ([]byte, error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
@@ -88,7 +90,50 @@ func Canonical(raw []byte) ([]byte, error) {
 	if err := d.Decode(&v); err != nil {
 		return nil, err
 	}
-	return json.Marshal(v)
+	return json.Marshal(plainNumbers(v))
+}
+
+// plainNumbers writes each number of a decoded JSON value in one way, in place.
+func plainNumbers(v any) any {
+	switch v := v.(type) {
+	case json.Number:
+		return plainNumber(v)
+	case []any:
+		for i := range v {
+			v[i] = plainNumbers(v[i])
+		}
+	case map[string]any:
+		for name := range v {
+			v[name] = plainNumbers(v[name])
+		}
+	}
+	return v
+}
+
+// plainNumber writes a number as a whole number without zeros at its end and a power of
+// ten: 1.50 and 15e-1 are both 15e-1. It keeps every digit, as no float would. A power
+// that no integer can hold is left as it is.
+func plainNumber(n json.Number) json.Number {
+	sign, text := "", strings.ToLower(string(n))
+	if rest, negative := strings.CutPrefix(text, "-"); negative {
+		sign, text = "-", rest
+	}
+	text, exponent, _ := strings.Cut(text, "e")
+	whole, fraction, _ := strings.Cut(text, ".")
+	digits := strings.TrimLeft(whole+fraction, "0")
+	if digits == "" {
+		return "0"
+	}
+	power := 0
+	if exponent != "" {
+		var err error
+		if power, err = strconv.Atoi(exponent); err != nil || power > math.MaxInt32 || power < math.MinInt32 {
+			return n
+		}
+	}
+	short := strings.TrimRight(digits, "0")
+	power += len(digits) - len(short) - len(fraction)
+	return json.Number(sign + short + "e" + strconv.Itoa(power))
 }
 
 // checkJSON reads raw once, for what encoding/json lets pass: keys that occur

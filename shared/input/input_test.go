@@ -132,7 +132,23 @@ func TestCanonical(t *testing.T) {
 	if a, b := form(`{"a":1.50,"b":["x","\u00e9/"]}`), form("{ \"b\" : [\"\\u0078\", \"é\\/\"],\n\"a\":1.50 }"); a != b {
 		t.Errorf("%s and %s", a, b)
 	}
-	for _, other := range []string{`{"a":1.5}`, `{"a":"1.50"}`, `{"A":1.50}`, `{"a":[1.50]}`} {
+	for _, same := range [][2]string{
+		{"1.50", "1.5"}, {"1", "1.0"}, {"2e0", "2"}, {"100", "1E+2"}, {"-0.0", "0"}, {"-12e-1", "-1.2"}, {"0.001", "1e-3"},
+		{"12345678901234567890.10", "12345678901234567890.1"}, {"[1,{\"b\":10}]", "[1.0,{\"b\":1e1}]"},
+	} {
+		if form(same[0]) != form(same[1]) {
+			t.Errorf("%s is %s, %s is %s", same[0], form(same[0]), same[1], form(same[1]))
+		}
+	}
+	for _, differ := range [][2]string{
+		{"1", "-1"}, {"1", "10"}, {"12345678901234567890", "12345678901234567891"}, {"1e99999999999999999999", "1e99999999999999999998"},
+		{"0.1", "0.01"}, {"1e9999999", "1e9999998"}, {"1", "\"1\""},
+	} {
+		if form(differ[0]) == form(differ[1]) {
+			t.Errorf("%s and %s count as the same", differ[0], differ[1])
+		}
+	}
+	for _, other := range []string{`{"a":1.51}`, `{"a":"1.50"}`, `{"A":1.50}`, `{"a":[1.50]}`} {
 		if form(other) == form(`{"a":1.50}`) {
 			t.Errorf("%s counts as the same", other)
 		}

@@ -51,7 +51,8 @@
 // and out of the buffer, in this order; only then does the library acknowledge.
 // A crash in between leads to redelivery with the same event id. When anything
 // of it fails, the line is shut before the handler returns, so that no
-// acknowledgement can leave.
+// acknowledgement can leave. A log that takes no rows ends no line: the handler
+// waits for it, and what WhatsApp says next waits behind it.
 //
 // # What may be lost
 //

@@ -2,6 +2,7 @@ package whatsapp
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"slices"
 	"time"
@@ -24,7 +25,8 @@ type arrival struct {
 	plain  []byte
 	at     time.Time
 
-	readable *bool // whether the phone could read the message's file, nil without one
+	readable *bool  // whether the phone could read the message's file, nil without one
+	hash     string // of the file that it has read
 }
 
 // fetch lets the phone get the file of a message. Not in a transaction: it may
@@ -38,9 +40,13 @@ func (s *Server) fetch(a *arrival) {
 	if part == nil {
 		return
 	}
-	_, err := s.fetchMedia(part, kind)
+	plain, err := s.fetchMedia(part, kind)
 	readable := err == nil
 	a.readable = &readable
+	if readable {
+		sum := sha256.Sum256(plain)
+		a.hash = hex.EncodeToString(sum[:])
+	}
 }
 
 // arrive shows an arrival on a phone, with what it changes of other messages, in
@@ -62,7 +68,7 @@ func (s *Server) arrive(tx *bbolt.Tx, at person, a arrival) (*shownRecord, bool,
 		return nil, false, nil // between the account's own programs
 	}
 	if a.readable != nil {
-		body.Readable = a.readable
+		body.Readable, body.SHA256 = a.readable, a.hash
 	}
 	encoded, err := json.Marshal(body)
 	if err != nil {

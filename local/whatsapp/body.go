@@ -33,6 +33,8 @@ type Body struct {
 	Seconds  uint32 `json:"seconds,omitempty"`  // audio, video; timer: of the chat
 	Size     uint64 `json:"size,omitempty"`     // shown: of the file
 	Readable *bool  `json:"readable,omitempty"` // shown: the phone could get the file and read it
+	SHA256   string `json:"sha256,omitempty"`   // shown: of the file that the phone has read, hex
+	Animated bool   `json:"animated,omitempty"` // sticker
 
 	Latitude  *float64 `json:"latitude,omitempty"`
 	Longitude *float64 `json:"longitude,omitempty"`
@@ -266,7 +268,7 @@ func (r reader) media(m *waE2E.Message) *Body {
 		*out = Body{Type: "document", MimeType: p.GetMimetype(), Caption: p.GetCaption(), Filename: p.GetFileName(), Size: p.GetFileLength()}
 	case m.GetStickerMessage() != nil:
 		p := m.GetStickerMessage()
-		*out = Body{Type: "sticker", MimeType: p.GetMimetype(), Size: p.GetFileLength()}
+		*out = Body{Type: "sticker", MimeType: p.GetMimetype(), Size: p.GetFileLength(), Animated: p.GetIsAnimated()}
 	}
 	return out
 }

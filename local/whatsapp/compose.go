@@ -479,7 +479,7 @@ func (c *composer) media(b *Body) (*waE2E.Message, error) {
 	}
 	return &waE2E.Message{StickerMessage: &waE2E.StickerMessage{
 		URL: &u.url, DirectPath: &u.path, MediaKey: u.key, FileSHA256: u.hash, FileEncSHA256: u.sealed, FileLength: &u.size, MediaKeyTimestamp: stamp,
-		Mimetype: &mimeType, Width: proto.Uint32(512), Height: proto.Uint32(512),
+		Mimetype: &mimeType, Width: proto.Uint32(512), Height: proto.Uint32(512), IsAnimated: flag(b.Animated),
 	}}, nil
 }
 

@@ -14,6 +14,8 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+
+	"whatisup/shared/mediafile/mediafiletest"
 )
 
 func picture(w, h int) image.Image {
@@ -51,70 +53,9 @@ func gifOf(t testing.TB, w, h int) []byte {
 }
 
 // webpOf is the frame of a WebP in its extended form.
-func webpOf(w, h int, animated bool) []byte {
-	b := append([]byte("RIFF\x00\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00"), 0, 0, 0, 0)
-	if animated {
-		b[20] = 2
-	}
-	b = append(b, byte(w-1), byte((w-1)>>8), 0, byte(h-1), byte((h-1)>>8), 0)
-	b = append(b, bytes.Repeat([]byte{7}, 40)...)
-	binary.LittleEndian.PutUint32(b[4:], uint32(len(b)-8))
-	return b
-}
-
-func box(kind string, parts ...[]byte) []byte {
-	body := slices.Concat(parts...)
-	b := binary.BigEndian.AppendUint32(nil, uint32(len(body)+8))
-	return append(append(b, kind...), body...)
-}
-
-// filmOf is a film of a size and a length, with its header at the end, as cameras
-// write it; turned says that it is to be shown on its side.
-func filmOf(w, h int, seconds uint32, turned bool) []byte {
-	mvhd := make([]byte, 100)
-	binary.BigEndian.PutUint32(mvhd[12:], 600)
-	binary.BigEndian.PutUint32(mvhd[16:], 600*seconds)
-	tkhd := make([]byte, 84)
-	one := tkhd[40:]
-	if turned {
-		one = tkhd[44:]
-	}
-	binary.BigEndian.PutUint32(one, 1<<16)
-	binary.BigEndian.PutUint32(tkhd[76:], uint32(w)<<16)
-	binary.BigEndian.PutUint32(tkhd[80:], uint32(h)<<16)
-	hdlr := append(make([]byte, 8), "vide"...)
-	stsd := append([]byte{0, 0, 0, 0, 0, 0, 0, 1}, box("avc1", make([]byte, 70))...)
-	trak := box("trak", box("tkhd", tkhd), box("mdia", box("hdlr", hdlr), box("minf", box("stbl", box("stsd", stsd)))))
-	return slices.Concat(box("ftyp", []byte("isom\x00\x00\x02\x00isom")), box("mdat", make([]byte, 3000)), box("moov", box("mvhd", mvhd), trak))
-}
-
-// pageOf is a page of Ogg with whole packets.
-func pageOf(flags byte, granule int64, sequence uint32, packets ...[]byte) []byte {
-	v := &Voice{head: &oggPage{serial: 7}, sequence: sequence}
-	return v.writePage(flags, granule, packets)
-}
-
-// noteOf is a voice note as the usual encoders write it: n packets of one frame of
-// 20 ms. It returns the frames, too.
-func noteOf(n int) (file []byte, frames [][]byte) {
-	head := []byte("OpusHead\x01\x01\x38\x01\x80\xbb\x00\x00\x00\x00\x00")
-	file = append(pageOf(oggFirst, 0, 0, head), pageOf(0, 0, 1, append([]byte("OpusTags"), make([]byte, 8)...))...)
-	for i := range n {
-		frame := bytes.Repeat([]byte{byte(i)}, 20+i%30)
-		frames = append(frames, frame)
-		flags := byte(0)
-		if i == n-1 {
-			flags = oggLast
-		}
-		// Configuration 15 is 20 ms of both layers.
-		file = append(file, pageOf(flags, int64(i+1)*960, uint32(i+2), append([]byte{15 << 3}, frame...))...)
-	}
-	return file, frames
-}
-
 func TestInspect(t *testing.T) {
 	t.Parallel()
-	note, _ := noteOf(100)
+	note, _ := mediafiletest.Note(100)
 	for name, c := range map[string]struct {
 		file []byte
 		want Info
@@ -122,17 +63,17 @@ func TestInspect(t *testing.T) {
 		"jpeg":          {jpegOf(t, 120, 80), Info{Type: "image/jpeg", Width: 120, Height: 80}},
 		"png":           {pngOf(t, 3, 500), Info{Type: "image/png", Width: 3, Height: 500}},
 		"gif":           {gifOf(t, 9, 8), Info{Type: "image/gif", Width: 9, Height: 8}},
-		"sticker":       {webpOf(512, 512, false), Info{Type: "image/webp", Width: 512, Height: 512}},
-		"moving one":    {webpOf(512, 300, true), Info{Type: "image/webp", Width: 512, Height: 300, Animated: true}},
-		"film":          {filmOf(640, 360, 12, false), Info{Type: "video/mp4", Width: 640, Height: 360, Seconds: 12, VideoCodec: "avc1"}},
-		"film, turned":  {filmOf(640, 360, 12, true), Info{Type: "video/mp4", Width: 360, Height: 640, Seconds: 12, VideoCodec: "avc1"}},
+		"sticker":       {mediafiletest.WebP(512, 512, false), Info{Type: "image/webp", Width: 512, Height: 512}},
+		"moving one":    {mediafiletest.WebP(512, 300, true), Info{Type: "image/webp", Width: 512, Height: 300, Animated: true}},
+		"film":          {mediafiletest.Film(640, 360, 12, false, 3000), Info{Type: "video/mp4", Width: 640, Height: 360, Seconds: 12, VideoCodec: "avc1"}},
+		"film, turned":  {mediafiletest.Film(640, 360, 12, true, 3000), Info{Type: "video/mp4", Width: 360, Height: 640, Seconds: 12, VideoCodec: "avc1"}},
 		"voice note":    {note, Info{Type: "audio/ogg", Opus: true, Seconds: float64(100*960-312) / 48000}},
 		"pdf":           {[]byte("%PDF-1.7\n"), Info{Type: "application/pdf"}},
 		"page":          {[]byte("<html><script>"), Info{}},
 		"drawing":       {[]byte(`<svg xmlns="http://www.w3.org/2000/svg">`), Info{}},
 		"nothing":       {nil, Info{}},
 		"one byte":      {[]byte{0xff}, Info{}},
-		"Ogg, not Opus": {pageOf(oggFirst, 0, 0, []byte("\x01vorbis")), Info{Type: "audio/ogg"}},
+		"Ogg, not Opus": {mediafiletest.Page(mediafiletest.First, 0, 0, []byte("\x01vorbis")), Info{Type: "audio/ogg"}},
 	} {
 		got, err := Inspect(bytes.NewReader(c.file))
 		if err != nil || got != c.want {
@@ -145,9 +86,9 @@ func TestInspect(t *testing.T) {
 // size, and none may do harm.
 func TestCutOff(t *testing.T) {
 	t.Parallel()
-	note, _ := noteOf(20)
+	note, _ := mediafiletest.Note(20)
 	for name, file := range map[string][]byte{
-		"sticker": webpOf(100, 100, false), "film": filmOf(64, 36, 3, false), "voice note": note,
+		"sticker": mediafiletest.WebP(100, 100, false), "film": mediafiletest.Film(64, 36, 3, false, 3000), "voice note": note,
 	} {
 		whole, err := Inspect(bytes.NewReader(file))
 		if err != nil || whole.Broken {
@@ -174,20 +115,20 @@ func TestLies(t *testing.T) {
 	t.Parallel()
 	huge := binary.BigEndian.AppendUint32(nil, 0xffffffff)
 	long := append(append([]byte{0, 0, 0, 1}, "mdat"...), 0, 0, 0, 0xff, 0, 0, 0, 0)
-	ftyp := box("ftyp", []byte("isom\x00\x00\x02\x00"))
+	ftyp := mediafiletest.Box("ftyp", []byte("isom\x00\x00\x02\x00"))
 	endless := append(append([]byte{0, 0, 0, 1}, "free"...), 0, 0, 0, 0, 0, 0, 0, 0) // a box of no length
 	for name, file := range map[string][]byte{
 		"a film with a header of 4 GB":      slices.Concat(ftyp, huge, []byte("moov"), make([]byte, 100)),
 		"a film with a box of 1 TB":         slices.Concat(ftyp, long, make([]byte, 100)),
 		"a film with a box of no length":    slices.Concat(ftyp, endless, make([]byte, 100)),
-		"a film without a header":           slices.Concat(ftyp, box("mdat", make([]byte, 100))),
+		"a film without a header":           slices.Concat(ftyp, mediafiletest.Box("mdat", make([]byte, 100))),
 		"a film with a size below a box's":  slices.Concat(ftyp, []byte{0, 0, 0, 3}, []byte("free"), make([]byte, 100)),
 		"a JPEG with a segment of one byte": {0xff, 0xd8, 0xff, 0xe0, 0, 1, 0, 0},
 		"a JPEG without a frame":            {0xff, 0xd8, 0xff, 0xda, 0, 4, 0, 0},
 		"a PNG of no width":                 slices.Concat([]byte("\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"), make([]byte, 40)),
 		"a PNG of 4 billion pixels a side":  slices.Concat([]byte("\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"), huge, huge, make([]byte, 40)),
-		"a WebP longer than it is":          append(webpOf(10, 10, false)[:4:4], append(slices.Clone(huge), webpOf(10, 10, false)[8:]...)...),
-		"an Ogg with a wrong sum":           append(pageOf(oggFirst, 0, 0, []byte("OpusHead"))[:27:27], "\x08OpusHeae"...),
+		"a WebP longer than it is":          append(mediafiletest.WebP(10, 10, false)[:4:4], append(slices.Clone(huge), mediafiletest.WebP(10, 10, false)[8:]...)...),
+		"an Ogg with a wrong sum":           append(mediafiletest.Page(mediafiletest.First, 0, 0, []byte("OpusHead"))[:27:27], "\x08OpusHeae"...),
 	} {
 		got, err := Inspect(bytes.NewReader(file))
 		if err != nil || !got.Broken || got.Width != 0 {
@@ -199,7 +140,7 @@ func TestLies(t *testing.T) {
 // TestLengthOfAHeader holds a film whose header is longer than is read, and one whose
 // header's announced 7 MB end early: memory follows what came.
 func TestLengthOfAHeader(t *testing.T) {
-	ftyp := box("ftyp", []byte("isom\x00\x00\x02\x00"))
+	ftyp := mediafiletest.Box("ftyp", []byte("isom\x00\x00\x02\x00"))
 	announced := slices.Concat(ftyp, binary.BigEndian.AppendUint32(nil, 7<<20), []byte("moov"), make([]byte, 1000))
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -218,7 +159,7 @@ func TestLengthOfAHeader(t *testing.T) {
 func TestReadError(t *testing.T) {
 	t.Parallel()
 	lost := errors.New("the connection was lost")
-	if _, err := Inspect(io.MultiReader(bytes.NewReader(filmOf(64, 36, 3, false)[:50]), failing{lost})); !errors.Is(err, lost) {
+	if _, err := Inspect(io.MultiReader(bytes.NewReader(mediafiletest.Film(64, 36, 3, false, 3000)[:50]), failing{lost})); !errors.Is(err, lost) {
 		t.Errorf("%v", err)
 	}
 }
@@ -250,7 +191,7 @@ func TestThumbnail(t *testing.T) {
 	}
 	whole := jpegOf(t, 300, 300)
 	for name, file := range map[string][]byte{
-		"nothing": nil, "a WebP": webpOf(9, 9, false), "a GIF": gifOf(t, 9, 9), "a JPEG's first half": whole[:len(whole)/3],
+		"nothing": nil, "a WebP": mediafiletest.WebP(9, 9, false), "a GIF": gifOf(t, 9, 9), "a JPEG's first half": whole[:len(whole)/3],
 	} {
 		if Thumbnail(file) != nil {
 			t.Errorf("%s has a thumbnail", name)
@@ -313,7 +254,7 @@ func framesOf(t *testing.T, file []byte) (frames [][]byte, packets int) {
 func TestVoice(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{1, 2, 3, 4, 50, 1000} {
-		file, want := noteOf(n)
+		file, want := mediafiletest.Note(n)
 		v := NewVoice(oneByte{bytes.NewReader(file)})
 		out, err := io.ReadAll(v)
 		if err != nil {
@@ -348,23 +289,23 @@ func (o oneByte) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p), 1)
 // TestVoiceRefuses: what no phone plays is damaged, not passed on.
 func TestVoiceRefuses(t *testing.T) {
 	t.Parallel()
-	file, _ := noteOf(10)
-	head := pageOf(oggFirst, 0, 0, []byte("OpusHead\x01\x01\x38\x01\x80\xbb\x00\x00\x00\x00\x00"))
-	tags := pageOf(0, 0, 1, append([]byte("OpusTags"), make([]byte, 8)...))
+	file, _ := mediafiletest.Note(10)
+	head := mediafiletest.Page(mediafiletest.First, 0, 0, []byte("OpusHead\x01\x01\x38\x01\x80\xbb\x00\x00\x00\x00\x00"))
+	tags := mediafiletest.Page(0, 0, 1, append([]byte("OpusTags"), make([]byte, 8)...))
 	// 20 ms in 65,000 bytes, of which all but two are padding.
 	padded := append([]byte{15<<3 | 3, 0x41}, bytes.Repeat([]byte{255}, 255)...)
 	padded = append(append(padded, 0), make([]byte, 255*254+2)...)
 	for name, file := range map[string][]byte{
 		"nothing":                 nil,
 		"a header alone":          head,
-		"no tags":                 slices.Concat(head, pageOf(oggLast, 960, 1, []byte{15 << 3, 1})),
+		"no tags":                 slices.Concat(head, mediafiletest.Page(mediafiletest.Last, 960, 1, []byte{15 << 3, 1})),
 		"no sound":                slices.Concat(head, tags),
 		"a page that is cut off":  file[:len(file)-3],
 		"a flipped bit":           append(slices.Clone(file[:len(file)-1]), file[len(file)-1]^1),
-		"a film":                  filmOf(64, 36, 1, false),
-		"no frames in the packet": slices.Concat(head, tags, pageOf(oggLast, 960, 2, []byte{15<<3 | 3, 0})),
-		"a packet of padding":     slices.Concat(head, tags, pageOf(0, 960, 2, padded[:255*254]), pageOf(oggLast, 1920, 3, []byte{15 << 3})),
-		"time that goes back":     slices.Concat(head, tags, pageOf(0, 1920, 2, []byte{15 << 3, 1}), pageOf(oggLast, 960, 3, []byte{15 << 3, 1})),
+		"a film":                  mediafiletest.Film(64, 36, 1, false, 3000),
+		"no frames in the packet": slices.Concat(head, tags, mediafiletest.Page(mediafiletest.Last, 960, 2, []byte{15<<3 | 3, 0})),
+		"a packet of padding":     slices.Concat(head, tags, mediafiletest.Page(0, 960, 2, padded[:255*254]), mediafiletest.Page(mediafiletest.Last, 1920, 3, []byte{15 << 3})),
+		"time that goes back":     slices.Concat(head, tags, mediafiletest.Page(0, 1920, 2, []byte{15 << 3, 1}), mediafiletest.Page(mediafiletest.Last, 960, 3, []byte{15 << 3, 1})),
 	} {
 		if out, err := io.ReadAll(NewVoice(bytes.NewReader(file))); !errors.Is(err, ErrBroken) {
 			t.Errorf("%s: %d bytes, %v", name, len(out), err)
@@ -373,8 +314,8 @@ func TestVoiceRefuses(t *testing.T) {
 }
 
 func seed(f *testing.F) {
-	note, _ := noteOf(7)
-	for _, b := range [][]byte{jpegOf(f, 9, 7), pngOf(f, 9, 7), gifOf(f, 9, 7), webpOf(9, 7, true), filmOf(64, 36, 1, true), note, nil} {
+	note, _ := mediafiletest.Note(7)
+	for _, b := range [][]byte{jpegOf(f, 9, 7), pngOf(f, 9, 7), gifOf(f, 9, 7), mediafiletest.WebP(9, 7, true), mediafiletest.Film(64, 36, 1, true, 3000), note, nil} {
 		f.Add(b)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	localaws "whatisup/local/aws"
 	"whatisup/local/front"
+	"whatisup/shared/dynamo"
 	"whatisup/shared/whatisup"
 )
 
@@ -68,6 +69,10 @@ type Config struct {
 	// Clock is that of everything but the session host; nil: time.Now. It is for
 	// trying a host whose machine's clock is off.
 	Clock func() time.Time
+
+	// Tables are the tables' names; zero: [dynamo.Local]. They are for trying a move to
+	// a stack whose tables are named otherwise.
+	Tables dynamo.Tables
 
 	// NoHost leaves the session host to other processes.
 	NoHost bool
@@ -195,6 +200,8 @@ func (c Config) hostMode() string {
 	}
 	return c.WhatsApp
 }
+
+func (c Config) tables() dynamo.Tables { return cmp.Or(c.Tables, dynamo.Local()) }
 
 func (c Config) path(name string) string { return filepath.Join(c.DataDir, name) }
 

@@ -106,7 +106,7 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 	if err := c.startAWS(s, secrets, start); err != nil {
 		return err
 	}
-	tables := dynamo.Local()
+	tables := c.tables()
 	if err := tables.Create(ctx, dynamodb.NewFromConfig(s.AWSConf)); err != nil {
 		return fmt.Errorf("tables: %w", err)
 	}
@@ -130,6 +130,9 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 	db := dynamo.New(dynamo.Config{Client: dynamodb.NewFromConfig(s.AWSConf), Tables: tables, Queues: c.EventQueue, Clock: dynamo.NewClock(c.Clock)})
 	if err := db.CheckPeppers(ctx, peppers); err != nil {
 		return fmt.Errorf("the pepper: %w", err)
+	}
+	if err := db.CheckMoved(ctx, c.Serves); err != nil {
+		return err
 	}
 	if s.Keys, err = c.firstCustomer(ctx, operator.New(db, peppers)); err != nil {
 		return err

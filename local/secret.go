@@ -63,7 +63,7 @@ func authKey(ctx context.Context, client *kms.Client) (string, error) {
 var keyFiles = map[whatisup.Mode]string{whatisup.Test: "test.key", whatisup.Live: "live.key"}
 
 // firstCustomer makes the first customer and keeps its keys in files; a file
-// that was lost gets a new key of the same customer.
+// that was lost gets a new key of the oldest customer that is not suspended.
 func (c Config) firstCustomer(ctx context.Context, o *operator.Operator) (keys map[whatisup.Mode]string, err error) {
 	keys = map[whatisup.Mode]string{}
 	for m, name := range keyFiles {
@@ -79,12 +79,18 @@ func (c Config) firstCustomer(ctx context.Context, o *operator.Operator) (keys m
 		return keys, nil
 	}
 	var first whatisup.CustomerID
+	suspended := false
 	for customer, err := range o.Store.Customers(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		first = customer.ID
-		break
+		if suspended = customer.Suspended; !suspended {
+			first = customer.ID
+			break
+		}
+	}
+	if suspended { // all of them, as after a move: none can have a key yet
+		return keys, nil
 	}
 	if first == "" {
 		made, err := o.MakeCustomer(ctx, "first")

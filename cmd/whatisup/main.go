@@ -44,6 +44,7 @@ var commands = []command{
 	{"mcp", "", "speaks the Model Context Protocol over stdio, or over HTTP at MCP_ADDR; the sandbox's key unless API, KEY or KEY_FILE say another", runMCP},
 	{"backup", "FILE", "writes everything of DATA_DIR to a file, also while the stack runs", runBackup},
 	{"restore", "FILE", "makes DATA_DIR from a backup; refuses one that is not empty", runRestore},
+	{"move", "--to-stack NAME | --from-stack NAME", "moves all customers with their links between DATA_DIR and a deployed stack, both of which must be stopped; --test takes test instances along", runMove},
 	{"check", "", "looks at settings, keys, files, ports and clock, and changes nothing", runCheck},
 	{"version", "", "prints the version", runVersion},
 }

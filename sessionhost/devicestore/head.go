@@ -178,11 +178,15 @@ func (h *hot) finish(hash [hashSize]byte) {
 // hotPlace is where a link's hot state belongs: the device row, and in it the
 // commit of this number. An older value that was put back does not open.
 func (l *link) hotPlace(format, commits uint64) seal.Place {
+	return hotPlaceIn(l.h.store.table, l.pk, format, commits)
+}
+
+func hotPlaceIn(table, pk string, format, commits uint64) seal.Place {
 	key := headSK
 	if format >= formatNumbered {
 		key += "#" + strconv.FormatUint(commits, 10)
 	}
-	return seal.Place{Table: l.h.store.table, Partition: l.pk, Kind: "hot", Key: key}
+	return seal.Place{Table: table, Partition: pk, Kind: "hot", Key: key}
 }
 
 // decoder reads what the append functions wrote. After a fault everything it

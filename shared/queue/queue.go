@@ -52,6 +52,10 @@ type Names struct {
 	WebhookWakes, WebhookWakesDead           string
 }
 
+// LocalPrefix is how the names of [Local] begin; in a deployed stack they begin with its
+// name and a dash.
+const LocalPrefix = "whatisup-"
+
 // Local are the names used where nobody else's queues are about.
 func Local() Names {
 	return Names{

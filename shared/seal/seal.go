@@ -106,6 +106,29 @@ func (r *Keyring) Open(ctx context.Context, owner Owner, wrapped []byte) (*Key, 
 	return newKey(out.Plaintext)
 }
 
+// Encrypter wraps what it is given under a key. [kms.Client] is one.
+type Encrypter interface {
+	Encrypt(context.Context, *kms.EncryptInput, ...func(*kms.Options)) (*kms.EncryptOutput, error)
+}
+
+// Rewrap opens an owner's data key and wraps it under the key toID of another KMS, for
+// the same owner: the key, and its new wrapped form. What is sealed with it stays as it is.
+func (r *Keyring) Rewrap(ctx context.Context, to Encrypter, toID string, owner Owner, wrapped []byte) (*Key, []byte, error) {
+	out, err := r.kms.Decrypt(ctx, &kms.DecryptInput{
+		KeyId: aws.String(r.keyID), CiphertextBlob: wrapped, EncryptionContext: owner.context(),
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("seal: open data key: %w", err)
+	}
+	again, err := to.Encrypt(ctx, &kms.EncryptInput{KeyId: aws.String(toID), Plaintext: out.Plaintext, EncryptionContext: owner.context()})
+	if err != nil {
+		clear(out.Plaintext)
+		return nil, nil, fmt.Errorf("seal: wrap data key: %w", err)
+	}
+	key, err := newKey(out.Plaintext)
+	return key, again.CiphertextBlob, err
+}
+
 // Key is a data key, ready for use by many goroutines. It never prints itself.
 type Key struct {
 	aead  cipher.AEAD

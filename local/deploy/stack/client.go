@@ -81,6 +81,24 @@ func (c *Client) describe(ctx context.Context, name string) (*deployed, error) {
 	return d, nil
 }
 
+// logical are the physical ids of a stack's resources, by their names in the template.
+func (c *Client) logical(ctx context.Context, stack string) (map[string]string, error) {
+	found := make(map[string]string)
+	pages := cloudformation.NewListStackResourcesPaginator(c.stacks, &cloudformation.ListStackResourcesInput{StackName: &stack})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range page.StackResourceSummaries {
+			if r.ResourceStatus != cloudformationtypes.ResourceStatusDeleteComplete {
+				found[aws.ToString(r.LogicalResourceId)] = aws.ToString(r.PhysicalResourceId)
+			}
+		}
+	}
+	return found, nil
+}
+
 // resources are the physical ids of a stack's resources that are there, by type.
 func (c *Client) resources(ctx context.Context, stack string) (map[string][]string, error) {
 	found := make(map[string][]string)

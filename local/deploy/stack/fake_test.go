@@ -31,8 +31,9 @@ type fake struct {
 	stack       string // status; empty: none
 	parameters  map[string]string
 	outputs     map[string]string
-	has         [][2]string     // type and id of the stack's resources
-	tables      map[string]bool // name and protection
+	named       map[string]string // logical ids, by physical
+	has         [][2]string       // type and id of the stack's resources
+	tables      map[string]bool   // name and protection
 	linked      int
 	concurrency [2]int             // all, unreserved
 	vcpus       map[string]float64 // "set" and "default"; zero: refused
@@ -208,7 +209,7 @@ func (f *fake) query(w http.ResponseWriter, form url.Values) {
 		var b strings.Builder
 		b.WriteString("<StackResourceSummaries>")
 		for _, r := range f.has {
-			fmt.Fprintf(&b, "<member><ResourceType>%s</ResourceType><PhysicalResourceId>%s</PhysicalResourceId><ResourceStatus>CREATE_COMPLETE</ResourceStatus></member>", r[0], r[1])
+			fmt.Fprintf(&b, "<member><LogicalResourceId>%s</LogicalResourceId><ResourceType>%s</ResourceType><PhysicalResourceId>%s</PhysicalResourceId><ResourceStatus>CREATE_COMPLETE</ResourceStatus></member>", f.named[r[1]], r[0], r[1])
 		}
 		result = b.String() + "</StackResourceSummaries>"
 	case "UpdateTerminationProtection":

@@ -34,7 +34,8 @@ func Local(dataDir string) (map[string]string, error) {
 
 // tables are the variables that name tables; template.yaml calls each table by
 // the stack's name and the first part of its variable.
-var tables = []string{"ACCESS_TABLE", "INSTANCES_TABLE", "CALLS_TABLE", "EVENTS_TABLE", "FLEET_TABLE", "DEVICES_TABLE"}
+var tables = []string{"ACCESS_TABLE", "INSTANCES_TABLE", "CALLS_TABLE", "EVENTS_TABLE", "FLEET_TABLE", "DEVICES_TABLE",
+	"MESSAGES_TABLE", "MEDIA_TABLE", "WEBHOOKS_TABLE"}
 
 // Deployed is the environment for a deployed stack. The peppers come from the
 // secret itself, those that the functions read now.
@@ -67,6 +68,29 @@ func Deployed(ctx context.Context, c *Client, name string) (map[string]string, e
 	}
 	if d.parameters["Sandbox"] == "true" && d.parameters["HostImageUri"] != "" {
 		env["SANDBOX_DEVICES_TABLE"] = name + "-sandbox-devices"
+	}
+	return env, nil
+}
+
+// Inside is [Deployed] with what a move needs beside: the keys of links and of webhooks'
+// secrets. What a stack has not is missing.
+func Inside(ctx context.Context, c *Client, name string) (map[string]string, error) {
+	env, err := Deployed(ctx, c, name)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	ids, err := c.logical(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	for variable, resource := range map[string]string{
+		"AUTH_KEY_ID": "AuthKey", "SANDBOX_AUTH_KEY_ID": "SandboxAuthKey", "WEBHOOK_KEY_ID": "WebhookKey",
+	} {
+		if ids[resource] != "" {
+			env[variable] = ids[resource]
+		}
 	}
 	return env, nil
 }

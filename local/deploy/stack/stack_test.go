@@ -30,7 +30,8 @@ func TestDeployed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if env["PEPPER"] != "2:two,3:three" || env["ACCESS_TABLE"] != "acme-access" || env["DEVICES_TABLE"] != "acme-devices" || env["MEDIA_BUCKET"] != "acme-media" {
+	if env["PEPPER"] != "2:two,3:three" || env["ACCESS_TABLE"] != "acme-access" || env["DEVICES_TABLE"] != "acme-devices" || env["MEDIA_BUCKET"] != "acme-media" ||
+		env["WEBHOOKS_TABLE"] != "acme-webhooks" || env["MESSAGES_TABLE"] != "acme-messages" || env["MEDIA_TABLE"] != "acme-media" {
 		t.Errorf("got %v", env)
 	}
 	if env["SANDBOX_DEVICES_TABLE"] != "" {
@@ -46,5 +47,23 @@ func TestDeployed(t *testing.T) {
 	}
 	if _, err := Deployed(t.Context(), (&fake{t: t}).client(), "acme"); !errors.Is(err, ErrNoStack) {
 		t.Errorf("no stack: %v", err)
+	}
+}
+
+func TestInside(t *testing.T) {
+	t.Parallel()
+	f := running(map[string]string{"PepperVersion": "1"})
+	f.t, f.peppers = t, `{"1":"one"}`
+	f.has = [][2]string{{"AWS::KMS::Key", "key-of-links"}, {"AWS::KMS::Key", "key-of-secrets"}}
+	f.named = map[string]string{"key-of-links": "AuthKey", "key-of-secrets": "WebhookKey"}
+	env, err := Inside(t.Context(), f.client(), "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if env["AUTH_KEY_ID"] != "key-of-links" || env["WEBHOOK_KEY_ID"] != "key-of-secrets" || env["MEDIA_BUCKET"] != "acme-media" || env["ACCESS_TABLE"] != "acme-access" {
+		t.Errorf("got %v", env)
+	}
+	if _, ok := env["SANDBOX_AUTH_KEY_ID"]; ok {
+		t.Errorf("a key of no sandbox: %v", env)
 	}
 }

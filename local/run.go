@@ -337,7 +337,7 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 		Sandbox:   c.Serves(whatisup.Test),
 		EventsURL: s.Env["EVENTS_URL"],
 		Document:  httpapi.Contract(),
-		Dashboard: dashboard.Handler(s.Env["EVENTS_URL"]),
+		Dashboard: dashboard.Handler(s.Env["EVENTS_URL"], ""),
 		Arrival:   lambdahttp.Arrival,
 		Log:       log,
 		Now:       c.Clock,

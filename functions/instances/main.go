@@ -3,6 +3,9 @@
 package main
 
 import (
+	"net/http"
+	"os"
+
 	"whatisup/functions/internal/environment"
 	"whatisup/shared/dashboard"
 	"whatisup/shared/httpapi"
@@ -11,6 +14,7 @@ import (
 
 func main() {
 	environment.Main(func(f *environment.Function) any {
-		return lambdahttp.Wrap(f.Commands().Events().Pages(httpapi.Contract(), dashboard.Handler).Handler(httpapi.FunctionInstances), f.Log())
+		page := func(eventsURL string) http.Handler { return dashboard.Handler(eventsURL, os.Getenv("BUCKET_URL")) }
+		return lambdahttp.Wrap(f.Commands().Events().Pages(httpapi.Contract(), page).Handler(httpapi.FunctionInstances), f.Log())
 	})
 }

@@ -39,6 +39,7 @@ func TestDashboard(t *testing.T) {
 		{"Conversation", conversation},
 		{"Chats", chats},
 		{"File", file},
+		{"Bucket", ofBucket},
 		{"Phones", phones},
 		{"Kinds", kinds},
 		{"Smooth", smooth},

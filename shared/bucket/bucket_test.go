@@ -6,7 +6,11 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"whatisup/local/aws/awstest"
 	"whatisup/shared/whatisup"
@@ -116,5 +120,26 @@ func TestWriter(t *testing.T) {
 				t.Errorf("a removed object: %v", err)
 			}
 		})
+	}
+}
+
+// On AWS forms and URLs lead to the bucket's own address in its region, which the
+// template tells the dashboard.
+func TestAddress(t *testing.T) {
+	t.Parallel()
+	b := New(Config{Name: "acme-media", AWS: aws.Config{Region: "us-east-1", Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: "a", SecretAccessKey: "b"}, nil
+	})}})
+	form, err := b.Form(t.Context(), "staging/x", "text/plain", 10, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	url, err := b.URL(t.Context(), "GET", "d8/x", "text/plain", "inline", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "https://acme-media.s3.us-east-1.amazonaws.com"
+	if strings.TrimSuffix(form.URL, "/") != want || !strings.HasPrefix(url, want+"/d8/x?") {
+		t.Errorf("a form for %s and a URL %s", form.URL, url)
 	}
 }

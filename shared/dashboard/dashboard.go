@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"html"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -35,11 +36,13 @@ type file struct {
 	packed      func() []byte // made when it is first asked for: a start stays quick
 }
 
-// Handler serves the page at / and its files below /dashboard/. eventsURL is
-// where the API says the event stream is; empty, or of no other origin, the page
-// may speak to its own origin only.
-func Handler(eventsURL string) http.Handler {
-	h := handler{policy: policy(eventsURL), files: make(map[string]file)}
+// Handler serves the page at / and its files below /dashboard/. eventsURL is where the
+// API says the event stream is, and bucketURL where upload forms and the URLs of files
+// lead to. One that is empty, or no address of http or https, stands for the page's own
+// origin, the only one that the page may then speak to.
+func Handler(eventsURL, bucketURL string) http.Handler {
+	bucket := origin(bucketURL)
+	h := handler{policy: policy(origin(eventsURL), bucket), files: make(map[string]file)}
 	entries, err := fs.ReadDir(files, "files")
 	if err != nil {
 		panic(err) // they are part of this program
@@ -48,6 +51,9 @@ func Handler(eventsURL string) http.Handler {
 		content, err := files.ReadFile("files/" + e.Name())
 		if err != nil {
 			panic(err)
+		}
+		if e.Name() == "index.html" { // the page's code learns from it where files may go
+			content = bytes.Replace(content, []byte(`name="bucket" content=""`), []byte(`name="bucket" content="`+html.EscapeString(bucket)+`"`), 1)
 		}
 		sum := sha256.Sum256(content)
 		h.files["/dashboard/"+e.Name()] = file{
@@ -118,19 +124,28 @@ func pack(content []byte) []byte {
 	return out.Bytes()
 }
 
-// policy is the page's Content-Security-Policy.
-func policy(eventsURL string) string {
-	connect := "'self'"
-	if u, err := url.Parse(eventsURL); err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") {
-		connect += " " + u.Scheme + "://" + u.Host
+// origin is the origin of an address of http or https, empty for anything else.
+func origin(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}
+
+// policy is the page's Content-Security-Policy. The bucket is where an upload form goes,
+// and where the URL of a picture leads to.
+func policy(events, bucket string) string {
+	self := func(more ...string) string {
+		return strings.Join(strings.Fields("'self' "+strings.Join(more, " ")), " ")
 	}
 	return strings.Join([]string{
 		"default-src 'none'",
 		"script-src 'self'",
 		"style-src 'self'",
-		"img-src 'self' data:", // codes come as data URLs
-		"media-src 'self'",
-		"connect-src " + connect,
+		"img-src " + self("data:", bucket), // codes come as data URLs
+		"media-src " + self(bucket),
+		"connect-src " + self(events, bucket),
 		"base-uri 'none'",
 		"form-action 'none'",
 		"frame-ancestors 'none'",

@@ -27,12 +27,16 @@ var languages = []string{"en", "es", "pt"}
 
 func get(t *testing.T, path string, header ...string) *http.Response {
 	t.Helper()
+	return getFrom(dashboard.Handler("https://stream.example/v1/events", ""), path, header...)
+}
+
+func getFrom(h http.Handler, path string, header ...string) *http.Response {
 	r := httptest.NewRequest(http.MethodGet, path, nil)
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
-	dashboard.Handler("https://stream.example/v1/events").ServeHTTP(w, r)
+	h.ServeHTTP(w, r)
 	return w.Result()
 }
 
@@ -123,23 +127,33 @@ func TestItIsSmall(t *testing.T) {
 }
 
 func TestPolicy(t *testing.T) {
-	policy := get(t, "/").Header.Get("Content-Security-Policy")
+	page := getFrom(dashboard.Handler("https://stream.example/v1/events", "https://files.example/"), "/")
+	policy := page.Header.Get("Content-Security-Policy")
 	for _, want := range []string{
-		"default-src 'none'", "script-src 'self';", "style-src 'self';", "connect-src 'self' https://stream.example;",
+		"default-src 'none'", "script-src 'self';", "style-src 'self';", "connect-src 'self' https://stream.example https://files.example;",
+		"img-src 'self' data: https://files.example;", "media-src 'self' https://files.example;",
 		"base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'", "require-trusted-types-for 'script'",
 	} {
 		if !strings.Contains(policy+";", want) {
 			t.Errorf("the policy lacks %s: %s", want, policy)
 		}
 	}
+	if text := string(body(t, page)); !strings.Contains(text, `<meta name="bucket" content="https://files.example">`) {
+		t.Errorf("the page does not know the bucket: %s", text)
+	}
 	if strings.Contains(policy, "unsafe") || strings.Contains(policy, "*") {
 		t.Errorf("the policy is open: %s", policy)
 	}
 	for _, url := range []string{"", "/v1/events", "javascript:alert(1)", "://", "https:; script-src *"} {
 		w := httptest.NewRecorder()
-		dashboard.Handler(url).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
-		if p := w.Header().Get("Content-Security-Policy"); !strings.Contains(p, "connect-src 'self';") {
-			t.Errorf("with the events at %q: %s", url, p)
+		dashboard.Handler(url, url).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		for _, want := range []string{"connect-src 'self';", "img-src 'self' data:;", "media-src 'self';"} {
+			if p := w.Header().Get("Content-Security-Policy"); !strings.Contains(p, want) {
+				t.Errorf("with the events and the bucket at %q: %s", url, p)
+			}
+		}
+		if !strings.Contains(w.Body.String(), `<meta name="bucket" content="">`) {
+			t.Errorf("with the bucket at %q the page is %s", url, w.Body)
 		}
 	}
 }

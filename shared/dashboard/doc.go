@@ -13,8 +13,8 @@
 //
 // It lives in a private field of the page's client, in memory; in the tab's
 // session storage only if its user asks for that; and never in a URL. The
-// Content-Security-Policy lets the page speak to its own origin and to that of
-// the event stream, and to nobody else. Scripts and styles come from files
+// Content-Security-Policy lets the page speak to its own origin, to that of the
+// event stream and to that of the bucket of files, and to nobody else. Scripts and styles come from files
 // only, and Trusted Types refuse every way to turn a string into markup: what
 // customers and their correspondents write is only ever text.
 //

@@ -512,3 +512,35 @@ func TestPepper(t *testing.T) {
 		}
 	}
 }
+
+// TestBrowserReachesTheBucket: the dashboard may speak to the bucket where the code's
+// upload forms and URLs lead (package bucket has a test of that address), and the bucket
+// takes what comes from a page of another origin.
+func TestBrowserReachesTheBucket(t *testing.T) {
+	t.Parallel()
+	d := declared(t)
+	known := values(t, d, nil)
+	known["MediaBucket"] = "acme-media"
+	told := map[string]any{}
+	for _, r := range d.OfType("AWS::Serverless::Function") {
+		p := resolve(t, d, r.Properties, known).(map[string]any)
+		if env, ok := p["Environment"].(map[string]any); ok {
+			if url := env["Variables"].(map[string]any)["BUCKET_URL"]; url != nil {
+				told[p["FunctionName"].(string)] = url
+			}
+		}
+	}
+	if want := map[string]any{stack + "-instances": "https://acme-media.s3.eu-central-1.amazonaws.com"}; !maps.Equal(told, want) {
+		t.Errorf("BUCKET_URL is %v, want %v", told, want)
+	}
+	cors := resolve(t, d, d.Resources["MediaBucket"].Properties, known).(map[string]any)["CorsConfiguration"].(map[string]any)["CorsRules"].([]any)
+	if len(cors) != 1 {
+		t.Fatalf("%d CORS rules", len(cors))
+	}
+	rule := cors[0].(map[string]any)
+	for name, want := range map[string][]any{"AllowedMethods": {"GET", "HEAD", "POST"}, "AllowedOrigins": {"*"}, "AllowedHeaders": {"*"}} {
+		if got, _ := rule[name].([]any); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+}

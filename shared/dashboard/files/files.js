@@ -15,8 +15,12 @@ export function kindOf(file) {
   return kinds.find(([, types, most]) => types.test(file.type) && file.size <= most)?.[0] ?? "document";
 }
 
+// bucket is the origin of this deployment's files, where that is another than the page's.
+const bucket = document.querySelector('meta[name="bucket"]')?.content;
+
 // hereOf is an address as this page may ask for it: what this deployment serves is of
-// the page's own origin, whichever name of this machine stands in it. Null: elsewhere.
+// the page's own origin, whichever name of this machine stands in it, or of its bucket's.
+// Null: elsewhere.
 export function hereOf(address) {
   let url;
   try {
@@ -24,6 +28,7 @@ export function hereOf(address) {
   } catch {
     return null;
   }
+  if (bucket && url.origin === bucket) return url.href;
   const local = ["localhost", "127.0.0.1", "[::1]"];
   const same = url.origin === location.origin || (url.port === location.port && local.includes(url.hostname) && local.includes(location.hostname));
   return same ? url.pathname + url.search : null;

@@ -1,10 +1,13 @@
 package whatsapp
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"go.etcd.io/bbolt"
 )
 
 // A file that was cut off, or is no database, ends the start with a sentence that
@@ -54,6 +57,35 @@ func TestDamagedFile(t *testing.T) {
 				t.Errorf("it says %v", err)
 			}
 		})
+	}
+}
+
+// A file of a newer version is refused by its format's name, and left as it is; one
+// without a number is of the first.
+func TestFileFormat(t *testing.T) {
+	t.Parallel()
+	for text, refused := range map[string]string{"": "", "1": "", "2": "format 2", "x": "damaged"} {
+		dir := t.TempDir()
+		d, err := openDatabase(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		format := func(tx *bbolt.Tx) error {
+			if text == "" {
+				return tx.Bucket(bucketMeta).Delete([]byte("format"))
+			}
+			return tx.Bucket(bucketMeta).Put([]byte("format"), []byte(text))
+		}
+		if err := errors.Join(d.bolt.Update(format), d.close()); err != nil {
+			t.Fatal(err)
+		}
+		d, err = openDatabase(dir)
+		if err == nil {
+			err = d.close()
+		}
+		if (err != nil) != (refused != "") || err != nil && !strings.Contains(err.Error(), refused) {
+			t.Errorf("format %q: %v", text, err)
+		}
 	}
 }
 

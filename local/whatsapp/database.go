@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -89,13 +90,32 @@ func openDatabase(dir string) (*database, error) {
 				return err
 			}
 		}
-		return nil
+		return checkFormat(tx.Bucket(bucketMeta))
 	})
 	if err != nil {
 		d.close()
 		return nil, fmt.Errorf("prepare the simulator's database: %w", err)
 	}
 	return d, nil
+}
+
+// fileFormat is that of the file; one without a number has the first.
+const fileFormat = 1
+
+// checkFormat refuses a file that a newer version has written, and gives its number to
+// one that has none.
+func checkFormat(meta *bbolt.Bucket) error {
+	key := []byte("format")
+	if v := meta.Get(key); v != nil {
+		found, err := strconv.Atoi(string(v))
+		if err != nil {
+			return fmt.Errorf("it is damaged: its format is %q; put back a backup, or remove it and scan again", v)
+		}
+		if found > fileFormat {
+			return fmt.Errorf("it has format %d, and this version knows formats up to %d: run the version that wrote it, or a newer one", found, fileFormat)
+		}
+	}
+	return meta.Put(key, []byte(strconv.Itoa(fileFormat)))
 }
 
 // sound reads every key of the file, if there is one. To open it for writing, bbolt

@@ -21,12 +21,14 @@ import (
 
 	"whatisup/sessionhost/host"
 	"whatisup/shared/httpapi"
+	"whatisup/shared/whatisup"
 )
 
 // figures are what the API's side counts. No label has a customer or an instance.
 type figures struct {
 	registry   *prometheus.Registry
 	requests   *prometheus.HistogramVec
+	deliveries *prometheus.CounterVec
 	operations map[string]string // by route
 }
 
@@ -37,14 +39,22 @@ func newFigures(version string) *figures {
 			Name: "whatisup_api_request_seconds", Help: "Requests to the API by operation and status, and how long they took.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"operation", "status"}),
+		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "whatisup_deliveries_total", Help: "Webhook deliveries that have ended, by mode and outcome: delivered, or undelivered after all tries.",
+		}, []string{"mode", "outcome"}),
 		operations: map[string]string{},
+	}
+	for _, m := range []whatisup.Mode{whatisup.Live, whatisup.Test} { // so that the first one is seen as a rise
+		for _, outcome := range []string{"delivered", "undelivered"} {
+			f.deliveries.WithLabelValues(string(m), outcome)
+		}
 	}
 	for _, r := range httpapi.Routes {
 		f.operations[r.Method+" "+r.Path] = r.Operation
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "whatisup_build_info", Help: "1, with the version as label."}, []string{"version", "go"})
 	build.WithLabelValues(version, runtime.Version()).Set(1)
-	f.registry.MustRegister(f.requests, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	f.registry.MustRegister(f.requests, f.deliveries, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return f
 }
 

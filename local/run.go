@@ -25,6 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/prometheus/client_golang/prometheus"
 
 	repository "whatisup"
 	localaws "whatisup/local/aws"
@@ -384,14 +385,14 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 		"WebhookDeliveriesDead": {QueueURL: urls.WebhookDeliveriesDead, Handler: message(hooks.Path.Dead), ARN: names.WebhookDeliveriesDead},
 	}
 	scheduled := map[string]func(context.Context) error{"sweep": hooks.Path.Sweep}
-	counts, clock := tallies{}, c.Clock
+	counts, clock := tallies{of: map[whatisup.Mode]*tally.Tally{}, deliveries: c.figures.deliveries}, c.Clock
 	if clock == nil {
 		clock = time.Now
 	}
 	for _, m := range []whatisup.Mode{whatisup.Live, whatisup.Test} {
-		counts[m] = tally.New(db, m, clock, log)
+		counts.of[m] = tally.New(db, m, clock, log)
 		start("tally", func(ctx context.Context) error {
-			counts[m].Run(ctx)
+			counts.of[m].Run(ctx)
 			return nil
 		})
 	}
@@ -441,9 +442,16 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 }
 
 // tallies count what webhooks deliver, each mode's by itself.
-type tallies map[whatisup.Mode]*tally.Tally
+type tallies struct {
+	of         map[whatisup.Mode]*tally.Tally
+	deliveries *prometheus.CounterVec
+}
 
-func (t tallies) Count(r whatisup.Ref, u whatisup.Usage) { t[r.Mode].Count(r, u) }
+func (t tallies) Count(r whatisup.Ref, u whatisup.Usage) {
+	t.deliveries.WithLabelValues(string(r.Mode), "delivered").Add(float64(u.Deliveries))
+	t.deliveries.WithLabelValues(string(r.Mode), "undelivered").Add(float64(u.Lost))
+	t.of[r.Mode].Count(r, u)
+}
 
 // webhooks is the way of events to endpoints, and what the API does with them. Loopback
 // is a test key's on somebody's own machine.

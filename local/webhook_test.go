@@ -142,6 +142,12 @@ func TestWebhook(t *testing.T) {
 		c.Must(200, "GET", "/v1/webhook-deliveries?events=message.received", "", &list)
 		return len(list.Data) == 1 && list.Data[0].Status == "success"
 	})
+	_, figures := get(t, s.Health+"/metrics")
+	for _, want := range []string{`whatisup_received_messages_total{mode="test"} 1`, `whatisup_deliveries_total{mode="test",outcome="delivered"} `, `whatisup_deliveries_total{mode="live",outcome="delivered"} 0`} {
+		if !strings.Contains(string(figures), want) || strings.Contains(string(figures), `{mode="test",outcome="delivered"} 0`) {
+			t.Errorf("the metrics lack %s", want)
+		}
+	}
 	id := message.header.Get("X-WhatIsUp-Delivery-Id")
 	if list.Data[0].ID != id || list.Data[0].AttemptCount != 1 {
 		t.Errorf("delivery %+v, the header says %s", list.Data[0], id)

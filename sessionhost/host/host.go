@@ -123,7 +123,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 				return network.Open(ctx, o)
 			},
 			Budgets: session.NewBudgets(cfg.ResumePerSecond, cfg.ConnectsPerSecond, cfg.MaxSessions),
-			Metrics: h.metrics, Usage: h.tally, Log: log, Timing: timing,
+			Metrics: h.metrics, Usage: counted{h.tally, h.metrics}, Log: log, Timing: timing,
 			Clock: clock.Now, ClockOff: func() bool { return clock.Ahead() != 0 },
 			Blamed:   func(id whatisup.InstanceID) bool { return blamed[id] },
 			Outdated: h.outdated,

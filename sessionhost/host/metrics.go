@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"whatisup/sessionhost/tally"
 	"whatisup/shared/whatisup"
 )
 
@@ -35,6 +36,7 @@ type metrics struct {
 	unread      atomic.Int64 // since the last line of figures
 	calls       *prometheus.HistogramVec
 	messages    *prometheus.CounterVec
+	received    prometheus.Counter
 	files       *prometheus.CounterVec
 	acked       prometheus.Histogram
 }
@@ -72,6 +74,9 @@ func newMetrics() *metrics {
 	m.messages = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "whatisup_messages_total", Help: "Own messages that were sent or have ended, by status and error code.",
 	}, []string{"status", "code"})
+	m.received = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "whatisup_received_messages_total", Help: "Messages that instances have received.",
+	})
 	m.files = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "whatisup_received_files_total", Help: "Files of received messages, by what has become of them: ready, or why not.",
 	}, []string{"outcome"})
@@ -88,7 +93,7 @@ func newMetrics() *metrics {
 	m.unreadable = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "whatisup_unreadable_links_total", Help: "Links whose auth state does not open: damaged, or somebody has written to the table.",
 	})
-	m.registry.MustRegister(m.unsupported, m.files, m.unreadable, m.setAside, m.messages, m.acked, m.calls, m.connects, m.connect, m.firstCode, m.ended, m.sent, m.woken,
+	m.registry.MustRegister(m.received, m.unsupported, m.files, m.unreadable, m.setAside, m.messages, m.acked, m.calls, m.connects, m.connect, m.firstCode, m.ended, m.sent, m.woken,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -118,6 +123,17 @@ func (m *metrics) MessageEnded(s whatisup.MessageStatus, c whatisup.MessageCode)
 func (m *metrics) File(outcome string)             { m.files.WithLabelValues(outcome).Inc() }
 func (m *metrics) MessageAcked(took time.Duration) { m.acked.Observe(took.Seconds()) }
 func (m *metrics) Woken(late time.Duration)        { m.woken.Observe(max(late.Seconds(), 0)) }
+
+// counted is a tally that shows what was received, too.
+type counted struct {
+	*tally.Tally
+	m *metrics
+}
+
+func (c counted) Count(r whatisup.Ref, u whatisup.Usage) {
+	c.m.received.Add(float64(u.In))
+	c.Tally.Count(r, u)
+}
 
 // metered counts and times what goes through an HTTP client of the SDK.
 type metered struct {

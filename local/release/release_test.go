@@ -50,6 +50,11 @@ func TestDebian(t *testing.T) {
 		t.Errorf("the program: %q (%v)", out, err)
 	}
 	ask("--control", deb, filepath.Join(dir, "control"))
+	for _, script := range []string{"postinst", "install.sh"} { // a restore may come before the first start
+		if !strings.Contains(string(embedded(script)), "install -d -m 0700 -o whatisup -g whatisup /var/lib/whatisup\n") {
+			t.Errorf("%s makes no data folder", script)
+		}
+	}
 	for _, script := range []string{"control/postinst", "control/prerm"} {
 		if out, err := exec.Command("sh", "-n", filepath.Join(dir, script)).CombinedOutput(); err != nil {
 			t.Errorf("%s: %s", script, out)

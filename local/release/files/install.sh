@@ -8,6 +8,7 @@ getent passwd whatisup >/dev/null || useradd --system --home-dir /var/lib/whatis
 install -m 0755 "$here/whatisup" /usr/bin/whatisup.new
 mv -f /usr/bin/whatisup.new /usr/bin/whatisup
 install -d -m 0750 -g whatisup /etc/whatisup
+install -d -m 0700 -o whatisup -g whatisup /var/lib/whatisup
 [ -e /etc/whatisup/whatisup.env ] || install -m 0640 -g whatisup "$here/whatisup.env" /etc/whatisup/whatisup.env
 install -d -m 0755 /usr/lib/systemd/system
 install -m 0644 "$here/whatisup.service" /usr/lib/systemd/system/whatisup.service

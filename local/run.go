@@ -92,19 +92,11 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 		return err
 	}
 	// The parts, in the order in which they came up; they stop in the other.
-	var parts parts
-	ctx, fail := context.WithCancelCause(ctx)
-	defer func() {
-		fail(nil)
-		err = errors.Join(err, parts.stop())
-		if cause := context.Cause(ctx); errors.Is(cause, errPart) {
-			err = errors.Join(cause, err)
-		}
-	}()
-	start := func(name string, run func(context.Context) error) { parts.start(name, run, fail) }
+	parts, ctx := newParts(ctx)
+	defer func() { err = parts.stop(ctx, err) }()
 
 	s := &Stack{}
-	if err := c.startAWS(s, secrets, start); err != nil {
+	if err := c.startAWS(s, secrets, parts.start); err != nil {
 		return err
 	}
 	tables := c.tables()
@@ -116,7 +108,7 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 	if err != nil {
 		return err
 	}
-	files, err := c.startFiles(ctx, s, urls.Media, start)
+	files, err := c.startFiles(ctx, s, urls.Media, parts.start)
 	if err != nil {
 		return fmt.Errorf("bucket: %w", err)
 	}
@@ -140,7 +132,7 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 	}
 	var root string
 	if !c.Both() { // otherwise the sandbox's own process does
-		if root, err = c.startSimulator(ctx, s, start); err != nil {
+		if root, err = c.startSimulator(ctx, s, parts.start); err != nil {
 			return err
 		}
 	}
@@ -182,17 +174,17 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 	}
 	var h *host.Host
 	if !c.NoHost {
-		if h, err = c.startHost(s, start); err != nil {
+		if h, err = c.startHost(s, parts.start); err != nil {
 			return errors.Join(err, api.Close())
 		}
 	}
-	if err := c.startHealth(s, h, start); err != nil {
+	if err := c.startHealth(s, h, parts.start); err != nil {
 		return errors.Join(err, api.Close())
 	}
-	if err := c.startGateway(s, api, db, peppers, urls, files, start); err != nil {
+	if err := c.startGateway(s, api, db, peppers, urls, files, parts.start); err != nil {
 		return errors.Join(err, api.Close())
 	}
-	if err := c.startControl(s, start); err != nil {
+	if err := c.startControl(s, parts.start); err != nil {
 		return err
 	}
 	s.Env["HEALTH_URL"] = s.Health

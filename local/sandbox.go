@@ -26,32 +26,24 @@ func RunSandbox(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return err
 	}
-	var parts parts
-	ctx, fail := context.WithCancelCause(ctx)
-	defer func() {
-		fail(nil)
-		err = errors.Join(err, parts.stop())
-		if cause := context.Cause(ctx); errors.Is(cause, errPart) {
-			err = errors.Join(cause, err)
-		}
-	}()
-	start := func(name string, run func(context.Context) error) { parts.start(name, run, fail) }
+	parts, ctx := newParts(ctx)
+	defer func() { err = parts.stop(ctx, err) }()
 	s := &Stack{AWS: env["AWS_ENDPOINT_URL"], Env: env, AWSConf: aws.Config{
 		Region: env["AWS_REGION"], BaseEndpoint: aws.String(env["AWS_ENDPOINT_URL"]),
 		Credentials: credentials.NewStaticCredentialsProvider(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], ""),
 		HTTPClient:  awshttp.NewBuildableClient(),
 	}}
-	root, err := c.startSimulator(ctx, s, start)
+	root, err := c.startSimulator(ctx, s, parts.start)
 	if err != nil {
 		return err
 	}
 	s.Env["WHATSAPP_ENDPOINT"], s.Env["WHATSAPP_NOISE_ROOT"], s.Env["WHATSAPP_CA_FILE"] = s.WhatsApp, root, c.CAFile
 	c.WhatsApp = sandbox
-	h, err := c.startHost(s, start)
+	h, err := c.startHost(s, parts.start)
 	if err != nil {
 		return err
 	}
-	if err := c.startSandboxControl(s, h, start); err != nil {
+	if err := c.startSandboxControl(s, h, parts.start); err != nil {
 		return err
 	}
 	c.Log.Info("the sandbox runs", "whatsapp", s.WhatsApp)

@@ -18,14 +18,11 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime"
 	"syscall"
 
-	"github.com/aws/aws-sdk-go-v2/config"
 	_ "golang.org/x/crypto/x509roots/fallback" // the image has no certificate files
 
 	"whatisup/sessionhost/host"
-	"whatisup/sessionhost/line"
 )
 
 func main() {
@@ -45,30 +42,10 @@ func main() {
 	case os.Getenv(host.ChildVariable) == "":
 		err = host.Watch(ctx, log)
 	default:
-		err = run(ctx, log)
+		err = host.Run(ctx, os.Getenv, log)
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintln(os.Stderr, "sessionhost:", err)
 		os.Exit(1)
 	}
-}
-
-// run is the child.
-func run(ctx context.Context, log *slog.Logger) error {
-	headroom := host.Headroom()
-	defer runtime.KeepAlive(headroom)
-	cfg, err := host.FromEnv(os.Getenv)
-	if err != nil {
-		return err
-	}
-	aws, err := config.LoadDefaultConfig(ctx)
-	if err != nil {
-		return fmt.Errorf("AWS settings: %w", err)
-	}
-	line.LogLibsignal(log)
-	h, err := host.New(cfg, aws, log)
-	if err != nil {
-		return err
-	}
-	return h.Run(ctx)
 }

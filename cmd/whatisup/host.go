@@ -3,17 +3,13 @@ package main
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"os"
-	"runtime"
 
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/google/uuid"
 
 	"whatisup/local"
 	"whatisup/local/deploy/stack"
 	"whatisup/sessionhost/host"
-	"whatisup/sessionhost/line"
 )
 
 // runHost is one more session host on a running stack, under a parent of its own.
@@ -26,8 +22,6 @@ func runHost(ctx context.Context, p program) error {
 		id := cmp.Or(p.getenv("HOST_ID"), uuid.NewString())
 		return host.Child{Args: []string{"host"}, Env: []string{childVariable + "=" + childHost, "HOST_ID=" + id}}.Watch(ctx, log)
 	}
-	headroom := host.Headroom()
-	defer runtime.KeepAlive(headroom)
 	env, err := enter(p)
 	if err != nil {
 		return err
@@ -36,20 +30,7 @@ func runHost(ctx context.Context, p program) error {
 	if mode != "live" && mode != "sandbox" {
 		mode = "live" // the sandbox of a stack that serves both has a host of its own
 	}
-	conf, err := host.FromEnv(local.HostEnv(env, mode, "", p.getenv))
-	if err != nil {
-		return err
-	}
-	aws, err := config.LoadDefaultConfig(ctx)
-	if err != nil {
-		return fmt.Errorf("AWS settings: %w", err)
-	}
-	line.LogLibsignal(log)
-	h, err := host.New(conf, aws, log)
-	if err != nil {
-		return err
-	}
-	return h.Run(ctx)
+	return host.Run(ctx, local.HostEnv(env, mode, "", p.getenv), log)
 }
 
 // enter makes the surroundings of the running stack this process's own, for the

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -56,6 +58,26 @@ type Host struct {
 	mu      sync.Mutex
 	shards  map[whatisup.Shard]*shard.Shard
 	address string
+}
+
+// Run is a process's session host, as its environment wants it, until ctx ends.
+func Run(ctx context.Context, getenv func(string) string, log *slog.Logger) error {
+	headroom := Headroom()
+	defer runtime.KeepAlive(headroom)
+	cfg, err := FromEnv(getenv)
+	if err != nil {
+		return err
+	}
+	conf, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		return fmt.Errorf("AWS settings: %w", err)
+	}
+	line.LogLibsignal(log)
+	h, err := New(cfg, conf, log)
+	if err != nil {
+		return err
+	}
+	return h.Run(ctx)
 }
 
 // New puts a host together. It calls nothing.

@@ -55,7 +55,7 @@ func main() {
 	err := run(ctx, program{os.Args[1:], os.Getenv, os.Stdout, os.Stderr})
 	switch {
 	case errors.Is(err, operator.ErrUsage):
-		fmt.Fprintf(os.Stderr, "%v\n\n%s", err, operator.Usage)
+		fmt.Fprintf(os.Stderr, "%v\n\n%s", err, operator.Usage())
 		os.Exit(2)
 	case errors.Is(err, errUsage):
 		fmt.Fprintf(os.Stderr, "%v\n\n%s", err, usage())

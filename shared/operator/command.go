@@ -13,32 +13,62 @@ import (
 	"whatisup/shared/whatisup"
 )
 
-// Usage lists the commands. Every answer is JSON, one object a line.
-const Usage = `make NAME                      a customer with a live and a test key
-list                           all customers
-suspend CUSTOMER               shuts it out and stops its sessions; links are kept.
-                               Repeat it if it was cut short
-resume CUSTOMER                lets it back; its sessions stay stopped
-limits CUSTOMER [-max-instances N] [-burst N] [-per-second N]
-                               what it may; what is not given is the deployment's
-keys CUSTOMER                  its keys that are not revoked
-key CUSTOMER [-mode live|test] [-name NAME]
-                               makes a key
-revoke CUSTOMER KEY            ends a key
-rotate CUSTOMER KEY            makes a key like it, and ends it
-endpoints CUSTOMER [-instance INSTANCE]
-                               its webhook endpoints, and how each is
-disable-endpoint CUSTOMER ENDPOINT
-                               nothing more is sent to it; its customer can't enable it
-stop-sending [-customer CUSTOMER | -instance INSTANCE] [-new-chats] [-mode live|test]
-                               nothing is sent, or no chat begun: of an instance, a
-                               customer or, without either, the whole deployment
-resume-sending [-customer CUSTOMER | -instance INSTANCE] [-mode live|test]
-                               takes that back; an automatic stop, too
-stops                          what is stopped
-wiped CUSTOMER INSTANCE        what is left of a deleted instance, rows and files; fails if
-                               there is anything
-`
+// command is one thing that an operator can ask for. Every answer is JSON, one object a
+// line.
+type command struct {
+	usage string // its words, and its flags in brackets
+	help  string // what it does; a line break where the line would be too long
+	run   func(*request, context.Context) error
+}
+
+// name is the first word, words how many follow it.
+func (c command) name() string { name, _, _ := strings.Cut(c.usage, " "); return name }
+
+func (c command) words() (n int) {
+	words, _, _ := strings.Cut(c.usage, " [")
+	return len(strings.Fields(words)) - 1
+}
+
+var commands = []command{
+	{"make NAME", "a customer with a live and a test key", (*request).makeCustomer},
+	{"list", "all customers", (*request).list},
+	{"suspend CUSTOMER", "shuts it out and stops its sessions; links are kept.\nRepeat it if it was cut short", (*request).suspend},
+	{"resume CUSTOMER", "lets it back; its sessions stay stopped", (*request).resume},
+	{"limits CUSTOMER [-max-instances N] [-burst N] [-per-second N]", "what it may; what is not given is the deployment's", (*request).limits},
+	{"keys CUSTOMER", "its keys that are not revoked", (*request).keys},
+	{"key CUSTOMER [-mode live|test] [-name NAME]", "makes a key", (*request).makeKey},
+	{"revoke CUSTOMER KEY", "ends a key", (*request).revoke},
+	{"rotate CUSTOMER KEY", "makes a key like it, and ends it", (*request).rotate},
+	{"endpoints CUSTOMER [-instance INSTANCE]", "its webhook endpoints, and how each is", (*request).endpoints},
+	{"disable-endpoint CUSTOMER ENDPOINT", "nothing more is sent to it; its customer can't enable it", (*request).disableEndpoint},
+	{"stop-sending [-customer CUSTOMER | -instance INSTANCE] [-new-chats] [-mode live|test]",
+		"nothing is sent, or no chat begun: of an instance, a\ncustomer or, without either, the whole deployment", (*request).stopSending},
+	{"resume-sending [-customer CUSTOMER | -instance INSTANCE] [-mode live|test]", "takes that back; an automatic stop, too", (*request).resumeSending},
+	{"stops", "what is stopped", (*request).stops},
+	{"wiped CUSTOMER INSTANCE", "what is left of a deleted instance, rows and files; fails if\nthere is anything", (*request).wiped},
+}
+
+// Usage lists the commands.
+func Usage() string {
+	const column = 31 // where the help begins
+	var b strings.Builder
+	for _, c := range commands {
+		usage := c.usage
+		if len(usage) >= column {
+			usage += "\n"
+		} else {
+			usage += strings.Repeat(" ", column-len(usage))
+		}
+		b.WriteString(usage)
+		for i, line := range strings.Split(c.help, "\n") {
+			if i > 0 || strings.HasSuffix(usage, "\n") {
+				b.WriteString(strings.Repeat(" ", column))
+			}
+			b.WriteString(line + "\n")
+		}
+	}
+	return b.String()
+}
 
 // ErrUsage is a command line that is none.
 var ErrUsage = errors.New("usage")
@@ -46,218 +76,281 @@ var ErrUsage = errors.New("usage")
 // ErrLeft is what the command wiped answers where something is left.
 var ErrLeft = errors.New("not everything is gone")
 
-// Run carries out one command line.
+// Run runs one command line.
 func (o *Operator) Run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 {
 		return ErrUsage
 	}
-	command := args[0]
-	flags := flag.NewFlagSet(command, flag.ContinueOnError)
+	for _, c := range commands {
+		if c.name() == args[0] {
+			r, err := o.read(c, args[1:], out)
+			if err != nil {
+				return err
+			}
+			return c.run(r, ctx)
+		}
+	}
+	return ErrUsage
+}
+
+// request is a command line that was read.
+type request struct {
+	*Operator
+	out      io.Writer
+	customer whatisup.CustomerID // the first word, where the command has CUSTOMER
+	word     string              // the last one
+
+	maxInstances, burst int
+	perSecond           float64
+	mode                whatisup.Mode
+	name                string
+	ofInstance          string
+	ofCustomer          string
+	newChats            bool
+}
+
+// read reads the words and flags of a command.
+func (o *Operator) read(c command, args []string, out io.Writer) (*request, error) {
+	r := &request{Operator: o, out: out}
+	flags := flag.NewFlagSet(c.name(), flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	var (
-		maxInstances = flags.Int("max-instances", 0, "")
-		burst        = flags.Int("burst", 0, "")
-		perSecond    = flags.Float64("per-second", 0, "")
-		mode         = flags.String("mode", string(whatisup.Live), "")
-		name         = flags.String("name", "operator", "")
-		instance     = flags.String("instance", "", "")
-		customer     = flags.String("customer", "", "")
-		newChats     = flags.Bool("new-chats", false, "")
-	)
-	words, err := parse(flags, args[1:])
+	flags.IntVar(&r.maxInstances, "max-instances", 0, "")
+	flags.IntVar(&r.burst, "burst", 0, "")
+	flags.Float64Var(&r.perSecond, "per-second", 0, "")
+	flags.StringVar((*string)(&r.mode), "mode", string(whatisup.Live), "")
+	flags.StringVar(&r.name, "name", "operator", "")
+	flags.StringVar(&r.ofInstance, "instance", "", "")
+	flags.StringVar(&r.ofCustomer, "customer", "", "")
+	flags.BoolVar(&r.newChats, "new-chats", false, "")
+
+	words, err := parse(flags, args)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUsage, err)
+		return nil, fmt.Errorf("%w: %w", ErrUsage, err)
 	}
-	word := func(i int) string {
-		if i < len(words) {
-			return words[i]
+	if len(words) != c.words() {
+		return nil, ErrUsage
+	}
+	flags.Visit(func(f *flag.Flag) {
+		if !strings.Contains(c.usage, "-"+f.Name+" ") && !strings.Contains(c.usage, "-"+f.Name+"]") {
+			err = fmt.Errorf("%w: %s takes no -%s", ErrUsage, c.name(), f.Name)
 		}
-		return ""
+	})
+	if err != nil {
+		return nil, err
 	}
-	wants := map[string]int{"make": 1, "list": 0, "suspend": 1, "resume": 1, "limits": 1, "keys": 1, "key": 1, "revoke": 2, "rotate": 2, "wiped": 2,
-		"endpoints": 1, "disable-endpoint": 2, "stop-sending": 0, "resume-sending": 0, "stops": 0}
-	n, known := wants[command]
-	if !known || len(words) != n {
-		return ErrUsage
+	if r.mode != whatisup.Live && r.mode != whatisup.Test {
+		return nil, fmt.Errorf("%w: the mode is live or test", ErrUsage)
 	}
-	print := func(v any) error {
-		b, err := json.Marshal(v)
-		if err != nil {
-			return err
+
+	if len(words) > 0 {
+		r.word = words[len(words)-1]
+	}
+	if strings.HasPrefix(c.usage, c.name()+" CUSTOMER") {
+		var ok bool
+		if r.customer, ok = whatisup.ParseCustomerID(words[0]); !ok {
+			return nil, fmt.Errorf("%w: %q is no customer's id", ErrUsage, words[0])
 		}
-		_, err = fmt.Fprintf(out, "%s\n", b)
+	}
+	return r, nil
+}
+
+// print writes one line of the answer.
+func (r *request) print(v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
 		return err
 	}
-	if command == "make" {
-		made, err := o.MakeCustomer(ctx, word(0))
+	_, err = fmt.Fprintf(r.out, "%s\n", b)
+	return err
+}
+
+func (r *request) makeCustomer(ctx context.Context) error {
+	made, err := r.MakeCustomer(ctx, r.word)
+	if err != nil {
+		return err
+	}
+	return r.print(made)
+}
+
+func (r *request) list(ctx context.Context) error {
+	for c, err := range r.Store.Customers(ctx) {
 		if err != nil {
 			return err
 		}
-		return print(made)
+		if err := r.print(customerOf(c)); err != nil {
+			return err
+		}
 	}
-	if command == "list" {
-		for c, err := range o.Store.Customers(ctx) {
+	return nil
+}
+
+func (r *request) suspend(ctx context.Context) error {
+	stopped, err := r.Suspend(ctx, r.customer)
+	if err != nil {
+		return err
+	}
+	return r.print(map[string]any{"customer_id": r.customer, "suspended": true, "stopped": stopped})
+}
+
+func (r *request) resume(ctx context.Context) error {
+	if err := r.Resume(ctx, r.customer); err != nil {
+		return err
+	}
+	return r.print(map[string]any{"customer_id": r.customer, "suspended": false})
+}
+
+func (r *request) limits(ctx context.Context) error {
+	if r.maxInstances < 0 || r.burst < 0 || r.perSecond < 0 || r.perSecond > 1e6 {
+		return fmt.Errorf("%w: limits are not negative", ErrUsage)
+	}
+	if err := r.Store.SetLimits(ctx, r.customer, r.maxInstances, whatisup.RateLimit{Burst: r.burst, PerSecond: r.perSecond}); err != nil {
+		return err
+	}
+	c, err := r.Store.Customer(ctx, r.customer)
+	if err != nil {
+		return err
+	}
+	return r.print(customerOf(c))
+}
+
+func (r *request) keys(ctx context.Context) error {
+	for _, m := range modes {
+		for k, err := range r.Store.Keys(ctx, r.customer, m) {
 			if err != nil {
 				return err
 			}
-			if err := print(customerOf(c)); err != nil {
+			if err := r.print(keyOf(k, "")); err != nil {
 				return err
 			}
 		}
-		return nil
 	}
-	switch command {
-	case "stop-sending", "resume-sending":
-		scope, err := scopeOf(*customer, *instance)
-		if err != nil {
-			return err
-		}
-		m := whatisup.Mode(*mode)
-		if m != whatisup.Live && m != whatisup.Test {
-			return fmt.Errorf("%w: the mode is live or test", ErrUsage)
-		}
-		if command == "resume-sending" {
-			err = o.Store.RemoveStop(ctx, m, scope)
-		} else {
-			err = o.Store.PutStop(ctx, m, whatisup.Stop{Scope: scope, NewChats: *newChats, By: "operator", Since: o.Now()})
-		}
-		if err != nil {
-			return err
-		}
-		return print(map[string]any{"scope": scope, "mode": m, "stopped": command == "stop-sending"})
-	case "stops":
-		for _, m := range modes {
-			all, err := o.Store.Stops(ctx, m)
-			if err != nil {
-				return err
-			}
-			for _, s := range all {
-				if err := print(struct {
-					Mode whatisup.Mode `json:"mode"`
-					whatisup.Stop
-				}{m, s}); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
+	return nil
+}
+
+func (r *request) makeKey(ctx context.Context) error {
+	k, text, err := r.MakeKey(ctx, r.customer, r.mode, r.name)
+	if err != nil {
+		return err
 	}
-	id, ok := whatisup.ParseCustomerID(word(0))
+	return r.print(keyOf(k, text))
+}
+
+func (r *request) revoke(ctx context.Context) error {
+	k, err := r.key(ctx, r.customer, r.word)
+	if err != nil {
+		return err
+	}
+	return r.Store.RevokeKey(ctx, r.customer, k.Mode, k.ID)
+}
+
+func (r *request) rotate(ctx context.Context) error {
+	k, err := r.key(ctx, r.customer, r.word)
+	if err != nil {
+		return err
+	}
+	made, text, err := r.Peppers.NewKey(whatisup.APIKey{
+		Customer: r.customer, Mode: k.Mode, Instance: k.Instance, Name: k.Name, ExpiresAt: k.ExpiresAt,
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.Store.CreateKey(ctx, made, nil); err != nil {
+		return err
+	}
+	if err := r.print(keyOf(made, string(text))); err != nil {
+		return err
+	}
+	return r.Store.RevokeKey(ctx, r.customer, k.Mode, k.ID)
+}
+
+func (r *request) endpoints(ctx context.Context) error {
+	var instance whatisup.InstanceID
+	if r.ofInstance != "" {
+		var ok bool
+		if instance, ok = whatisup.ParseInstanceID(r.ofInstance); !ok {
+			return fmt.Errorf("%w: %q is no instance's id", ErrUsage, r.ofInstance)
+		}
+	}
+	return r.Endpoints(ctx, r.customer, instance, func(e *whatisup.Endpoint) error { return r.printEndpoint(ctx, e) })
+}
+
+func (r *request) disableEndpoint(ctx context.Context) error {
+	endpoint, ok := whatisup.ParseEndpointID(r.word)
 	if !ok {
-		return fmt.Errorf("%w: %q is no customer's id", ErrUsage, word(0))
+		return fmt.Errorf("%w: %q is no endpoint's id", ErrUsage, r.word)
 	}
-	switch command {
-	case "suspend":
-		stopped, err := o.Suspend(ctx, id)
-		if err != nil {
-			return err
-		}
-		return print(map[string]any{"customer_id": id, "suspended": true, "stopped": stopped})
-	case "resume":
-		if err := o.Resume(ctx, id); err != nil {
-			return err
-		}
-		return print(map[string]any{"customer_id": id, "suspended": false})
-	case "limits":
-		if *maxInstances < 0 || *burst < 0 || *perSecond < 0 || *perSecond > 1e6 {
-			return fmt.Errorf("%w: limits are not negative", ErrUsage)
-		}
-		if err := o.Store.SetLimits(ctx, id, *maxInstances, whatisup.RateLimit{Burst: *burst, PerSecond: *perSecond}); err != nil {
-			return err
-		}
-		c, err := o.Store.Customer(ctx, id)
-		if err != nil {
-			return err
-		}
-		return print(customerOf(c))
-	case "keys":
-		for _, m := range modes {
-			for k, err := range o.Store.Keys(ctx, id, m) {
-				if err != nil {
-					return err
-				}
-				if err := print(keyOf(k, "")); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	case "key":
-		m := whatisup.Mode(*mode)
-		if !m.Valid() {
-			return fmt.Errorf("%w: a mode is live or test", ErrUsage)
-		}
-		k, text, err := o.MakeKey(ctx, id, m, *name)
-		if err != nil {
-			return err
-		}
-		return print(keyOf(k, text))
-	case "revoke", "rotate":
-		k, err := o.key(ctx, id, word(1))
-		if err != nil {
-			return err
-		}
-		if command == "rotate" {
-			made, text, err := o.Peppers.NewKey(whatisup.APIKey{
-				Customer: id, Mode: k.Mode, Instance: k.Instance, Name: k.Name, ExpiresAt: k.ExpiresAt,
-			})
-			if err == nil {
-				err = o.Store.CreateKey(ctx, made, nil)
-			}
-			if err != nil {
-				return err
-			}
-			if err := print(keyOf(made, string(text))); err != nil {
-				return err
-			}
-		}
-		return o.Store.RevokeKey(ctx, id, k.Mode, k.ID)
-	case "endpoints":
-		i, ok := whatisup.ParseInstanceID(*instance)
-		if *instance != "" && !ok {
-			return fmt.Errorf("%w: %q is no instance's id", ErrUsage, *instance)
-		}
-		if *instance == "" {
-			i = ""
-		}
-		return o.Endpoints(ctx, id, i, func(e *whatisup.Endpoint) error {
-			queued, err := o.Store.CountQueued(ctx, e.ID)
-			if err != nil {
-				return err
-			}
-			return print(endpointOf(e, queued))
-		})
-	case "disable-endpoint":
-		endpoint, ok := whatisup.ParseEndpointID(word(1))
-		if !ok {
-			return fmt.Errorf("%w: %q is no endpoint's id", ErrUsage, word(1))
-		}
-		e, err := o.DisableEndpoint(ctx, id, endpoint)
-		if err != nil {
-			return err
-		}
-		queued, err := o.Store.CountQueued(ctx, e.ID)
-		if err != nil {
-			return err
-		}
-		return print(endpointOf(e, queued))
-	default: // wiped
-		instance, ok := whatisup.ParseInstanceID(word(1))
-		if !ok {
-			return fmt.Errorf("%w: %q is no instance's id", ErrUsage, word(1))
-		}
-		left, err := o.Left(ctx, id, instance)
-		if err != nil {
-			return err
-		}
-		if err := print(map[string]any{"instance_id": instance, "wiped": len(left) == 0, "left": append([]string{}, left...)}); err != nil {
-			return err
-		}
-		if len(left) > 0 {
-			return ErrLeft
-		}
-		return nil
+	e, err := r.DisableEndpoint(ctx, r.customer, endpoint)
+	if err != nil {
+		return err
 	}
+	return r.printEndpoint(ctx, e)
+}
+
+func (r *request) printEndpoint(ctx context.Context, e *whatisup.Endpoint) error {
+	queued, err := r.Store.CountQueued(ctx, e.ID)
+	if err != nil {
+		return err
+	}
+	return r.print(endpointOf(e, queued))
+}
+
+func (r *request) stopSending(ctx context.Context) error {
+	scope, err := scopeOf(r.ofCustomer, r.ofInstance)
+	if err != nil {
+		return err
+	}
+	if err := r.Store.PutStop(ctx, r.mode, whatisup.Stop{Scope: scope, NewChats: r.newChats, By: "operator", Since: r.Now()}); err != nil {
+		return err
+	}
+	return r.print(map[string]any{"scope": scope, "mode": r.mode, "stopped": true})
+}
+
+func (r *request) resumeSending(ctx context.Context) error {
+	scope, err := scopeOf(r.ofCustomer, r.ofInstance)
+	if err != nil {
+		return err
+	}
+	if err := r.Store.RemoveStop(ctx, r.mode, scope); err != nil {
+		return err
+	}
+	return r.print(map[string]any{"scope": scope, "mode": r.mode, "stopped": false})
+}
+
+func (r *request) stops(ctx context.Context) error {
+	for _, m := range modes {
+		all, err := r.Store.Stops(ctx, m)
+		if err != nil {
+			return err
+		}
+		for _, s := range all {
+			line := struct {
+				Mode whatisup.Mode `json:"mode"`
+				whatisup.Stop
+			}{m, s}
+			if err := r.print(line); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *request) wiped(ctx context.Context) error {
+	instance, ok := whatisup.ParseInstanceID(r.word)
+	if !ok {
+		return fmt.Errorf("%w: %q is no instance's id", ErrUsage, r.word)
+	}
+	left, err := r.Left(ctx, r.customer, instance)
+	if err != nil {
+		return err
+	}
+	if err := r.print(map[string]any{"instance_id": instance, "wiped": len(left) == 0, "left": append([]string{}, left...)}); err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		return ErrLeft
+	}
+	return nil
 }
 
 // key finds a customer's key by its id or its prefix.

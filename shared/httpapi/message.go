@@ -34,7 +34,7 @@ func sendMessage(c *call) (*answer, error) {
 	}
 	s, problems := whatisup.ParseSend(b.Fields, c.now())
 	if len(problems) > 0 {
-		return nil, input.Invalid(inputProblems(problems)...)
+		return nil, input.Invalid(problems...)
 	}
 	once, err := c.once(b)
 	if err != nil {
@@ -49,14 +49,6 @@ func sendMessage(c *call) (*answer, error) {
 		a = a.set("Idempotency-Replayed", "true")
 	}
 	return a, nil
-}
-
-func inputProblems(problems []whatisup.Problem) []input.Problem {
-	all := make([]input.Problem, 0, len(problems))
-	for _, p := range problems {
-		all = append(all, input.Problem{Field: p.Field, Problem: p.Problem})
-	}
-	return all
 }
 
 // once names the request by its Idempotency-Key, if it has one. The same content

@@ -78,7 +78,7 @@ func readWriting(b *input.Object) writing {
 
 	if raw, ok := b.Take("reply_to"); ok {
 		target, problems := whatisup.ParseTarget("reply_to", raw)
-		b.Add(inputProblems(problems)...)
+		b.Add(problems...)
 		if target != nil {
 			w.ReplyTo = raw
 		}
@@ -135,7 +135,7 @@ func readPhoneBody(b *input.Object) json.RawMessage {
 	if body == nil && len(problems) == 1 && problems[0].Field == "body.type" {
 		problems[0].Problem += ", " + join(phoneOnly)
 	}
-	b.Add(inputProblems(problems)...)
+	b.Add(problems...)
 	return raw
 }
 

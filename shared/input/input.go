@@ -27,10 +27,7 @@ const (
 )
 
 // Problem is what is wrong with one field of a body or a query.
-type Problem struct {
-	Field   string `json:"field"`
-	Problem string `json:"problem"`
-}
+type Problem = whatisup.Problem
 
 // Invalid is an invalid_request that names each field.
 func Invalid(problems ...Problem) *whatisup.Error {

@@ -135,8 +135,6 @@ func (c *command) readSend(b *input.Object, now time.Time) error {
 	}
 	var problems []whatisup.Problem
 	c.send, problems = whatisup.ParseSend(fields, now)
-	for _, p := range problems {
-		b.Problem(p.Field, p.Problem)
-	}
+	b.Add(problems...)
 	return nil
 }

@@ -46,15 +46,11 @@ func Still(ctx context.Context, c Config, peppers string, do func(*move.Side) er
 	if err != nil {
 		return err
 	}
-	var parts parts
-	ctx, fail := context.WithCancelCause(ctx)
-	defer func() {
-		fail(nil)
-		err = errors.Join(err, parts.stop())
-	}()
+	parts, ctx := newParts(ctx)
+	defer func() { err = parts.stop(ctx, err) }()
 	s := &Stack{}
 	c.AWSPort, c.Listeners = 0, nil
-	if err := c.startAWS(s, secrets, func(name string, run func(context.Context) error) { parts.start(name, run, fail) }); err != nil {
+	if err := c.startAWS(s, secrets, parts.start); err != nil {
 		return err
 	}
 	side := &move.Side{Name: c.DataDir, AWS: s.AWSConf, Tables: c.tables(), Bucket: mediaBucket, Queues: queue.LocalPrefix}

@@ -66,14 +66,14 @@ type Object struct {
 // Parse takes a body apart.
 func Parse(raw []byte) (*Object, error) {
 	if !utf8.Valid(raw) {
-		return nil, Invalid(Problem{"body", "must be UTF-8"})
+		return nil, Invalid(Problem{Field: "body", Problem: "must be UTF-8"})
 	}
 	if problem := checkJSON(raw); problem != nil {
 		return nil, Invalid(*problem)
 	}
 	o := &Object{Raw: raw, problems: new([]Problem)}
 	if err := json.Unmarshal(raw, &o.Fields); err != nil || o.Fields == nil {
-		return nil, Invalid(Problem{"body", "must be a JSON object"})
+		return nil, Invalid(Problem{Field: "body", Problem: "must be a JSON object"})
 	}
 	return o, nil
 }
@@ -160,13 +160,13 @@ func checkJSON(raw []byte) *Problem {
 			return nil
 		}
 		if err != nil {
-			return &Problem{"body", "is not JSON"}
+			return &Problem{Field: "body", Problem: "is not JSON"}
 		}
 		top := len(levels) - 1
 		if top >= 0 && levels[top].object && levels[top].key {
 			if name, ok := token.(string); ok {
 				if levels[top].seen[name] {
-					return &Problem{path(clip(name)), "occurs twice"}
+					return &Problem{Field: path(clip(name)), Problem: "occurs twice"}
 				}
 				levels[top].seen[name], levels[top].name, levels[top].key = true, clip(name), false
 				continue
@@ -182,11 +182,11 @@ func checkJSON(raw []byte) *Problem {
 			top--
 		}
 		if len(levels) > maxDepth {
-			return &Problem{"body", fmt.Sprintf("is nested more than %d deep", maxDepth)}
+			return &Problem{Field: "body", Problem: fmt.Sprintf("is nested more than %d deep", maxDepth)}
 		}
 		if len(levels) == 0 {
 			if d.More() { // also what is not JSON at all
-				return &Problem{"body", "must be one JSON value"}
+				return &Problem{Field: "body", Problem: "must be one JSON value"}
 			}
 			return nil
 		}
@@ -206,7 +206,7 @@ func clip(s string) string {
 
 // Problem notes a problem of one field.
 func (o *Object) Problem(name, problem string) {
-	*o.problems = append(*o.problems, Problem{o.path + name, problem})
+	*o.problems = append(*o.problems, Problem{Field: o.path + name, Problem: problem})
 }
 
 // Add notes problems that were found elsewhere, with their whole paths.

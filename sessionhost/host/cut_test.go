@@ -99,6 +99,9 @@ func (l *lifeline) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	name := writePoint(r.Header.Get("X-Amz-Target"), string(body))
+	if strings.HasPrefix(r.URL.Path, "/"+bucketName) {
+		name = objectPoint(r)
+	}
 	l.mu.Lock()
 	point := l.point
 	l.mu.Unlock()
@@ -133,7 +136,7 @@ func writePoint(target, body string) string {
 		return ""
 	}
 	var tables []string
-	for _, t := range []string{"instances", "calls", "events", "devices", "fleet", "messages"} {
+	for _, t := range []string{"instances", "calls", "events", "devices", "fleet", "messages", "media"} {
 		if strings.Contains(body, `"whatisup-`+t+`"`) {
 			tables = append(tables, t)
 		}

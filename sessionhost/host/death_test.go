@@ -118,7 +118,7 @@ func (w *world) everyEventIsTold(id whatisup.InstanceID) {
 	once := make(map[whatisup.EventID]int)
 	for _, e := range w.events(id) {
 		if once[e.ID]++; once[e.ID] > 1 {
-			if e.Name == whatisup.MessageStatusChanged && w.died {
+			if w.died && (e.Name == whatisup.MessageStatusChanged || e.Name == whatisup.MessageMediaReady) {
 				continue // the next owner tells again what may not have been told
 			}
 			w.t.Errorf("%s stands in the log %d times: %s", e.Name, once[e.ID], e.Data)
@@ -302,6 +302,10 @@ func TestDeathAtEveryWrite(t *testing.T) {
 	for k := 0; k < len(sends); k += 17 {
 		some = append(some, sends[k])
 	}
+	files := slices.DeleteFunc(inChapter(deaths, "files"), func(d death) bool { return !ofFiles(d.write) })
+	for k := 0; k < len(files); k += 13 {
+		some = append(some, files[k])
+	}
 	for _, d := range some {
 		t.Run(d.String(), func(t *testing.T) {
 			t.Parallel()
@@ -316,7 +320,7 @@ func inChapter(all []death, chapter string) []death {
 }
 
 // TestSoakDeath dies every death, again and again, until a thousand deaths are
-// died. SOAK_CHAPTER=send dies those of a send only.
+// died. SOAK_CHAPTER=send dies those of a send only, files those of a file on its way.
 func TestSoakDeath(t *testing.T) {
 	if os.Getenv("SOAK") == "" {
 		t.Skip("make soak")
@@ -354,7 +358,7 @@ func everyDeath(t *testing.T) (all []death) {
 		for range rehearsals {
 			t.Run("", func(t *testing.T) {
 				t.Parallel()
-				s := &story{world: quick(t).hasty().enduring()}
+				s := &story{world: quick(t).hasty().enduring().filing()}
 				s.tell()
 				mu.Lock()
 				defer mu.Unlock()
@@ -390,30 +394,41 @@ type letter struct {
 // letters accepts messages to two people, as the API does.
 func (w *world) letters(id whatisup.InstanceID, n int) (own []letter) {
 	w.t.Helper()
-	i := w.get(id)
 	for k := range n {
-		now := time.Now().UTC().Truncate(time.Millisecond)
-		l := letter{whatisup.NewMessageID(), "49180000005" + strconv.Itoa(k%2)}
-		to := whatisup.NumberAddress(whatisup.PhoneNumber(l.to))
-		_, err := w.db.AcceptMessage(w.t.Context(), &whatisup.Message{
-			Ref: w.refOf(id), ID: l.id, Direction: whatisup.Outgoing, To: to, Chat: to, ChatType: whatisup.ChatDirect,
-			Recipient: whatisup.Person{PhoneNumber: whatisup.PhoneNumber(l.to)},
-			Raw:       json.RawMessage(fmt.Sprintf(`{"type":"text","text":"letter %d"}`, k)), Link: i.Observed.Link,
-			Status: whatisup.MessageQueued, StatusAt: now, DueAt: now, ExpiresAt: now.Add(time.Hour),
-			Times: whatisup.MessageTimes{Created: now, Queued: now},
-		})
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		own = append(own, l)
+		to := "49180000005" + strconv.Itoa(k%2)
+		own = append(own, letter{w.accept(id, to, fmt.Sprintf(`{"type":"text","text":"letter %d"}`, k), ""), to})
 	}
-	err := w.commands.Send(w.t.Context(), i.Shard, whatisup.Command{
+	w.wakeMessages(id)
+	return own
+}
+
+// accept accepts a message to a number, with a body of the API, and a file if it has one.
+func (w *world) accept(id whatisup.InstanceID, number, body string, file whatisup.MediaID) whatisup.MessageID {
+	w.t.Helper()
+	i := w.get(id)
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	to := whatisup.NumberAddress(whatisup.PhoneNumber(number))
+	mid := whatisup.NewMessageID()
+	_, err := w.db.AcceptMessage(w.t.Context(), &whatisup.Message{
+		Ref: w.refOf(id), ID: mid, Direction: whatisup.Outgoing, To: to, Chat: to, ChatType: whatisup.ChatDirect,
+		Recipient: whatisup.Person{PhoneNumber: whatisup.PhoneNumber(number)}, Raw: json.RawMessage(body), Media: file, Link: i.Observed.Link,
+		Status: whatisup.MessageQueued, StatusAt: now, DueAt: now, ExpiresAt: now.Add(time.Hour),
+		Times: whatisup.MessageTimes{Created: now, Queued: now},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return mid
+}
+
+func (w *world) wakeMessages(id whatisup.InstanceID) {
+	w.t.Helper()
+	err := w.commands.Send(w.t.Context(), w.get(id).Shard, whatisup.Command{
 		ID: whatisup.NewCommandID(), Kind: whatisup.WakeMessages, Customer: w.customer, Mode: whatisup.Test, Instance: id, SentAt: whatisup.At(time.Now()),
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return own
 }
 
 func (w *world) refOf(id whatisup.InstanceID) whatisup.Ref {
@@ -480,7 +495,7 @@ func numbered(writes []death) []death {
 // one before of that name is deadly. It must come to the first, if not each time.
 func die(t *testing.T, d death) {
 	for try := 1; ; try++ {
-		s := &story{world: quick(t).hasty().enduring(), deadly: d}
+		s := &story{world: quick(t).hasty().enduring().filing(), deadly: d}
 		s.tell()
 		switch {
 		case !s.died.IsZero():
@@ -495,8 +510,8 @@ func die(t *testing.T, d death) {
 	}
 }
 
-// story is told of one instance: it is linked, receives, loses its connection,
-// is logged out and deleted. The host dies in it if there is a deadly write.
+// story is told of one instance: it is linked, receives, sends, carries files both ways,
+// loses its connection, is logged out and deleted. The host dies in it if there is a deadly write.
 type story struct {
 	*world
 	deadly death
@@ -594,10 +609,13 @@ func (s *story) tell() {
 	own := s.letters(id, 3)
 	s.arrive(id, own)
 
+	s.begin("files")
+	sent = append(sent, s.carry(id, number)...)
+
 	s.begin("drop")
 	s.fault(id, whatsapp.Fault{Kind: "drop"})
 	sent = append(sent, s.send(number, "491800000041", "after the drop"))
-	s.await("four messages", func() bool { return len(s.received(id)) == len(sent) })
+	s.await("the message after the drop", func() bool { return len(s.received(id)) == len(sent) })
 	s.status(id, whatisup.Connected, "")
 	if i := s.get(id); i.Observed.Link != link || !i.Observed.Confirmed {
 		s.t.Errorf("link %d became %d", link, i.Observed.Link)
@@ -620,6 +638,7 @@ func (s *story) tell() {
 		return len(hints) == 0
 	})
 	s.everyEventIsTold(id)
+	s.noFilesLeft(id)
 }
 
 // shown is the state that a customer is shown, and since when the shard's owner has it

@@ -25,6 +25,7 @@ import (
 	"whatisup/sessionhost/fleet"
 	"whatisup/sessionhost/line"
 	"whatisup/sessionhost/session"
+	"whatisup/shared/bucket"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/queue"
 	"whatisup/shared/whatisup"
@@ -45,6 +46,7 @@ type world struct {
 	timing   session.Timing
 	fleet    fleet.Timing
 	shards   int
+	bucket   *bucket.Bucket           // nil: the hosts have no files
 	told     map[whatisup.EventID]int // what came off the events queue
 	died     bool                     // a host has died on purpose
 	said     *said                    // by the hosts
@@ -127,13 +129,17 @@ func (w *world) explain() {
 
 func (w *world) config(id string) Config {
 	root := w.sim.Root()
-	return Config{
+	c := Config{
 		ID: id, Mode: whatisup.Test, Tables: dynamo.Local(), CommandPrefix: w.urls.CommandPrefix,
 		EventQueues: []string{w.urls.Events}, Shards: w.shards, KeyID: w.keyID,
 		Redirect:          line.Redirect{Endpoint: "http://" + w.sim.Address, Root: hex.EncodeToString(root[:])},
 		ConnectsPerSecond: 100, ResumePerSecond: 1000, MaxSessions: 1000, DeviceName: "Test",
 		Fleet: w.fleet, Session: w.timing, Health: "127.0.0.1:0",
 	}
+	if w.bucket != nil {
+		c.Bucket, c.MediaSecret, c.PublicURL, c.MediaKept = bucketName, "a secret of sixteen", "https://api.example.com", whatisup.MediaKept
+	}
+	return c
 }
 
 // running is a host that runs.

@@ -79,7 +79,8 @@ func (w *world) carry(id whatisup.InstanceID, number string) []string {
 	sent := bytes.Repeat([]byte("a sent file. "), 50_000)
 	own := w.sendFile(id, sent, friend)
 
-	w.await("the files that were received", func() bool {
+	// Who takes over fetches anew what was on its way.
+	w.awaitFor(3*patience, "the files that were received", func() bool {
 		ready := 0
 		for _, e := range w.events(id) {
 			var d struct {
@@ -104,7 +105,7 @@ func (w *world) carry(id whatisup.InstanceID, number string) []string {
 		}
 		return ready == len(files)
 	})
-	w.await("the file that was sent", func() bool {
+	w.awaitFor(3*patience, "the file that was sent", func() bool {
 		m, err := w.db.Message(w.t.Context(), w.refOf(id), own)
 		if err != nil {
 			w.t.Fatal(err)

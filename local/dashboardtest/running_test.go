@@ -151,9 +151,53 @@ func parts(t *testing.T, b context.Context, s *local.Stack) {
 	p.await("both answers", `["4915112345678: on WhatsApp as +4915112345678", "15550100001: not on WhatsApp"].every((s) => document.querySelector(".detail").textContent.includes(s))`)
 	p.press("Groups")
 	p.await("the group", `document.querySelector(".detail").textContent.includes("Night shift")`)
-	p.press("Show the members")
-	p.await("the member", `document.querySelector(".detail").textContent.includes("+4915112345678 · member")`)
+	p.press("Night shift…")
+	p.await("the members, ours as the one that made the group", `(() => {
+		const text = document.querySelector(".group ul")?.textContent ?? "";
+		return ["+4915112345678", "member", "+15550102033", "owner"].every((s) => text.includes(s)) && /LID \d+/.test(text);
+	})()`)
+	p.press("Show the invitation link")
+	p.awaitText(".group .url", "https://chat.whatsapp.com/")
+	p.audit("groups")
+
+	p.press("Profile")
+	p.await("the profile", `document.querySelector(".detail").textContent.includes("The number has no picture")`)
+	p.enter("About", "Open until six")
+	p.press("Save")
+	p.await("it is saved", `[...document.querySelectorAll(".part .result")].filter((e) => e.textContent === "Saved.").length === 2`)
+	var profile struct{ About string }
+	a.call("GET", "/v1/instances/"+id+"/profile", nil, &profile)
+	if profile.About != "Open until six" {
+		t.Errorf("the profile is %+v", profile)
+	}
+	// A simulated phone shares its keys only when it is told to.
+	p.enter("Name that others see", "Reception")
+	p.press("Save")
+	p.awaitText(".part .problem", "WhatsApp refused. (The phone has not shared the keys")
+
+	blocked := func() int {
+		var page struct{ Data []struct{} }
+		a.call("GET", "/v1/instances/"+id+"/blocks", nil, &page)
+		return len(page.Data)
+	}
+	p.press("Blocked contacts")
+	p.await("nobody", `document.querySelector(".detail").textContent.includes("Nobody is blocked.")`)
+	p.enter("Number to block", "+49 151 12345678"+kb.Enter)
+	p.await("somebody", `document.querySelector(".part .line button")?.textContent === "Unblock"`)
+	if n := blocked(); n != 1 {
+		t.Errorf("%d are blocked", n)
+	}
 	p.audit("parts")
+	p.press("Unblock: +4915112345678")
+	p.await("nobody again", `document.querySelector(".detail").textContent.includes("Nobody is blocked.")`)
+	if n := blocked(); n != 0 {
+		t.Errorf("%d are still blocked", n)
+	}
+
+	p.press("Leave the group")
+	p.awaitText("dialog", "Leave “Night shift”?")
+	p.press("Leave the group")
+	p.await("no group", `document.querySelector(".detail").textContent.includes("This account is in no group.")`)
 	p.pick("Events shown", "instance.created")
 	p.await("one event", `document.querySelectorAll(".log .events li").length === 1`)
 }

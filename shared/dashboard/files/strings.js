@@ -67,6 +67,8 @@ export function explain(failure) {
     if (details.status) parts.push(meaning(details.status, details.reason));
     if (has(`error.resolve.${details.resolve}`)) parts.push(t(`error.resolve.${details.resolve}`));
   }
+  // Of a refusal, the cause is WhatsApp's code, or it is the API's and in words only.
+  if (failure.code === "rejected") parts.push(`(${details.whatsapp_code ?? failure.message})`);
   if (Array.isArray(details.fields)) parts.push(...details.fields.map((f) => `(${f.field} ${f.problem})`));
   // What comes with a time says with it what to do.
   if (failure.retryAfter > 0) parts.push(t("error.retry", { seconds: failure.retryAfter }));

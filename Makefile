@@ -60,11 +60,17 @@ events: ## Writes events/ filled for the running stack, and an env.json, to DATA
 ##@ Checks
 
 .PHONY: test
-test: ## All tests. Fetches the modules if they are not there yet
-	go test ./...
+test: ## All tests. Fetches the modules, and axe-core, if they are not there yet
+	$(axe) go test ./...
 	$(interfaces)
 	$(cfn-lint)
 	$(browser)
+
+# axe-core looks at every state of the dashboard that the browser tests visit. What is
+# fetched stays in .build. Another version may find more, so it is a fixed one.
+AXE_VERSION := 4.14.1
+axe = if command -v npm >/dev/null && npm install --prefix .build/axe --prefer-offline --no-audit --no-fund --ignore-scripts axe-core@$(AXE_VERSION) >/dev/null 2>&1; \
+	then export AXE="$$PWD/.build/axe/node_modules/axe-core/axe.min.js"; else echo 'npm is not installed, or reaches no registry: axe did not look at the dashboard'; fi;
 
 # With -v, so that what was skipped is seen.
 interfaces = INTERFACES=1 go test -v ./local/interfacetest

@@ -245,6 +245,42 @@ func file(t *testing.T, b context.Context, s *local.Stack) {
 	p.awaitText(".thread .problem", "This file is too large")
 }
 
+// received shows the files that somebody sends once they are fetched: a picture, and
+// players that get what they ask for.
+func received(t *testing.T, b context.Context, s *local.Stack) {
+	key := customer(t, s)
+	a := api{t, s.API, key}
+	id := a.create("Desk")
+	a.link(id, "15550102039")
+	p := enter(t, b, s.API+"/#/instances/"+id+"/chats/34612345678", key)
+	p.awaitText(".thread .note", "No messages with this person yet")
+	var picture bytes.Buffer
+	if err := gopng.Encode(&picture, image.NewGray(image.Rect(0, 0, 320, 240))); err != nil {
+		t.Fatal(err)
+	}
+	for _, body := range []map[string]any{
+		{"type": "image", "caption": "The harbour", "media_base64": picture.Bytes()},
+		{"type": "audio", "voice": true}, // and what has no file is a sample
+		{"type": "video"},
+	} {
+		a.sandbox(id, "messages", map[string]any{"from": "34612345678", "body": body})
+	}
+	p.await("the picture", `(() => { const i = document.querySelector(".thread .message:not([data-mine]) img"); i?.scrollIntoView(); return i?.complete && i.naturalWidth === 320; })()`)
+	for _, player := range []string{"audio", "video"} {
+		p.await("a player", `document.querySelector(".thread .message:not([data-mine]) `+player+`")?.controls`)
+		if got := eval[string](p, `fetch(document.querySelector(".thread `+player+`").src).then(async (r) => r.status + " " + r.headers.get("Content-Type").split("/")[0] + " " + ((await r.arrayBuffer()).byteLength > 0))`); got != "200 "+player+" true" {
+			t.Errorf("the file of the %s: %s", player, got)
+		}
+	}
+	p.audit("received")
+
+	// It is there after a reload too, from the list of messages.
+	p.do(chromedp.Reload())
+	p.await("the form", `document.activeElement.id === "key"`)
+	p.do(chromedp.KeyEvent(key + kb.Enter))
+	p.await("the picture again", `(() => { const i = document.querySelector(".thread .message:not([data-mine]) img"); i?.scrollIntoView(); return i?.complete && i.naturalWidth === 320; })()`)
+}
+
 // choose gives files to a field, as the browser's own dialog does.
 func (p *tab) choose(selector string, files ...string) {
 	p.Helper()

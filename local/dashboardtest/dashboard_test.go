@@ -40,6 +40,7 @@ func TestDashboard(t *testing.T) {
 		{"Chats", chats},
 		{"File", file},
 		{"Bucket", ofBucket},
+		{"Received", received},
 		{"Phones", phones},
 		{"Kinds", kinds},
 		{"Smooth", smooth},

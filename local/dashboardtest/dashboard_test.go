@@ -387,10 +387,16 @@ func foreign(t *testing.T, b context.Context, s *local.Stack) {
 	p.status("Connected")
 }
 
+// languages visits every page in each language but English, which the other flows do.
 func languages(t *testing.T, b context.Context, s *local.Stack) {
 	key := customer(t, s)
 	a := api{t, s.API, key}
-	a.link(a.create("Recepción"), "34612345678")
+	id := a.create("Recepción")
+	a.link(id, "34612345678")
+	a.sandbox(id, "messages", map[string]any{"from": "4915112345678", "text": "42"})
+	a.call("POST", "/v1/instances/"+id+"/groups", map[string]any{"subject": "42", "participants": []string{"4915112345678"}}, nil)
+	var endpoint struct{ ID string }
+	a.call("POST", "/v1/webhook-endpoints", map[string]any{"url": "http://127.0.0.1:9/", "events": []string{"call.offered"}}, &endpoint)
 	p := enter(t, b, s.API, key)
 	for _, l := range []struct{ code, from, title, connected string }{
 		{"es", "Language", "Instancias", "Conectada"},
@@ -400,14 +406,54 @@ func languages(t *testing.T, b context.Context, s *local.Stack) {
 		p.awaitText(".list h2", l.title)
 		p.awaitText(".rows .badge", l.connected)
 		p.await("the page's language", `document.documentElement.lang === `+quote(l.code))
+		p.spoken(l.code + "-list")
 		p.press("Recepción…")
 		p.awaitText(".detail .state .badge", l.connected)
 		p.audit("connected-" + l.code)
-		p.do(chromedp.NavigateBack())
+		for part, shows := range []string{".timeline", "input[type=checkbox]", "textarea", ".group", "input[maxlength='139']", "input[type=tel]"} {
+			at := fmt.Sprintf(`document.querySelectorAll(".part")[%d]`, part)
+			eval[bool](p, at+`.open = true`)
+			p.await(shows, at+`.querySelector(`+quote(shows)+`)`)
+		}
+		eval[bool](p, `document.querySelector(".group").open = true`)
+		p.await("the members", `document.querySelectorAll(".group li").length === 2`)
+		p.spoken(l.code + "-parts")
+		for _, page := range []struct{ path, shows string }{
+			{"/instances/" + id + "/chats", ".people .rows li"},
+			{"/instances/" + id + "/chats/4915112345678", ".thread .said"},
+			{"/webhooks", ".cards li"},
+			{"/account", "[data-count=messages_in] svg"},
+			{"/phones", ".people .rows li"},
+			{"/phones/4915112345678", ".phone-view .said"},
+		} {
+			eval[bool](p, `(location.hash = `+quote(page.path)+`, true)`)
+			p.await(page.path, `document.querySelector(`+quote(page.shows)+`)`)
+			eval[bool](p, `(document.querySelectorAll("main details").forEach((d) => { d.open = true; }), true)`)
+			p.spoken(l.code + strings.ReplaceAll(strings.ReplaceAll(page.path, id, "id"), "/", "-"))
+		}
+		eval[bool](p, `(location.hash = "/", true)`)
+		p.awaitText(".list h2", l.title)
 	}
 	p.do(chromedp.Reload())
 	p.awaitText(".signin h1", "Vincule um telefone") // the choice is remembered
 	p.audit("signin-pt")
+}
+
+// spoken looks at a page in its language: no key in place of a sentence, no blank left
+// unfilled, nothing over the edge of a telephone's window.
+func (p *tab) spoken(state string) {
+	p.Helper()
+	for _, raw := range eval[[]string](p, `tester.raw()`) {
+		p.Errorf("%s: the page says %q", state, raw)
+	}
+	p.picture(state)
+	p.size(360, 740)
+	for _, w := range eval[[]string](p, "tester.wide()") {
+		p.Errorf("%s: runs over the edge of a narrow window: %s", state, w)
+	}
+	p.picture(state + "-narrow")
+	p.axe(state+", narrow", "light")
+	p.size(1280, 900)
 }
 
 // documentation fits a telephone's window and a desk's, and its parameters' names stay

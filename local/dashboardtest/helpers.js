@@ -78,5 +78,19 @@ window.tester = (() => {
     return [...document.querySelectorAll("body *")].filter((e) => shown(e) && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 90)).slice(0, 5);
   };
 
-  return { name, focus, text, pale, wide, shown };
+  // raw lists what is the key of a string, or has a blank that nobody filled in.
+  const raw = async () => {
+    const keys = new Set(Object.keys(await (await fetch("/dashboard/en.json")).json()));
+    const said = [];
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    for (let n = walker.nextNode(); n; n = walker.nextNode()) {
+      if (!n.parentElement.closest("noscript, script, pre")) said.push(n.data);
+    }
+    for (const e of document.querySelectorAll("[aria-label], [placeholder], [title], [alt]")) {
+      for (const name of ["aria-label", "placeholder", "title", "alt"]) said.push(e.getAttribute(name) ?? "");
+    }
+    return said.filter((s) => /\{\w+\}/.test(s) || s.split(/[\s:·,()]+/).some((word) => keys.has(word.replace(/[.!?]$/, ""))));
+  };
+
+  return { name, focus, text, pale, wide, raw, shown };
 })();

@@ -202,29 +202,43 @@ func parts(t *testing.T, b context.Context, s *local.Stack) {
 	p.await("one event", `document.querySelectorAll(".log .events li").length === 1`)
 }
 
-// firstSteps leads from the key to the first webhook.
+// firstSteps goes from the key to the first webhook, by what the page shows alone.
 func firstSteps(t *testing.T, b context.Context, s *local.Stack) {
-	key := customer(t, s)
-	a := api{t, s.API, key}
-	p := enter(t, b, s.API, key)
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
+	defer receiver.Close()
+	p := enter(t, b, s.API, customer(t, s))
 	done := func(n string) {
 		p.await(n+" steps done", `document.querySelectorAll(".first li[data-done]").length === `+n)
 	}
 	done("1")
 	p.press("Create an instance: it stands for one WhatsApp number.")
-	p.do(chromedp.KeyEvent("Desk"))
-	p.press("Only create")
-	p.awaitText(".detail h2", "Desk")
-	id := eval[string](p, `location.hash.split("/")[2]`)
-	a.link(id, "15550102034")
-	p.do(chromedp.NavigateBack())
+	p.do(chromedp.KeyEvent("Desk" + kb.Enter))
+	p.await("a code", `tester.shown(document.querySelector("img.code"))`)
+	p.press("Scan the code")
+	p.awaitText(".done", "is linked")
+	p.press("Done")
+	p.press("Instances")
 	done("3")
 	p.audit("first-steps")
-	p.press("Write a first message in its conversations.")
+	p.press("Write a first message in its conversations…")
 	p.awaitText(".people .note", "No messages yet")
-	p.do(chromedp.NavigateBack())
+	p.audit("first-conversation")
+	p.enter("Write to a number", "+55 11 91234-5678"+kb.Enter)
+	p.awaitText(".thread h3", "+5511912345678")
+	p.enter("Write a message", "Hello"+kb.Enter)
+	p.own("Hello", "Read")
+	p.press("Instances")
+	done("4")
 	p.press("Add a webhook endpoint, so that your program hears what happens.")
 	p.awaitText(".whole h2", "Webhook endpoints")
+	p.press("New endpoint")
+	p.do(chromedp.KeyEvent(receiver.URL + kb.Enter))
+	p.awaitText("dialog h2", "Signing secret")
+	p.press("I have kept it")
+	p.press("Send a test")
+	p.awaitText(".cards .result", "It answered 200")
+	p.press("Instances")
+	p.await("no steps left", `document.querySelector(".list") && !tester.shown(document.querySelector(".first"))`)
 }
 
 // unseen: a page that nobody sees holds no stream, and goes on when it is seen

@@ -60,11 +60,15 @@ export class FirstSteps {
     const newest = all[0];
     const linked = all.find((i) => i.phone_number);
     const link = (href, text) => h("a", { href }, text);
+    // In the sandbox the phones are simulated, which somebody who comes new has to know.
+    const sandbox = this.#api.mode === "test";
+    const scan = t(sandbox ? "first.scan.test" : "first.scan");
+    const message = t(sandbox ? "first.message.test" : "first.message");
     const steps = [
       [true, t("first.key")],
       [all.length > 0, button("link", t("first.create"), () => this.create())],
-      [Boolean(linked), newest ? link(`#/instances/${newest.id}`, t("first.scan")) : t("first.scan")],
-      [this.#wrote, linked ? link(`#/instances/${linked.id}/chats`, t("first.message")) : t("first.message")],
+      [Boolean(linked), newest ? link(`#/instances/${newest.id}`, scan) : scan],
+      [this.#wrote, linked ? link(`#/instances/${linked.id}/chats`, message) : message],
       [this.#webhook, link("#/webhooks", t("first.webhook"))],
     ];
     this.element.hidden = Boolean(this.over) || steps.every(([done]) => done);

@@ -348,7 +348,7 @@ async function main() {
     entered ??= await new Promise((resolve) => {
       const show = (text) => {
         const host = h("div");
-        page.replaceChildren(h("header", { class: "bar plain" }, h("span", { class: "grow" }), languageChoice(() => show(""))), host, footer());
+        page.replaceChildren(h("header", { class: "bar bare" }, h("span", { class: "grow" }), languageChoice(() => show(""))), host, footer());
         signIn(host, { problem: text }).then(resolve);
       };
       show(problem);

@@ -99,7 +99,7 @@ export function signIn(page, { problem: first = "" } = {}) {
         field(t("signin.key"), key),
         h("div", { class: "check" }, remember, h("label", { htmlFor: "remember" }, t("signin.keep"))),
         bound, problem, open,
-        local && h("p", { class: "hint" }, t("signin.local")))));
+        h("p", { class: "hint" }, t(local ? "signin.local" : "signin.nokey")))));
     key.focus();
   });
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -361,6 +362,10 @@ func (p *tab) audit(state string) {
 	}
 }
 
+// axeRuns and axeTook are how often axe-core has looked, and how long that took, in
+// nanoseconds.
+var axeRuns, axeTook atomic.Int64
+
 // axe has axe-core look at the page, if AXE names its file, as `make test` does where
 // there is npm. In the dark, only the colours are others.
 func (p *tab) axe(state, scheme string) {
@@ -380,6 +385,11 @@ func (p *tab) axe(state, scheme string) {
 	if scheme == "dark" {
 		options = `{ runOnly: ["color-contrast"] }`
 	}
+	began := time.Now()
+	defer func() {
+		axeRuns.Add(1)
+		axeTook.Add(int64(time.Since(began)))
+	}()
 	for _, v := range eval[[]string](p, `axe.run(document, `+options+`).then(({ violations }) => violations.flatMap((v) => v.nodes.map((n) => v.id + ": " + n.html.slice(0, 120))))`) {
 		p.Errorf("%s, %s: axe: %s", state, scheme, v)
 	}

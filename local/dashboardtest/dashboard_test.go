@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -65,6 +66,9 @@ func TestDashboard(t *testing.T) {
 		})
 	}
 	all.Wait()
+	if n := axeRuns.Load(); n > 0 {
+		t.Logf("axe looked %d times, %v in all", n, time.Duration(axeTook.Load()))
+	}
 }
 
 // enter opens the page and signs in.
@@ -89,6 +93,12 @@ func signIn(t *testing.T, b context.Context, s *local.Stack) {
 	key := customer(t, s)
 	p := open(t, b, s.API)
 	p.await("the form", `document.activeElement.id === "key"`)
+	p.awaitText(".signin form .hint", "test.key for the sandbox, live.key for real phones")
+	for what, size := range eval[map[string]float64](p, `Object.fromEntries(["footer a", "#remember"].map((s) => [s, document.querySelector(s).getBoundingClientRect().height]))`) {
+		if size < 24 {
+			t.Errorf("%s is %v pixels high", what, size)
+		}
+	}
 	p.audit("signin")
 
 	p.do(chromedp.KeyEvent("abc" + kb.Enter))
@@ -180,6 +190,10 @@ func pair(t *testing.T, b context.Context, s *local.Stack) {
 	p.status("Disconnected")
 	p.awaitText(".detail .sentence", "The device was removed on the phone")
 	p.audit("unlinked")
+	p.await("the log's times have their day", `/^[A-Z][a-z]{2} \d+, /.test(tester.text(".log .events time"))`)
+	p.press("Delete")
+	p.awaitText("dialog", "the link to the phone is gone already")
+	p.press("Cancel")
 	p.press("Fetch the QR code")
 	p.await("a code", `tester.shown(document.querySelector("img.code"))`)
 	p.press("Stop pairing")
@@ -273,7 +287,7 @@ func life(t *testing.T, b context.Context, s *local.Stack) {
 	p.press("Cancel")
 	p.press("Delete")
 	p.press("Delete")
-	p.awaitText(".banner", "was deleted")
+	p.awaitText("main .banner", "was deleted")
 	p.await("one row", `document.querySelectorAll(".rows li").length === 1`)
 	p.awaitText(".log h3", "Events of all instances")
 	p.awaitText(".events", "Deleted")

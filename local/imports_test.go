@@ -25,6 +25,7 @@ var rooms = []struct {
 	{"shared/lambdahttp", nil, "an adapter between two foreign shapes"},
 	{"shared/dashboard", nil, "static files; all it knows is the public API"},
 	{"shared/webhook", []string{"shared/whatisup", "shared/foreign", "shared/seal"}, "events on their way to endpoints, whatever keeps and queues them"},
+	{"shared/expiry", []string{"shared/whatisup"}, "messages whose time is over, whatever keeps them"},
 	{"shared/dynamo", []string{"shared/whatisup"}, "the only room that knows tables"},
 	{"shared/queue", []string{"shared/whatisup"}, "the only room that knows queues"},
 	{"shared/input", []string{"shared/whatisup"}, "strict JSON, whichever door it came through"},

@@ -39,6 +39,7 @@ import (
 	"whatisup/shared/control"
 	"whatisup/shared/dashboard"
 	"whatisup/shared/dynamo"
+	"whatisup/shared/expiry"
 	"whatisup/shared/fetch"
 	"whatisup/shared/foreign"
 	"whatisup/shared/httpapi"
@@ -376,7 +377,10 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 		"WebhookEventsDead":     {QueueURL: urls.WebhookEventsDead, Handler: message(hooks.Path.DeadEvent), ARN: names.WebhookEventsDead},
 		"WebhookDeliveriesDead": {QueueURL: urls.WebhookDeliveriesDead, Handler: message(hooks.Path.Dead), ARN: names.WebhookDeliveriesDead},
 	}
-	scheduled := map[string]func(context.Context) error{"sweep": hooks.Path.Sweep}
+	messages := expiry.Sweeper{Store: db, Events: hooks.Path.Events, Log: log, Now: c.Clock}
+	scheduled := map[string]func(context.Context) error{"sweep": func(ctx context.Context) error {
+		return errors.Join(hooks.Path.Sweep(ctx), messages.Sweep(ctx))
+	}}
 	counts, clock := tallies{of: map[whatisup.Mode]*tally.Tally{}, deliveries: c.figures.deliveries}, c.Clock
 	if clock == nil {
 		clock = time.Now

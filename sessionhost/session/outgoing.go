@@ -84,18 +84,10 @@ type teller struct {
 }
 
 func (t teller) Status(ctx context.Context, m *whatisup.Message, previous, all whatisup.MessageStatus) error {
-	data := m.Wire(true)
-	data.Body, data.PreviousStatus = nil, previous
-	e, err := whatisup.NewEvent(whatisup.MessageStatusChanged, t.ref.Customer, t.ref.Mode, t.ref.ID, t.kit.Now(), data)
+	e, err := whatisup.StatusEvent(m, previous, all, t.kit.Now())
 	if err != nil {
 		return err
 	}
-	step := m.Status
-	if all != "" && m.Status == previous {
-		step = all + "/all"
-	}
-	e.ID = whatisup.StepEventID(m.Ref.ID, m.ID, step, m.Times.Created)
-	e.Command = m.CommandID
 	return t.tell(ctx, e)
 }
 

@@ -119,6 +119,34 @@ func (db *DB) OwnersAlive(ctx context.Context, m whatisup.Mode) ([]whatisup.Owne
 	return alive, nil
 }
 
+// Silences are the shards that nobody has acted for since before, as far as their
+// leases and their owners' beats tell. Shards that never had an owner are none.
+func (db *DB) Silences(ctx context.Context, m whatisup.Mode, before time.Time) ([]whatisup.Silence, error) {
+	leases, err := db.Leases(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	hosts, err := db.Hosts(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	beats := make(map[string]whatisup.Host, len(hosts))
+	for _, h := range hosts {
+		beats[h.ID] = h
+	}
+	var silent []whatisup.Silence
+	for _, l := range leases {
+		s := whatisup.Silence{Lease: l, Owner: beats[l.Owner], Seen: l.AliveAt}
+		if l.Owner != "" && s.Owner.AliveAt.After(s.Seen) {
+			s.Seen = s.Owner.AliveAt
+		}
+		if l.Epoch > 0 && s.Seen.Before(before) {
+			silent = append(silent, s)
+		}
+	}
+	return silent, nil
+}
+
 // ClaimLease makes owner the owner of the shard as it was seen, with the next
 // epoch, which it writes to the shard's epoch row in the same transaction: that
 // row changes only here, so that a check on it meets nothing else. former is the
@@ -146,12 +174,7 @@ func (db *DB) ClaimLease(ctx context.Context, m whatisup.Mode, seen whatisup.Lea
 	}
 	items := []types.TransactWriteItem{lease, epoch}
 	if seen.Owner != "" && seen.Owner != owner {
-		still := check(db.tables.Fleet, fleetHostKey(m, seen.Owner), "incarnation = :incarnation AND #counter = :counter",
-			item{":incarnation": str(former.Incarnation), ":counter": number(former.Counter)}, map[string]string{"#counter": "counter"})
-		if former.Incarnation == "" {
-			still = check(db.tables.Fleet, fleetHostKey(m, seen.Owner), "attribute_not_exists(incarnation)", nil, nil)
-		}
-		items = append(items, still)
+		items = append(items, db.stillBeats(m, seen.Owner, former))
 	}
 	err := db.transact(ctx, items)
 	for i := range items {
@@ -160,6 +183,16 @@ func (db *DB) ClaimLease(ctx context.Context, m whatisup.Mode, seen whatisup.Lea
 		}
 	}
 	return l, err
+}
+
+// stillBeats is the condition that a host has not beaten since it was seen: without an
+// incarnation it was not on the list.
+func (db *DB) stillBeats(m whatisup.Mode, host string, seen whatisup.Host) types.TransactWriteItem {
+	if seen.Incarnation == "" {
+		return check(db.tables.Fleet, fleetHostKey(m, host), "attribute_not_exists(incarnation)", nil, nil)
+	}
+	return check(db.tables.Fleet, fleetHostKey(m, host), "incarnation = :incarnation AND #counter = :counter",
+		item{":incarnation": str(seen.Incarnation), ":counter": number(seen.Counter)}, map[string]string{"#counter": "counter"})
 }
 
 // MarkUp says that the shard's sessions have been started. It answers ErrFenced

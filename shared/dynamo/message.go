@@ -329,18 +329,34 @@ func (db *DB) StepMessage(ctx context.Context, r whatisup.Ref, id whatisup.Messa
 // epoch. It answers ErrFenced if another host has adopted the instance, and
 // ErrConflict if one of the messages does not wait any more. At most 50.
 func (db *DB) EndMessages(ctx context.Context, r whatisup.Ref, epoch whatisup.Epoch, steps map[whatisup.MessageID]whatisup.Step) error {
-	items := []types.TransactWriteItem{check(db.tables.Instances, hostKey(r.Customer, r.Mode, r.ID),
-		"attribute_exists(pk) AND epoch = :mine", item{":mine": number(epoch)}, nil)}
+	return db.endMessages(ctx, r, steps, check(db.tables.Instances, hostKey(r.Customer, r.Mode, r.ID),
+		"attribute_exists(pk) AND epoch = :mine", item{":mine": number(epoch)}, nil))
+}
+
+// EndUnowned does the same where no host acts for the instance's shard: only as long as
+// the shard's epoch and the last beat of its owner are those of the silence as it was
+// read. It answers ErrFenced if they are not, and ErrConflict as EndMessages does.
+func (db *DB) EndUnowned(ctx context.Context, r whatisup.Ref, seen whatisup.Silence, steps map[whatisup.MessageID]whatisup.Step) error {
+	fence := []types.TransactWriteItem{check(db.tables.Fleet, epochKey(r.Mode, seen.Lease.Shard),
+		"epoch = :seen", item{":seen": number(seen.Lease.Epoch)}, nil)}
+	if seen.Lease.Owner != "" {
+		fence = append(fence, db.stillBeats(r.Mode, seen.Lease.Owner, seen.Owner))
+	}
+	return db.endMessages(ctx, r, steps, fence...)
+}
+
+// endMessages moves messages to their steps where all of the fence holds.
+func (db *DB) endMessages(ctx context.Context, r whatisup.Ref, steps map[whatisup.MessageID]whatisup.Step, fence ...types.TransactWriteItem) error {
+	items := fence
 	for id, s := range steps {
 		u := db.stepUpdate(r, id, s)
 		items = append(items, types.TransactWriteItem{Update: &u})
 	}
 	err := db.transact(ctx, items)
-	if _, fenced := failedAt(err, 0); fenced {
-		return whatisup.ErrFenced
-	}
-	for i := range len(steps) {
-		if _, changed := failedAt(err, i+1); changed {
+	for i := range items {
+		if _, failed := failedAt(err, i); failed && i < len(fence) {
+			return whatisup.ErrFenced
+		} else if failed {
 			return whatisup.ErrConflict
 		}
 	}

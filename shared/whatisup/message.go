@@ -464,6 +464,24 @@ func StepEventID(i InstanceID, id MessageID, s MessageStatus, created time.Time)
 	return hashedEventID(sum, created)
 }
 
+// StatusEvent is the event that tells that an own message, as it is then, has come from
+// a status to another. All is the furthest that everybody in a group has come to by it,
+// empty for none.
+func StatusEvent(m *Message, previous, all MessageStatus, at time.Time) (Event, error) {
+	data := m.Wire(true)
+	data.Body, data.PreviousStatus = nil, previous
+	e, err := NewEvent(MessageStatusChanged, m.Ref.Customer, m.Ref.Mode, m.Ref.ID, at, data)
+	if err != nil {
+		return e, err
+	}
+	step := m.Status
+	if all != "" && m.Status == previous {
+		step = all + "/all"
+	}
+	e.ID, e.Command = StepEventID(m.Ref.ID, m.ID, step, m.Times.Created), m.CommandID
+	return e, nil
+}
+
 // Listing is which messages a list has.
 type Listing struct {
 	Direction Direction // empty: both

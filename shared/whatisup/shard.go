@@ -47,6 +47,13 @@ type Lease struct {
 // HandOver is how long after a shard was given up a claim of it still is a hand-over.
 const HandOver = 10 * time.Second
 
+// Silence is a shard that nobody acts for, as it was read.
+type Silence struct {
+	Lease Lease
+	Owner Host      // of the lease; zero if it is not on the list
+	Seen  time.Time // the last sign of life
+}
+
 // Owner is what is known of the owner of a shard.
 type Owner struct {
 	// Seen is when it was last alive; zero: never.

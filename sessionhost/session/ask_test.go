@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
+	"strings"
 	"testing"
 	"time"
 
@@ -176,5 +177,18 @@ func TestUnreadIsWhatCameSince(t *testing.T) {
 	rows.list = append([]whatisup.Listed{at("a", "77@lid", nil)}, rows.list...)
 	if _, err := perform(t.Context(), l, command); err != nil || len(l.asked) != 2 || rows.through["77@lid"] != "a" {
 		t.Errorf("asked %d times, %v; %v", len(l.asked), err, rows.through)
+	}
+
+	// Messages that are named count as the whole chat's mark only where no other is unread.
+	rows.list = append([]whatisup.Listed{at("c", "77@lid", nil), at("b", "77@lid", nil)}, rows.list...)
+	for _, named := range []struct{ ids, through string }{{`"id-c"`, "a"}, {`"id-c","id-b"`, "c"}} {
+		ids := strings.ReplaceAll(named.ids, `"id-`, `{"message_id":"id-`)
+		command.Args = json.RawMessage(`{"chat":"77@lid","messages":[` + strings.ReplaceAll(ids, `",{`, `"},{`) + `}]}`)
+		if result, err := perform(t.Context(), l, command); err != nil || result.Error != "" || rows.through["77@lid"] != named.through {
+			t.Errorf("%s: %+v, %v; %v", named.ids, result, err, rows.through)
+		}
+	}
+	if len(l.asked) != 4 {
+		t.Errorf("asked %d times", len(l.asked))
 	}
 }

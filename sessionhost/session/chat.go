@@ -32,6 +32,9 @@ const (
 	// ones of a chat; unreadAbout how many are read at a time.
 	unreadScanned = 20_000
 	unreadAbout   = 500
+	// namedScanned is how many are looked through to see whether the messages that a
+	// call names are all that is unread in their chat.
+	namedScanned = 2_000
 	// marksAtOnce is how many messages one question marks.
 	marksAtOnce = 1_000
 	// renewWithin bounds the renewal of one subscription.
@@ -40,16 +43,24 @@ const (
 
 // Reader is the performer of [whatisup.ChatRead]. Without messages it marks all that
 // are unread, the newest first, and remembers how far it has come, so that the next
-// time begins there.
+// time begins there. It remembers that too when the messages that are named are all
+// that is unread; while others are, the chat's count stays as it is.
 func Reader(chats Chats, ask Performer) Performer {
 	return func(ctx context.Context, l Line, c *whatisup.Command) (whatisup.Result, error) {
 		var args whatisup.ReadArgs
-		if err := json.Unmarshal(c.Args, &args); err != nil || len(args.Messages) > 0 {
+		if err := json.Unmarshal(c.Args, &args); err != nil {
 			return ask(ctx, l, c)
 		}
 		r := whatisup.Ref{Customer: c.Customer, Mode: c.Mode, ID: c.Instance}
 		forms := formsOf(ctx, l, args.Chat)
-		marks, through, err := unread(ctx, chats, r, forms)
+		if len(args.Messages) > 0 {
+			result, err := ask(ctx, l, c)
+			if err == nil && result.Error == "" {
+				err = keepNamed(ctx, chats, r, forms, args.Messages)
+			}
+			return result, err
+		}
+		marks, through, _, err := unread(ctx, chats, r, forms, unreadScanned)
 		if err != nil {
 			return whatisup.Result{}, err
 		}
@@ -71,6 +82,21 @@ func Reader(chats Chats, ask Performer) Performer {
 	}
 }
 
+// keepNamed remembers that a chat was read if the messages that were named are all that
+// was unread in it.
+func keepNamed(ctx context.Context, chats Chats, r whatisup.Ref, forms []whatisup.Address, named []whatisup.ReadMark) error {
+	marks, through, all, err := unread(ctx, chats, r, forms, namedScanned)
+	if err != nil || !all || through == "" {
+		return err
+	}
+	for _, m := range marks {
+		if !slices.ContainsFunc(named, func(n whatisup.ReadMark) bool { return n.MessageID == m.MessageID }) {
+			return nil
+		}
+	}
+	return chats.KeepReadThrough(ctx, r, forms[0], through)
+}
+
 // formsOf are the ids that a chat has, or has had; the present one first.
 func formsOf(ctx context.Context, l Line, chat whatisup.Address) []whatisup.Address {
 	if chat.IsGroup() {
@@ -80,23 +106,27 @@ func formsOf(ctx context.Context, l Line, chat whatisup.Address) []whatisup.Addr
 }
 
 // unread are the messages of a chat that were received and not marked as read, and
-// the place of the newest; empty if there are none.
-func unread(ctx context.Context, chats Chats, r whatisup.Ref, forms []whatisup.Address) (marks []whatisup.ReadMark, newest string, err error) {
+// the place of the newest; empty if there are none. It looks through so many messages
+// at most; all says that none was left.
+func unread(ctx context.Context, chats Chats, r whatisup.Ref, forms []whatisup.Address, most int) (marks []whatisup.ReadMark, newest string, all bool, err error) {
 	var before string
 	for _, chat := range forms {
 		place, err := chats.ReadThrough(ctx, r, chat)
 		if err != nil {
-			return nil, "", err
+			return nil, "", false, err
 		}
 		before = max(before, place)
 	}
 	seen := 0
 	for m, err := range chats.Messages(ctx, r, whatisup.Listing{Direction: whatisup.Incoming}, unreadAbout) {
 		if err != nil {
-			return nil, "", err
+			return nil, "", false, err
 		}
-		if seen++; m.Place <= before || seen > unreadScanned {
+		if m.Place <= before {
 			break
+		}
+		if seen++; seen > most {
+			return marks, newest, false, nil
 		}
 		if !slices.Contains(forms, m.Chat) || m.ChatType == whatisup.ChatBroadcast {
 			continue
@@ -113,7 +143,7 @@ func unread(ctx context.Context, chats Chats, r whatisup.Ref, forms []whatisup.A
 		}
 		marks = append(marks, mark)
 	}
-	return marks, newest, nil
+	return marks, newest, true, nil
 }
 
 // Subscriber is the performer of [whatisup.PresenceSubscribe]. It remembers the

@@ -236,26 +236,21 @@ func TestNoKeyOutlivesItsInstance(t *testing.T) {
 	f := start(t)
 	for range 6 {
 		path, id := f.create(f.a.TestKey, "x")
-		var calls sync.WaitGroup
-		for range 3 {
-			calls.Go(func() {
-				for {
-					r := f.call(f.a.TestKey, "POST", "/v1/api-keys", fmt.Sprintf(`{"name":"n","instance_id":%q}`, id))
-					if r.status == 404 {
-						return
-					}
-					if r.status != 201 && r.status != 503 {
-						t.Errorf("%d %s", r.status, r.body)
-						return
-					}
-				}
-			})
-		}
+		one := fmt.Sprintf(`{"name":"n","instance_id":%q}`, id)
 		eventually(t, func() bool {
+			var calls sync.WaitGroup
+			for range 3 {
+				calls.Go(func() {
+					if r := f.call(f.a.TestKey, "POST", "/v1/api-keys", one); r.status != 201 && r.status != 404 && r.status != 503 {
+						t.Errorf("%d %s", r.status, r.body)
+					}
+				})
+			}
 			r := f.call(f.a.TestKey, "DELETE", path, "")
+			calls.Wait()
 			return r.status == 204
 		})
-		calls.Wait()
+		f.want(404, "instance_not_found", f.a.TestKey, "POST", "/v1/api-keys", one)
 	}
 	for k, err := range f.db.Keys(t.Context(), f.a.Customer, whatisup.Test) {
 		if err != nil || k.Instance != "" {

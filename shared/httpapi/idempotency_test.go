@@ -306,9 +306,9 @@ func TestIdempotencyComparesValues(t *testing.T) {
 	f := start(t)
 	once := []string{"Idempotency-Key", "k"}
 	first := f.want(201, "", f.a.TestKey, "POST", "/v1/instances", `{"name":"x\u00e9","metadata":{"a":1,"b":[2]}}`, once...)
-	again := f.want(201, "", f.a.TestKey, "POST", "/v1/instances", `{ "metadata" : {"b":[ 2 ],"a":1},"name":"xé" }`, once...)
+	again := f.want(201, "", f.a.TestKey, "POST", "/v1/instances", `{ "metadata" : {"b":[ 2 ],"a":1.0},"name":"xé" }`, once...)
 	if again.header.Get("Idempotency-Replayed") != "true" || string(again.body) != string(first.body) {
 		t.Errorf("%s\n%s", first.body, again.body)
 	}
-	f.want(409, "idempotency_conflict", f.a.TestKey, "POST", "/v1/instances", `{"name":"xé","metadata":{"a":1.0,"b":[2]}}`, once...)
+	f.want(409, "idempotency_conflict", f.a.TestKey, "POST", "/v1/instances", `{"name":"xé","metadata":{"a":1.5,"b":[2]}}`, once...)
 }

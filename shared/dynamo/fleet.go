@@ -2,6 +2,7 @@ package dynamo
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -97,24 +98,13 @@ func (db *DB) Lease(ctx context.Context, m whatisup.Mode, s whatisup.Shard) (wha
 // OwnersAlive is what is known of the owner of each shard; the index of the slice is
 // the shard's number.
 func (db *DB) OwnersAlive(ctx context.Context, m whatisup.Mode) ([]whatisup.Owner, error) {
-	leases, err := db.Leases(ctx, m)
+	seen, err := db.lastSeen(ctx, m)
 	if err != nil {
 		return nil, err
 	}
-	hosts, err := db.Hosts(ctx, m)
-	if err != nil {
-		return nil, err
-	}
-	beats := make(map[string]time.Time, len(hosts))
-	for _, h := range hosts {
-		beats[h.ID] = h.AliveAt
-	}
-	alive := make([]whatisup.Owner, len(leases))
-	for s, l := range leases {
-		alive[s] = whatisup.Owner{Seen: l.AliveAt, Since: l.Since}
-		if beat := beats[l.Owner]; beat.After(l.AliveAt) {
-			alive[s].Seen = beat
-		}
+	alive := make([]whatisup.Owner, len(seen))
+	for shard, s := range seen {
+		alive[shard] = whatisup.Owner{Seen: s.Seen, Since: s.Lease.Since}
 	}
 	return alive, nil
 }
@@ -122,6 +112,16 @@ func (db *DB) OwnersAlive(ctx context.Context, m whatisup.Mode) ([]whatisup.Owne
 // Silences are the shards that nobody has acted for since before, as far as their
 // leases and their owners' beats tell. Shards that never had an owner are none.
 func (db *DB) Silences(ctx context.Context, m whatisup.Mode, before time.Time) ([]whatisup.Silence, error) {
+	seen, err := db.lastSeen(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(seen, func(s whatisup.Silence) bool { return s.Lease.Epoch == 0 || !s.Seen.Before(before) }), nil
+}
+
+// lastSeen is each shard's lease with its owner's last beat, and when the later of the
+// two was written; the index of the slice is the shard's number.
+func (db *DB) lastSeen(ctx context.Context, m whatisup.Mode) ([]whatisup.Silence, error) {
 	leases, err := db.Leases(ctx, m)
 	if err != nil {
 		return nil, err
@@ -134,17 +134,14 @@ func (db *DB) Silences(ctx context.Context, m whatisup.Mode, before time.Time) (
 	for _, h := range hosts {
 		beats[h.ID] = h
 	}
-	var silent []whatisup.Silence
-	for _, l := range leases {
-		s := whatisup.Silence{Lease: l, Owner: beats[l.Owner], Seen: l.AliveAt}
-		if l.Owner != "" && s.Owner.AliveAt.After(s.Seen) {
-			s.Seen = s.Owner.AliveAt
-		}
-		if l.Epoch > 0 && s.Seen.Before(before) {
-			silent = append(silent, s)
+	seen := make([]whatisup.Silence, len(leases))
+	for shard, l := range leases {
+		seen[shard] = whatisup.Silence{Lease: l, Owner: beats[l.Owner], Seen: l.AliveAt}
+		if beat := seen[shard].Owner.AliveAt; beat.After(l.AliveAt) {
+			seen[shard].Seen = beat
 		}
 	}
-	return silent, nil
+	return seen, nil
 }
 
 // ClaimLease makes owner the owner of the shard as it was seen, with the next

@@ -54,7 +54,7 @@ func (s *Server) tellCall(id string, c call, tag string, attrs Attrs, media ...N
 			if len(media) > 0 {
 				n.Content.([]Node)[0].Content = media
 			}
-			if err := s.push(d, n, nil); err != nil {
+			if err := s.push(d, n); err != nil {
 				s.log.Error("cannot tell a device of a call", "error", err)
 			}
 		}
@@ -156,7 +156,7 @@ func (s *Server) takeCall(d *device, n *Node) {
 		if other == d {
 			continue
 		}
-		if err := s.push(other, s.callNode(str(&parts[0], "call-id"), c, "terminate", Attrs{"reason": "rejected_elsewhere"}), nil); err != nil {
+		if err := s.push(other, s.callNode(str(&parts[0], "call-id"), c, "terminate", Attrs{"reason": "rejected_elsewhere"})); err != nil {
 			s.log.Error("cannot tell a device of a call", "error", err)
 		}
 	}

@@ -28,6 +28,7 @@ type database struct {
 	dir       string
 	temporary string
 	synced    int64 // writes that were on the disk at the last sync
+	commits   commits
 }
 
 var (
@@ -56,7 +57,7 @@ var buckets = [][]byte{
 }
 
 func openDatabase(dir string) (*database, error) {
-	d := new(database)
+	d := &database{commits: newCommits()}
 	if dir == "" {
 		temporary, err := os.MkdirTemp("", "whatsapp-simulator-")
 		if err != nil {
@@ -177,7 +178,7 @@ func (d *database) removeTemporary() {
 }
 
 func (d *database) close() error {
-	err := d.bolt.Sync()
+	err := errors.Join(d.flush(), d.bolt.Sync())
 	if closeErr := d.bolt.Close(); err == nil {
 		err = closeErr
 	}

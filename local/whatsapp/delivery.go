@@ -277,7 +277,7 @@ func (s *Server) passOn(from, to *device, where place, n, enc *Node) {
 		parts = append(parts, *identity)
 	}
 	out.Content = parts
-	if err := s.push(to, out, nil); err != nil {
+	if err := s.push(to, out); err != nil {
 		s.log.Error("cannot pass a message on", "error", err)
 	}
 }
@@ -428,26 +428,17 @@ func (s *Server) reactAll(d *device, where place, list []*reaction) {
 		}
 		showing = append(showing, r)
 	}
-	now := s.now().UTC()
-	if where.group != "" && len(showing) >= manyPhones {
-		s.sendGrouped(d.person(), where, "", showing, now)
-	} else {
-		for _, r := range showing {
-			s.sendReceipts(d.person(), r.at, where, r.from, "", r.a.id, now)
-		}
-	}
+	o, now := &outbox{s: s}, s.now().UTC()
+	s.tellAll(o, d, where, "", showing, now)
 	var readers []*reaction
 	for _, r := range showing {
-		if s.react(d, where, r) {
+		if s.react(o, d, where, r, now) {
 			readers = append(readers, r)
 		}
 	}
-	if where.group != "" && len(readers) >= manyPhones {
-		s.sendGrouped(d.person(), where, "read", readers, now)
-		return
-	}
-	for _, r := range readers {
-		s.sendReceipts(d.person(), r.at, where, r.from, "read", r.a.id, now)
+	s.tellAll(o, d, where, "read", readers, now)
+	if err := o.flush(); err != nil {
+		s.log.Error("cannot keep what follows a message", "error", err)
 	}
 	for _, r := range showing {
 		if r.fresh && where.group == "" && s.behaviourOf(r.at).Replies == RepliesEcho {
@@ -456,23 +447,27 @@ func (s *Server) reactAll(d *device, where place, list []*reaction) {
 	}
 }
 
+// tellAll tells a sender's devices what phones have done with a message.
+func (s *Server) tellAll(o *outbox, d *device, where place, kind string, list []*reaction, now time.Time) {
+	if where.group != "" && len(list) >= manyPhones {
+		s.sendGrouped(o, d.person(), where, kind, list, now)
+		return
+	}
+	for _, r := range list {
+		s.sendReceipts(o, d.person(), r.at, where, r.from, kind, r.a.id, now)
+	}
+}
+
 // react is a phone getting a message's file, and its owner reading it at once if
 // that is the owner's way. It says whether the sender is to know of that.
-func (s *Server) react(d *device, where place, r *reaction) bool {
+func (s *Server) react(o *outbox, d *device, where place, r *reaction, now time.Time) bool {
 	if r.a.readable != nil && !*r.a.readable {
-		s.sendReceipts(d.person(), r.at, where, r.from, "server-error", r.a.id, s.now().UTC())
+		s.sendReceipts(o, d.person(), r.at, where, r.from, "server-error", r.a.id, now)
 	}
-	if !r.fresh {
-		return false // sent again, because the answer was lost
+	if !r.fresh || s.behaviourOf(r.at).Reads != ReadsAuto {
+		return false // not fresh: sent again, because the answer was lost
 	}
-	if s.behaviourOf(r.at).Reads == ReadsAuto {
-		_, err := s.see(r.at, r.a.chat, d.person(), r.a.id, "read")
-		if err == nil {
-			return true
-		}
-		s.log.Error("a phone cannot read a message", "error", err)
-	}
-	return false
+	return s.see(o, r.at, r.a.chat, d.person(), r.a.id, "read", now)
 }
 
 // echo writes back what came, if it is something that one can write.

@@ -515,7 +515,7 @@ func (s *Server) shownTo(at person, chat types.JID, id string) (shownRecord, boo
 // notifyAs is notify under an id that means something.
 func (s *Server) notifyAs(d *device, id string, n Node) {
 	n.Attrs["id"], n.Attrs["t"] = id, strconv.FormatInt(s.now().Unix(), 10)
-	if err := s.push(d, n, nil); err != nil {
+	if err := s.push(d, n); err != nil {
 		s.log.Error("cannot notify a device", "error", err)
 	}
 }

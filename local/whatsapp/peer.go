@@ -81,10 +81,15 @@ func (s *Server) tellDevice(d *device, m *waE2E.ProtocolMessage) {
 		if err != nil {
 			return err
 		}
-		return s.push(d, Node{Tag: "message", Attrs: Attrs{
+		o := outbox{s: s}
+		o.with(p.commit)
+		if err := o.put(d, Node{Tag: "message", Attrs: Attrs{
 			"from": s.jidOf(d.person(), 0), "id": newID("3A"), "type": "text", "category": "peer",
 			"t": strconv.FormatInt(s.now().Unix(), 10), "sender_lid": s.lidOf(d.person(), 0),
-		}, Content: []Node{enc}}, p)
+		}, Content: []Node{enc}}); err != nil {
+			return err
+		}
+		return o.flush()
 	})
 	if err != nil {
 		s.log.Error("a phone cannot tell its device something", "error", err)

@@ -118,7 +118,7 @@ func TestScale(t *testing.T) {
 		dir = t.TempDir()
 	}
 	child := startChild(t, dir)
-	heap, stack, _, err := child.weigh()
+	before, err := child.weigh()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,12 +161,12 @@ func TestScale(t *testing.T) {
 		}
 	}
 	anonymousAfter, fileAfter := resident(t, child.cmd.Process.Pid)
-	heapAfter, stackAfter, goroutines, err := child.weigh()
+	after, err := child.weigh()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("each: heap %.1f KB, stack %.1f KB, %.2f goroutines", float64(heapAfter-heap)/1024/float64(count),
-		float64(stackAfter-stack)/1024/float64(count), float64(goroutines)/float64(count))
+	t.Logf("each: heap %.1f KB, stack %.1f KB, %.2f goroutines", float64(after.heap-before.heap)/1024/float64(count),
+		float64(after.stack-before.stack)/1024/float64(count), float64(after.goroutines)/float64(count))
 	each := float64(anonymousAfter-anonymous+fileAfter-file) / float64(count)
 	t.Logf("%d devices linked in %v on %d processors; each %.1f KB resident, of which %.1f KB are the database's file",
 		count, linked.Round(time.Millisecond), runtime.NumCPU(), each, float64(fileAfter-file)/float64(count))

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"strconv"
 
 	crand "crypto/rand"
@@ -29,67 +28,6 @@ type queued struct {
 	Stanza []byte `json:"stanza"`
 }
 
-// push stores a stanza for a device and sends it if the device is listening.
-// With a phone, the phone's sessions are stored in the same transaction.
-func (s *Server) push(d *device, n Node, from *phone) error {
-	stanza, err := waBinary.Marshal(n)
-	if err != nil {
-		return fmt.Errorf("encode a stanza: %w", err)
-	}
-	item := queued{Class: n.Tag, ID: str(&n, "id"), Stanza: stanza[1:]}
-	item.Key = queueKeyOf(n.Tag, item.ID, str(&n, "type"), jidAttr(&n, "from"), jidAttr(&n, "participant"))
-	d.queueLock.Lock()
-	defer d.queueLock.Unlock()
-	var position uint64
-	var dropped int
-	err = s.db.bolt.Update(func(tx *bbolt.Tx) error {
-		if from != nil {
-			if err := from.commit(tx); err != nil {
-				return err
-			}
-		}
-		if tx.Bucket(bucketDevices).Get(d.name().key()) == nil {
-			return nil // unlinked by now
-		}
-		bucket := tx.Bucket(bucketQueue)
-		if before, ok := d.pending[item.key()]; ok {
-			if err := bucket.Delete(d.queueKey(before)); err != nil {
-				return err
-			}
-		}
-		var err error
-		if dropped, err = s.trimQueue(bucket, d); err != nil {
-			return err
-		}
-		if position, err = bucket.NextSequence(); err != nil {
-			return err
-		}
-		return putJSON(bucket, d.queueKey(position), item)
-	})
-	if err != nil {
-		return fmt.Errorf("store a stanza: %w", err)
-	}
-	if position == 0 {
-		return nil
-	}
-	if dropped > 0 {
-		s.log.Warn("a device's queue is full: its oldest stanza was dropped", "world", d.World, "instance", d.Instance)
-	}
-	if d.pending == nil {
-		d.pending = map[string]uint64{}
-	}
-	d.pending[item.key()] = position
-	s.mu.Lock()
-	d.queued = len(d.pending)
-	c := d.conn
-	live := c != nil && c.live
-	s.mu.Unlock()
-	if live {
-		c.send(n)
-	}
-	return nil
-}
-
 func (q *queued) key() string { return cmp.Or(q.Key, q.Class+" "+q.ID) }
 
 // queueKeyOf is what tells one stored stanza from another when a device
@@ -110,21 +48,11 @@ func (d *device) queueKey(position uint64) []byte {
 	return append(d.name().key(), order64(position)...)
 }
 
-func (s *Server) trimQueue(bucket *bbolt.Bucket, d *device) (int, error) {
-	if len(d.pending) < s.cfg.QueueLimit {
-		return 0, nil
-	}
-	cursor, prefix := bucket.Cursor(), d.name().key()
-	key, value := cursor.Seek(prefix)
-	if key == nil || len(key) != len(prefix)+8 || string(key[:len(prefix)]) != string(prefix) {
-		return 0, nil
-	}
-	var item queued
-	if err := json.Unmarshal(value, &item); err != nil {
-		return 0, err
-	}
-	delete(d.pending, item.key())
-	return 1, bucket.Delete(append([]byte(nil), key...))
+// waits says that a stored stanza was not acknowledged; one that was may be in the
+// file for a little longer. The caller holds the queue.
+func (d *device) waits(item *queued, key []byte) bool {
+	position, ok := d.pending[item.key()]
+	return ok && position == binary.BigEndian.Uint64(key[len(key)-8:])
 }
 
 // loadQueue finds what waits for a device at start.
@@ -145,19 +73,13 @@ func (d *device) loadQueue(tx *bbolt.Tx) error {
 	return err
 }
 
-// acknowledge forgets a stored stanza.
+// acknowledge forgets a stored stanza. It leaves the file with the next transaction:
+// if the process is killed before, the device gets it again.
 func (s *Server) acknowledge(d *device, key string) {
 	d.queueLock.Lock()
 	defer d.queueLock.Unlock()
 	position, ok := d.pending[key]
 	if !ok {
-		return
-	}
-	err := s.db.bolt.Update(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketQueue).Delete(d.queueKey(position))
-	})
-	if err != nil {
-		s.log.Error("cannot forget a stanza", "error", err)
 		return
 	}
 	if delete(d.pending, key); len(d.pending) == 0 {
@@ -166,6 +88,9 @@ func (s *Server) acknowledge(d *device, key string) {
 	s.mu.Lock()
 	d.queued = len(d.pending)
 	s.mu.Unlock()
+	if err := s.db.drop(d.queueKey(position)); err != nil {
+		s.log.Error("cannot forget a stanza", "error", err)
+	}
 }
 
 // acknowledged takes a client's ack.
@@ -187,9 +112,9 @@ func (s *Server) deliverQueue(c *conn) {
 	var stanzas []Node
 	count := map[string]int{}
 	err := s.db.bolt.View(func(tx *bbolt.Tx) error {
-		return under(tx.Bucket(bucketQueue), d.name().key(), func(_, value []byte) error {
+		return under(tx.Bucket(bucketQueue), d.name().key(), func(key, value []byte) error {
 			var item queued
-			if err := json.Unmarshal(value, &item); err != nil {
+			if err := json.Unmarshal(value, &item); err != nil || !d.waits(&item, key) {
 				return err
 			}
 			n, err := waBinary.Unmarshal(item.Stanza)
@@ -232,7 +157,7 @@ func (s *Server) notify(d *device, n Node) {
 	}
 	n.Attrs["id"] = newID("")
 	n.Attrs["t"] = strconv.FormatInt(s.now().Unix(), 10)
-	if err := s.push(d, n, nil); err != nil {
+	if err := s.push(d, n); err != nil {
 		s.log.Error("cannot notify a device", "error", err)
 	}
 }

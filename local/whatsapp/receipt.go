@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	"go.mau.fi/libsignal/keys/prekey"
 	"google.golang.org/protobuf/proto"
 
 	"go.mau.fi/whatsmeow/proto/waE2E"
@@ -54,7 +55,11 @@ func (s *Server) takeReceipt(c *conn, d *device, n *Node) {
 	}
 	if sender == d.person() {
 		if kind == "sender" {
-			s.passReceipt(d, sender, author, group, n)
+			o := &outbox{s: s}
+			s.passReceipt(o, d, sender, author, group, n)
+			if err := o.flush(); err != nil {
+				s.log.Error("cannot pass a receipt on", "error", err)
+			}
 		}
 		return
 	}
@@ -69,12 +74,16 @@ func (s *Server) takeReceipt(c *conn, d *device, n *Node) {
 			}
 		})
 	}
-	s.noteRead(d.person(), sender, group, ids, kind, now)
+	o := &outbox{s: s}
 	if kind != "read-self" && kind != "played-self" {
-		s.passReceipt(d, sender, author, group, n)
+		s.passReceipt(o, d, sender, author, group, n)
 	}
 	if strings.HasPrefix(kind, "read") || strings.HasPrefix(kind, "played") {
-		s.tellOwnRead(d.person(), d, sender, group, ids, kind, now)
+		s.noteRead(o, d.person(), sender, group, ids, kind, now)
+		s.tellOwnRead(o, d.person(), d, sender, group, ids, kind, now)
+	}
+	if err := o.flush(); err != nil {
+		s.log.Error("cannot keep a receipt", "error", err)
 	}
 }
 
@@ -91,7 +100,7 @@ func receiptIDs(n *Node) []string {
 }
 
 // passReceipt tells the device that sent a message, if it was not the phone.
-func (s *Server) passReceipt(d *device, sender person, author types.JID, group string, n *Node) {
+func (s *Server) passReceipt(o *outbox, d *device, sender person, author types.JID, group string, n *Node) {
 	device := author.Device
 	if known, ok := s.messages.get(d.World, sender.number, str(n, "id")); ok && device == 0 && known.Device != "" {
 		if origin, err := types.ParseJID(known.Device); err == nil {
@@ -115,9 +124,7 @@ func (s *Server) passReceipt(d *device, sender person, author types.JID, group s
 	if recipient, ok := n.Attrs["recipient"]; ok {
 		out.Attrs["recipient"] = recipient
 	}
-	if err := s.push(other, out, nil); err != nil {
-		s.log.Error("cannot pass a receipt on", "error", err)
-	}
+	o.receipt(other, out)
 }
 
 // memberJID is how a person is named in a group's stanzas.
@@ -135,22 +142,17 @@ func (s *Server) memberJIDOf(d *device, lids bool) types.JID {
 }
 
 // noteRead lets the owner's phone know what was read on a linked device.
-func (s *Server) noteRead(at, sender person, group string, ids []string, kind string, now time.Time) {
-	read, played := strings.HasPrefix(kind, "read"), strings.HasPrefix(kind, "played")
-	if !read && !played {
-		return
-	}
-	err := s.onScreens(func(tx *bbolt.Tx) error {
+func (s *Server) noteRead(o *outbox, at, sender person, group string, ids []string, kind string, now time.Time) {
+	o.withScreens(func(tx *bbolt.Tx) error {
 		for _, id := range ids {
-			if err := s.reshow(tx, at, cmp.Or(group, sender.number), sender.number, id, func(r *shownRecord) { r.seen(now, played) }); err != nil {
+			if err := s.reshow(tx, at, cmp.Or(group, sender.number), sender.number, id, func(r *shownRecord) {
+				r.seen(now, strings.HasPrefix(kind, "played"))
+			}); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if err != nil {
-		s.log.Error("cannot note what was read", "error", err)
-	}
 }
 
 func (r *shownRecord) seen(now time.Time, played bool) {
@@ -164,7 +166,7 @@ func (r *shownRecord) seen(now time.Time, played bool) {
 
 // tellOwnRead tells the other devices of somebody that a message was read there:
 // on the phone, or on one of them.
-func (s *Server) tellOwnRead(reader person, on *device, sender person, group string, ids []string, kind string, now time.Time) {
+func (s *Server) tellOwnRead(o *outbox, reader person, on *device, sender person, group string, ids []string, kind string, now time.Time) {
 	device := uint16(0)
 	if on != nil {
 		device = on.ID
@@ -187,15 +189,13 @@ func (s *Server) tellOwnRead(reader person, on *device, sender person, group str
 			}
 			n.Content = []Node{{Tag: "list", Content: items}}
 		}
-		if err := s.push(d, n, nil); err != nil {
-			s.log.Error("cannot tell a device what was read", "error", err)
-		}
+		o.receipt(d, n)
 	}
 }
 
 // sendReceipts tells the devices of a sender what became of a message at a phone,
 // which has the name here that the message had it under.
-func (s *Server) sendReceipts(sender, at person, where place, from types.JID, kind, id string, now time.Time) {
+func (s *Server) sendReceipts(o *outbox, sender, at person, where place, from types.JID, kind, id string, now time.Time) {
 	for _, d := range s.linkedTo(sender) {
 		n := Node{Tag: "receipt", Attrs: Attrs{"from": from, "id": id, "t": strconv.FormatInt(now.Unix(), 10)}}
 		if where.group != "" {
@@ -205,9 +205,7 @@ func (s *Server) sendReceipts(sender, at person, where place, from types.JID, ki
 		if kind != "" {
 			n.Attrs["type"] = kind
 		}
-		if err := s.push(d, n, nil); err != nil {
-			s.log.Error("cannot send a receipt", "error", err)
-		}
+		o.receipt(d, n)
 	}
 }
 
@@ -229,56 +227,54 @@ var errNoMessage = refuse(http.StatusNotFound, "no_such_message", "this phone ha
 // markRead is a phone's owner reading or playing a message. Who wrote it is told,
 // unless the owner never tells.
 func (s *Server) markRead(at person, chat string, sender person, id, kind string) error {
-	record, err := s.see(at, chat, sender, id, kind)
-	if err != nil || s.behaviourOf(at).Reads == ReadsNever && !record.inGroup() {
+	record, ok, err := s.lookUp(at, chat, sender.number, id)
+	if err != nil {
 		return err
 	}
-	where := place{world: at.world}
-	if record.inGroup() {
-		where.group = chat
+	if !ok || sender == at {
+		return errNoMessage
 	}
-	s.sendReceipts(sender, at, where, s.memberJID(at, !record.PN), kind, id, s.now().UTC())
-	return nil
+	o, now := &outbox{s: s}, s.now().UTC()
+	if s.see(o, at, chat, sender, id, kind, now) {
+		where := place{world: at.world}
+		if inGroup(chat) {
+			where.group = chat
+		}
+		s.sendReceipts(o, sender, at, where, s.memberJID(at, !record.PN), kind, id, now)
+	}
+	return o.flush()
 }
 
-// inGroup says that a message was written in a group, or as a status.
-func (r *shownRecord) inGroup() bool { return isGroupName(r.Chat) || r.Chat == statusName }
+// inGroup says that what is shown in a chat was written in a group, or as a status.
+func inGroup(chat string) bool { return isGroupName(chat) || chat == statusName }
 
 // see notes that a message was read or played on a phone, and tells the owner's
-// devices.
-func (s *Server) see(at person, chat string, sender person, id, kind string) (record shownRecord, err error) {
-	now, found := s.now().UTC(), false
-	err = s.onScreens(func(tx *bbolt.Tx) (err error) {
-		if record, found, err = shownBy(tx, at, chat, sender.number, id); err != nil || !found {
-			return err
-		}
+// devices. It says whether who wrote it is to know.
+func (s *Server) see(o *outbox, at person, chat string, sender person, id, kind string, now time.Time) bool {
+	o.withScreens(func(tx *bbolt.Tx) error {
 		return s.reshow(tx, at, chat, sender.number, id, func(r *shownRecord) { r.seen(now, kind == "played") })
 	})
-	switch {
-	case err != nil:
-		return record, err
-	case !found || sender == at:
-		return record, errNoMessage
-	}
 	var group string
-	if record.inGroup() {
+	if inGroup(chat) {
 		group = chat
 	}
 	if s.behaviourOf(at).Reads == ReadsNever && group == "" {
-		s.tellOwnRead(at, nil, sender, group, []string{id}, kind+"-self", now)
-		return record, nil
+		s.tellOwnRead(o, at, nil, sender, group, []string{id}, kind+"-self", now)
+		return false
 	}
-	s.messages.update(at.world, sender.number, id, func(m *Message) {
-		if m.Read.IsZero() {
-			m.Read = now
-		}
+	o.then(func() {
+		s.messages.update(at.world, sender.number, id, func(m *Message) {
+			if m.Read.IsZero() {
+				m.Read = now
+			}
+		})
 	})
-	s.tellOwnRead(at, nil, sender, group, []string{id}, kind, now)
-	return record, nil
+	s.tellOwnRead(o, at, nil, sender, group, []string{id}, kind, now)
+	return true
 }
 
 // sendGrouped tells the devices of a sender of many phones in one receipt.
-func (s *Server) sendGrouped(sender person, where place, kind string, list []*reaction, now time.Time) {
+func (s *Server) sendGrouped(o *outbox, sender person, where place, kind string, list []*reaction, now time.Time) {
 	group, _ := types.ParseJID(where.group)
 	stamp := strconv.FormatInt(now.Unix(), 10)
 	var users []Node
@@ -291,9 +287,7 @@ func (s *Server) sendGrouped(sender person, where place, kind string, list []*re
 		if kind != "" {
 			n.Attrs["type"] = kind
 		}
-		if err := s.push(d, n, nil); err != nil {
-			s.log.Error("cannot send a receipt", "error", err)
-		}
+		o.receipt(d, n)
 	}
 }
 
@@ -327,7 +321,7 @@ func (s *Server) askAgain(d *device, at person, from types.JID, where place, n *
 	case at != where.other:
 		out.Attrs["recipient"] = n.Attrs["to"]
 	}
-	if err := s.push(d, out, nil); err != nil {
+	if err := s.push(d, out); err != nil {
 		s.log.Error("cannot ask for a message again", "error", err)
 	}
 }
@@ -354,7 +348,7 @@ func (s *Server) takeRetry(d *device, sender person, device uint16, n *Node) {
 		if group := jidAttr(n, "to"); group.Server == types.GroupServer {
 			out.Attrs["from"], out.Attrs["participant"] = group, s.memberJIDOf(d, jidAttr(n, "participant").Server == types.HiddenUserServer)
 		}
-		if err := s.push(other, out, nil); err != nil {
+		if err := s.push(other, out); err != nil {
 			s.log.Error("cannot pass a retry on", "error", err)
 		}
 		return
@@ -371,7 +365,7 @@ func (s *Server) takeRetry(d *device, sender person, device uint16, n *Node) {
 	err := s.withPhone(sender, func(p *phone) error {
 		if hasKeys {
 			if bundle, ok := bundleFrom(d, registration, keys); ok {
-				return p.sendTo(s.ctx, d, m, bundle, count)
+				return p.sendAgain(d, m, bundle, count)
 			}
 		}
 		if count > 1 {
@@ -379,13 +373,22 @@ func (s *Server) takeRetry(d *device, sender person, device uint16, n *Node) {
 			if err != nil {
 				return err
 			}
-			return p.sendTo(s.ctx, d, m, bundle, count)
+			return p.sendAgain(d, m, bundle, count)
 		}
-		return p.sendTo(s.ctx, d, m, nil, count)
+		return p.sendAgain(d, m, nil, count)
 	})
 	if err != nil {
 		s.log.Error("cannot send a message again", "error", err)
 	}
+}
+
+func (p *phone) sendAgain(d *device, m Message, bundle *prekey.Bundle, count int) error {
+	o := &outbox{s: p.s}
+	if err := p.sendTo(p.s.ctx, o, d, m, bundle, count); err != nil {
+		return err
+	}
+	o.with(p.commit)
+	return o.flush()
 }
 
 // sent finds a message that a phone wrote, to send it again: in memory, or from

@@ -205,8 +205,15 @@ func (s *Server) Run(ctx context.Context) error {
 	hour := time.NewTicker(time.Hour)
 	defer hour.Stop()
 	s.sweepMedia()
+	var flush <-chan time.Time
 	for {
 		select {
+		case <-s.db.commits.idle:
+			flush = time.After(goneLife)
+		case <-flush:
+			if err := s.db.flush(); err != nil {
+				s.log.Error("cannot forget what was acknowledged", "error", err)
+			}
 		case <-hour.C:
 			s.sweepMedia()
 		case <-tick.C:

@@ -115,14 +115,18 @@ type screens struct {
 
 // onScreens changes what phones show, and tells who waits for it.
 func (s *Server) onScreens(change func(*bbolt.Tx) error) error {
-	err := s.db.bolt.Update(change)
-	s.screens.mu.Lock()
-	defer s.screens.mu.Unlock()
-	if s.screens.grown != nil {
-		close(s.screens.grown)
-		s.screens.grown = nil
-	}
+	err := s.db.update(change)
+	s.screens.changed()
 	return err
+}
+
+func (s *screens) changed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.grown != nil {
+		close(s.grown)
+		s.grown = nil
+	}
 }
 
 func (s *Server) nextScreen() <-chan struct{} {

@@ -62,7 +62,7 @@ func (s *Server) withPhone(p person, work func(*phone) error) (err error) {
 
 var errUnreadable = errors.New("a ciphertext cannot be read")
 
-// commit makes changed sessions durable in the transaction given.
+// commit makes changed sessions durable in the transaction given; see database.update.
 func (p *phone) commit(tx *bbolt.Tx) error {
 	bucket := tx.Bucket(bucketSessions)
 	for name, session := range p.changed {
@@ -75,12 +75,10 @@ func (p *phone) commit(tx *bbolt.Tx) error {
 			return err
 		}
 	}
-	clear(p.changed)
-	clear(p.senderKeys)
 	return nil
 }
 
-func (p *phone) save() error { return p.s.db.bolt.Update(p.commit) }
+func (p *phone) save() error { return p.s.db.update(p.commit) }
 
 func addressOf(name deviceName) *protocol.SignalAddress {
 	return protocol.NewSignalAddress(name.number, uint32(name.id))

@@ -32,20 +32,18 @@ func (a *arrival) waiting() *waitingMessage {
 
 const maxWaiting = 10_000
 
-func (s *Server) keepWaiting(at person, w waiting) error {
-	return s.db.bolt.Update(func(tx *bbolt.Tx) error {
-		bucket := tx.Bucket(bucketWaiting)
-		position, err := bucket.NextSequence()
-		if err != nil {
+func keepWaiting(tx *bbolt.Tx, at person, w waiting) error {
+	bucket := tx.Bucket(bucketWaiting)
+	position, err := bucket.NextSequence()
+	if err != nil {
+		return err
+	}
+	if position%256 == 0 {
+		if err := trimWaiting(bucket, at); err != nil {
 			return err
 		}
-		if position%256 == 0 {
-			if err := trimWaiting(bucket, at); err != nil {
-				return err
-			}
-		}
-		return putJSON(bucket, append(keyOf(at.world, at.number), order64(position)...), w)
-	})
+	}
+	return putJSON(bucket, append(keyOf(at.world, at.number), order64(position)...), w)
 }
 
 // trimWaiting drops the oldest of what waits for a phone beyond its limit.
@@ -82,7 +80,8 @@ func (s *Server) keepStanza(at person, d *device, n *Node, part addressed) error
 	if err != nil {
 		return err
 	}
-	return s.keepWaiting(at, waiting{Stanza: stanza[1:], Device: s.jidOf(d.person(), d.ID).String()})
+	w := waiting{Stanza: stanza[1:], Device: s.jidOf(d.person(), d.ID).String()}
+	return s.db.update(func(tx *bbolt.Tx) error { return keepWaiting(tx, at, w) })
 }
 
 // takeWaiting gives a phone that has come back what waited for it, in order.
@@ -169,9 +168,9 @@ func (s *Server) holdBack(d *device, from person, m Message) {
 	s.held.held[d.name()] = append(s.held.held[d.name()], heldMessage{from, m})
 }
 
-// release sends what this phone has held back for a device. What another phone
-// holds back waits for that phone's next message.
-func (p *phone) release(ctx context.Context, d *device) error {
+// release puts what this phone has held back for a device into the outbox. What
+// another phone holds back waits for that phone's next message.
+func (p *phone) release(ctx context.Context, o *outbox, d *device) error {
 	held := &p.s.held
 	held.mu.Lock()
 	var mine, others []heldMessage
@@ -189,7 +188,7 @@ func (p *phone) release(ctx context.Context, d *device) error {
 	}
 	held.mu.Unlock()
 	for _, h := range mine {
-		if err := p.sendTo(ctx, d, h.m, nil, 0); err != nil {
+		if err := p.sendTo(ctx, o, d, h.m, nil, 0); err != nil {
 			return err
 		}
 	}

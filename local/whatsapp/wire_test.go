@@ -206,6 +206,7 @@ type wireDevice struct {
 	signed          *keys.PreKey
 	adv             []byte
 	jid             types.JID
+	proof           []byte        // the signed identity, as messages bring it along
 	forge           *keys.KeyPair // signs in place of the identity
 }
 
@@ -268,6 +269,9 @@ func (d *wireDevice) link(address, world, instance string, scan func(qr string) 
 		signer = d.forge
 	}
 	signed.DeviceSignature = sign(signer, advDeviceSignature, signed.GetDetails(), d.identity.Pub[:], signed.GetAccountSignatureKey())
+	if d.proof, err = proto.Marshal(&signed); err != nil {
+		return err
+	}
 	signed.AccountSignatureKey = nil
 	answer, err := proto.Marshal(&signed)
 	if err != nil {
@@ -333,7 +337,7 @@ func TestServe(t *testing.T) {
 	if dir == "" {
 		t.Skip("runs only as the child of another test")
 	}
-	address, _ := serve(t, Config{DataDir: dir})
+	address, server := serve(t, Config{DataDir: dir})
 	fmt.Println("serving", address)
 	commands := bufio.NewReader(os.Stdin)
 	for {
@@ -343,7 +347,7 @@ func TestServe(t *testing.T) {
 		debug.FreeOSMemory()
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
-		fmt.Println("weight", m.HeapAlloc, m.StackInuse, runtime.NumGoroutine())
+		fmt.Println("weight", m.HeapAlloc, m.StackInuse, runtime.NumGoroutine(), transactions(server))
 		if profile, err := os.Create(filepath.Join(dir, "heap.pprof")); err == nil {
 			_ = pprof.WriteHeapProfile(profile)
 			_ = profile.Close()
@@ -358,19 +362,22 @@ type childProcess struct {
 	address string
 }
 
+// weight is what a child process holds, and how often it has written.
+type weight struct{ heap, stack, goroutines, transactions int }
+
 // weigh lets the child collect its garbage and tell what is left.
-func (c *childProcess) weigh() (heap, stack, goroutines int, err error) {
+func (c *childProcess) weigh() (w weight, err error) {
 	if _, err = io.WriteString(c.in, "weigh\n"); err != nil {
-		return 0, 0, 0, err
+		return w, err
 	}
 	line, err := c.out.ReadString('\n')
 	if err == nil {
-		_, err = fmt.Sscanf(line, "weight %d %d %d", &heap, &stack, &goroutines)
+		_, err = fmt.Sscanf(line, "weight %d %d %d %d", &w.heap, &w.stack, &w.goroutines, &w.transactions)
 	}
-	return heap, stack, goroutines, err
+	return w, err
 }
 
-func startChild(t *testing.T, dir string) *childProcess {
+func startChild(t testing.TB, dir string) *childProcess {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestServe$", "-test.timeout=20m")
 	cmd.Env = append(os.Environ(), childEnv+"="+dir)

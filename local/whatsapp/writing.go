@@ -202,53 +202,42 @@ func (s *Server) spread(ctx context.Context, from person, where place, w *Writin
 	}
 	a := arrival{id: m.ID, from: from, pn: m.pn, plain: m.plain, at: m.At}
 	s.fetch(&a)
-	if err := s.showOwn(from, where, a); err != nil {
-		return err
-	}
+	o := &outbox{s: s}
+	o.withScreens(s.shownAt(from, where.name(), a))
 	devices := s.linkedTo(from)
 	for _, p := range people {
 		if p == from || where.group == "" && s.blocks(p, from) {
 			continue
 		}
-		if err := s.showOthers(p, where, a); err != nil {
-			return err
-		}
+		o.with(s.shownAt(p, cmp.Or(where.group, from.number), a))
 		devices = append(devices, s.linkedTo(p)...)
 	}
 	return s.withPhone(from, func(p *phone) error {
 		for _, d := range devices {
-			if err := p.deliver(ctx, d, m); err != nil && !errors.Is(err, errNoDevice) {
+			if err := p.deliver(ctx, o, d, m); err != nil && !errors.Is(err, errNoDevice) {
 				return err // errNoDevice: unlinked in this moment
 			}
 		}
-		return nil
+		o.with(p.commit)
+		return o.flush()
 	})
 }
 
-// showOwn shows a message on the phone that it is written on.
-func (s *Server) showOwn(from person, where place, a arrival) error {
-	a.chat = where.name()
-	return s.onScreens(func(tx *bbolt.Tx) error {
-		_, _, err := s.arrive(tx, from, a)
-		return err
-	})
-}
-
-// showOthers hands a message from phone to phone. An absent phone gets it when
-// it is back.
-func (s *Server) showOthers(p person, where place, a arrival) error {
-	a.chat = cmp.Or(where.group, a.from.number)
-	if s.behaviourOf(p).Offline {
-		return s.keepWaiting(p, waiting{Message: a.waiting()})
-	}
-	return s.onScreens(func(tx *bbolt.Tx) error {
+// shownAt shows a message that a phone has written on one of the phones that it is
+// for, or on its own. An absent phone gets it when it is back.
+func (s *Server) shownAt(p person, chat string, a arrival) func(*bbolt.Tx) error {
+	a.chat = chat
+	return func(tx *bbolt.Tx) error {
+		if p != a.from && s.behaviourOf(p).Offline {
+			return keepWaiting(tx, p, waiting{Message: a.waiting()})
+		}
 		_, _, err := s.arrive(tx, p, a)
 		return err
-	})
+	}
 }
 
-// deliver sends a message to a device as its faults have it.
-func (p *phone) deliver(ctx context.Context, d *device, m Message) error {
+// deliver puts a message for a device into the outbox as the device's faults have it.
+func (p *phone) deliver(ctx context.Context, o *outbox, d *device, m Message) error {
 	s := p.s
 	var content waE2E.Message
 	if proto.Unmarshal(m.plain, &content) == nil {
@@ -258,25 +247,26 @@ func (p *phone) deliver(ctx context.Context, d *device, m Message) error {
 		s.holdBack(d, p.p, m)
 		return nil
 	}
-	if err := p.sendTo(ctx, d, m, nil, 0); err != nil {
+	if err := p.sendTo(ctx, o, d, m, nil, 0); err != nil {
 		return err
 	}
 	if _, ok := s.takeFor(kindReencrypt, d); ok {
-		if err := p.sendTo(ctx, d, m, nil, 0); err != nil {
+		if err := p.sendTo(ctx, o, d, m, nil, 0); err != nil {
 			return err
 		}
 	}
-	return p.release(ctx, d)
+	return p.release(ctx, o, d)
 }
 
-// sendTo encrypts a message for one device and puts it on its way: as it is, or
-// for a device of the sender as the copy of what the phone sent.
-func (p *phone) sendTo(ctx context.Context, d *device, m Message, bundle *prekey.Bundle, retry int) error {
+// sendTo encrypts a message for one device and puts it into the outbox: as it is, or
+// for a device of the sender as the copy of what the phone sent. What the outbox is
+// flushed with must hold the phone's commit.
+func (p *phone) sendTo(ctx context.Context, o *outbox, d *device, m Message, bundle *prekey.Bundle, retry int) error {
 	s := p.s
 	n := s.envelope(p.p, d, m)
 	if m.way.unavailable != "" {
 		n.Content = []Node{{Tag: "unavailable", Attrs: Attrs{"type": m.way.unavailable}}}
-		return s.push(d, n, p)
+		return o.put(d, n)
 	}
 	encs, err := p.seal(ctx, d, m, bundle, retry)
 	if err != nil {
@@ -298,11 +288,11 @@ func (p *phone) sendTo(ctx context.Context, d *device, m Message, bundle *prekey
 	}
 	n.Content = encs
 	if _, ok := s.takeFor(kindDuplicate, d); ok {
-		if err := s.push(d, n, p); err != nil {
+		if err := o.put(d, n); err != nil {
 			return err
 		}
 	}
-	return s.push(d, n, p)
+	return o.put(d, n)
 }
 
 // seal makes the ciphertexts of a message for a device.

@@ -23,20 +23,22 @@ type arrival struct {
 	device string // that sent it; empty: the phone itself
 	pn     bool
 	plain  []byte
+	parsed *waE2E.Message // plain, nil if it cannot be parsed; nobody changes it
 	at     time.Time
 
 	readable *bool  // whether the phone could read the message's file, nil without one
 	hash     string // of the file that it has read
 }
 
-// fetch lets the phone get the file of a message. Not in a transaction: it may
+// open parses a message and lets the phone get its file. Not in a transaction: it may
 // be large, and is looked up in one.
-func (s *Server) fetch(a *arrival) {
-	var m waE2E.Message
-	if proto.Unmarshal(a.plain, &m) != nil {
+func (s *Server) open(a *arrival) {
+	m := new(waE2E.Message)
+	if proto.Unmarshal(a.plain, m) != nil {
 		return
 	}
-	part, kind := mediaOf(&m)
+	a.parsed = m
+	part, kind := mediaOf(m)
 	if part == nil {
 		return
 	}
@@ -53,8 +55,8 @@ func (s *Server) fetch(a *arrival) {
 // the transaction that also keeps the phone's sessions. It says whether the
 // message is new there.
 func (s *Server) arrive(tx *bbolt.Tx, at person, a arrival) (*shownRecord, bool, error) {
-	m := new(waE2E.Message)
-	if err := proto.Unmarshal(a.plain, m); err != nil {
+	m := a.parsed
+	if m == nil {
 		return nil, false, nil // a phone shows nothing of what it cannot parse
 	}
 	if m.GetDeviceSentMessage().GetMessage() != nil {

@@ -3,7 +3,9 @@ package whatsapp
 import (
 	"bytes"
 	"encoding/json"
+	"iter"
 	"math"
+	"reflect"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -119,34 +121,58 @@ func unwrap(m *waE2E.Message) *waE2E.Message {
 	return m
 }
 
+// Which fields of a message hold a wrapper, and which a part with a context. To ask
+// every field of the schema takes far longer than anything else about a message.
+var (
+	wrapperFields = fieldsThat(func(t reflect.Type) bool { return t == reflect.TypeFor[*waE2E.FutureProofMessage]() })
+	contextFields = fieldsThat(func(t reflect.Type) bool { return t.Implements(reflect.TypeFor[hasContext]()) })
+)
+
+type hasContext interface{ GetContextInfo() *waE2E.ContextInfo }
+
+func fieldsThat(is func(reflect.Type) bool) (out []int) {
+	message := reflect.TypeFor[waE2E.Message]()
+	for i := range message.NumField() {
+		if field := message.Field(i); field.IsExported() && field.Type.Kind() == reflect.Pointer && is(field.Type) {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// set lists those of the fields that a message has.
+func set(m *waE2E.Message, fields []int) iter.Seq[any] {
+	return func(yield func(any) bool) {
+		if m == nil {
+			return
+		}
+		value := reflect.ValueOf(m).Elem()
+		for _, i := range fields {
+			if field := value.Field(i); !field.IsNil() && !yield(field.Interface()) {
+				return
+			}
+		}
+	}
+}
+
 // wrapped is the message in any of the schema's wrappers that carry one.
-func wrapped(m *waE2E.Message) (inner *waE2E.Message) {
-	m.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		if field.Kind() != protoreflect.MessageKind || field.IsList() {
-			return true
+func wrapped(m *waE2E.Message) *waE2E.Message {
+	for field := range set(m, wrapperFields) {
+		if inner := field.(*waE2E.FutureProofMessage).GetMessage(); inner != nil {
+			return inner
 		}
-		if wrapper, ok := value.Message().Interface().(*waE2E.FutureProofMessage); ok && wrapper.GetMessage() != nil {
-			inner = wrapper.GetMessage()
-			return false
-		}
-		return true
-	})
-	return inner
+	}
+	return nil
 }
 
 // contextOf is the context of whichever part of a message has one.
-func contextOf(m *waE2E.Message) (out *waE2E.ContextInfo) {
-	m.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		if field.Kind() != protoreflect.MessageKind || field.IsList() {
-			return true
+func contextOf(m *waE2E.Message) *waE2E.ContextInfo {
+	for field := range set(m, contextFields) {
+		if info := field.(hasContext).GetContextInfo(); info != nil {
+			return info
 		}
-		if part, ok := value.Message().Interface().(interface{ GetContextInfo() *waE2E.ContextInfo }); ok && part.GetContextInfo() != nil {
-			out = part.GetContextInfo()
-			return false
-		}
-		return true
-	})
-	return out
+	}
+	return nil
 }
 
 // isViewOnce says whether a message is to be opened once.

@@ -344,6 +344,36 @@ func (c *crowd) sent(n, parallel int) error {
 	})
 }
 
+// A text costs one transaction until the device has it and has acknowledged it, and
+// one that a device sends two until the device has the receipts: one before the
+// answer, and one for what follows. Acknowledgements cost none of their own, unless
+// nothing else is written for a moment.
+func TestWhatAMessageCosts(t *testing.T) {
+	t.Parallel()
+	address, server := serve(t, Config{})
+	c := crowdAt(address, server)
+	c.join(t, 3)
+	const count = 60
+	for name, test := range map[string]struct {
+		run func(n, parallel int) error
+		at  int // transactions a message, at most
+	}{"received": {c.received, 1}, "sent": {c.sent, 2}} {
+		if err := test.run(3, 1); err != nil { // sessions begin
+			t.Fatal(err)
+		}
+		for _, parallel := range []int{1, 6} {
+			before, began := transactions(server), time.Now()
+			if err := test.run(count, parallel); err != nil {
+				t.Fatal(err)
+			}
+			idle := int(time.Since(began)/goneLife) + 2 // at most so often what was acknowledged had to go alone
+			if got, most := transactions(server)-before, count*test.at+idle; got > most {
+				t.Errorf("%d transactions for %d that are %s, at most %d are right", got, count, name, most)
+			}
+		}
+	}
+}
+
 // processorTime is what a process has used.
 func processorTime(pid int) time.Duration {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

@@ -21,7 +21,7 @@ import (
 // devices with their one-time keys, the phones' Signal sessions, what phones show
 // and how they behave, groups, and what waits for a device or a phone. Transactions are atomic and reach the file
 // before their effect is visible to a client, which is what a killed process
-// needs; they are synced to the disk once a second only (see Run), so that a
+// needs (see update); they are synced to the disk once a second only (see Run), so that a
 // power cut may cost the file.
 type database struct {
 	bolt      *bbolt.DB

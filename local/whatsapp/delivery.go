@@ -3,6 +3,7 @@ package whatsapp
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"strconv"
 	"time"
@@ -325,7 +326,7 @@ func (s *Server) phoneReceives(d *device, at person, where place, n *Node, part 
 			if a.plain, err = p.open(d, where, n, part, damaged); err != nil {
 				return err
 			}
-			s.fetch(&a)
+			s.open(&a)
 			return s.onScreens(func(tx *bbolt.Tx) error {
 				if err := p.commit(tx); err != nil || str(n, "category") == "peer" {
 					return err
@@ -379,15 +380,14 @@ func (s *Server) chatAt(at person, where place, from person) string {
 
 // note keeps a device's message for who awaits it.
 func (s *Server) note(d *device, where place, a arrival, retries int) {
-	var content waE2E.Message
-	if proto.Unmarshal(a.plain, &content) != nil {
+	if a.parsed == nil {
 		return
 	}
 	message := &Message{
 		ID: a.id, World: d.World, From: d.Number, To: where.name(), Device: a.device, At: a.at, Delivered: a.at,
 		pn: a.pn, Retries: retries,
 	}
-	message.Type, message.Text = describe(&content)
+	message.Type, message.Text = describe(a.parsed)
 	s.messages.add(message)
 }
 
@@ -503,6 +503,13 @@ var errNotVouched = fmt.Errorf("%w: the sending device is not vouched for by its
 func (s *Server) vouched(d *device, n *Node) bool {
 	var identity waAdv.ADVSignedDeviceIdentity
 	raw := content(n, "device-identity")
+	known := sha256.Sum256(raw)
+	s.mu.Lock()
+	same := d.vouched == known
+	s.mu.Unlock()
+	if same {
+		return true
+	}
 	if raw == nil || proto.Unmarshal(raw, &identity) != nil {
 		return false
 	}
@@ -510,6 +517,12 @@ func (s *Server) vouched(d *device, n *Node) bool {
 	if key := identity.GetAccountSignatureKey(); len(key) > 0 && !bytes.Equal(key, account) {
 		return false
 	}
-	return verify(account, identity.GetAccountSignature(), advAccountSignature, identity.GetDetails(), d.Identity) &&
-		verify(d.Identity, identity.GetDeviceSignature(), advDeviceSignature, identity.GetDetails(), d.Identity, account)
+	if !verify(account, identity.GetAccountSignature(), advAccountSignature, identity.GetDetails(), d.Identity) ||
+		!verify(d.Identity, identity.GetDeviceSignature(), advDeviceSignature, identity.GetDetails(), d.Identity, account) {
+		return false
+	}
+	s.mu.Lock()
+	d.vouched = known
+	s.mu.Unlock()
+	return true
 }

@@ -64,6 +64,7 @@ type device struct {
 	since   time.Time
 	preKeys int
 	queued  int
+	vouched [32]byte // hash of a device identity that was found to be good
 
 	queueLock sync.Mutex        // held while a stanza is stored and sent, so that order is one; before mu
 	pending   map[string]uint64 // stored stanzas by class and id, guarded by queueLock

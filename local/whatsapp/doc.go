@@ -44,7 +44,10 @@
 // device is stored before it is told to restart, a session together with the
 // stanza made from it, a stanza before it is sent, a phone's reading of a
 // message before the sender's answer. So a killed process loses nothing that
-// was answered. The file is synced to the disk once a second, not at each
+// was answered. What is written at the same time is one transaction, and a message
+// is one: on all screens, in all queues. Only that a device has acknowledged a stanza
+// is written later, with the next change or within a tenth of a second; if the process
+// is killed before, the device gets the stanza again. The file is synced to the disk once a second, not at each
 // change: a power cut may cost it, and then every device links anew.
 //
 // Faults, the journal, the list of messages and connections under way to
@@ -66,7 +69,7 @@
 // Malformed frames and stanzas, and panics, end the one connection. Stanzas are
 // checked for depth, length and type before the decoder sees them.
 //
-// Locks, in the order they may be taken: a phone's, a device's queue, the
+// Locks, in the order they may be taken: a phone's, the queues of devices by name, the
 // database's, a connection's output, Server.mu. Nothing is sent and no
 // connection is closed under Server.mu.
 //

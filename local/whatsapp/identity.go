@@ -154,7 +154,8 @@ func (s *Server) jidOf(p person, device uint16) types.JID {
 }
 
 func (s *Server) lidOf(p person, device uint16) types.JID {
-	return types.JID{User: s.seed.lidOf(p.world, p.number), Device: device, Server: types.HiddenUserServer}
+	lid := s.known.lids.get(p, func() string { return s.seed.lidOf(p.world, p.number) })
+	return types.JID{User: lid, Device: device, Server: types.HiddenUserServer}
 }
 
 // personOf finds who a JID of either kind means in a world.
@@ -163,8 +164,13 @@ func (s *Server) personOf(world string, jid types.JID) (person, bool) {
 	case types.DefaultUserServer, types.LegacyUserServer:
 		return person{world, jid.User}, validNumber(jid.User) && canonical(jid.User) == jid.User
 	case types.HiddenUserServer:
-		number, ok := s.seed.numberOf(world, jid.User)
-		return person{world, number}, ok
+		number := s.known.numbers.get(person{world, jid.User}, func() string {
+			if number, ok := s.seed.numberOf(world, jid.User); ok {
+				return number
+			}
+			return ""
+		})
+		return person{world, number}, number != ""
 	}
 	return person{}, false
 }
@@ -173,7 +179,16 @@ func (p person) label(what string) string { return what + " " + p.world + " " + 
 
 // identityKey is the account's key: it signs the linked devices, and it is the
 // phone's own Signal identity.
-func (s *Server) identityKey(p person) *keys.KeyPair { return s.seed.keyPair(p.label("identity")) }
+func (s *Server) identityKey(p person) *keys.KeyPair {
+	return s.known.identities.get(p, func() *keys.KeyPair { return s.seed.keyPair(p.label("identity")) })
+}
+
+// derived is what was derived from the seed lately.
+type derived struct {
+	identities cache[person, *keys.KeyPair]
+	lids       cache[person, string] // by person
+	numbers    cache[person, string] // by world and LID; empty: nobody's
+}
 
 func (s *Server) rawID(p person) uint32 {
 	b := s.seed.bytes(p.label("raw id"))

@@ -71,12 +71,15 @@ type Server struct {
 	log   *slog.Logger
 	db    *database
 	seed  seed
-	root  *keys.KeyPair
-	noise *keys.KeyPair // the static key of the handshake
-	chain []byte        // its certificates
-	tls   *tls.Config
-	ca    []byte
-	mux   *http.ServeMux
+	known derived
+
+	sessions cache[sessionName, knownSession]
+	root     *keys.KeyPair
+	noise    *keys.KeyPair // the static key of the handshake
+	chain    []byte        // its certificates
+	tls      *tls.Config
+	ca       []byte
+	mux      *http.ServeMux
 
 	journal  *journal
 	messages *messages
@@ -138,6 +141,7 @@ func New(cfg Config) (*Server, error) {
 		devices:  map[deviceName]*device{},
 		people:   map[person][]*device{},
 		refs:     map[string]*conn{},
+		sessions: cache[sessionName, knownSession]{most: maxCachedLarge},
 	}
 	if err = s.prepare(); err != nil {
 		_ = db.close()

@@ -172,13 +172,37 @@ func (p *phone) LoadSession(_ context.Context, address *protocol.SignalAddress) 
 	if len(data) == 0 {
 		return record.NewSession(serializer.Session, serializer.State), nil
 	}
+	if known, ok := p.s.sessions.take(sessionName{p.p, p.nameOf(address)}); ok && bytes.Equal(known.stored, data) {
+		return known.session, nil
+	}
 	return record.NewSessionFromBytes(data, serializer.Session, serializer.State)
 }
 
 func (p *phone) StoreSession(_ context.Context, address *protocol.SignalAddress, session *record.Session) error {
-	p.changed[p.nameOf(address)] = session.Serialize()
+	data := session.Serialize()
+	p.changed[p.nameOf(address)] = data
+	if !session.IsFresh() && len(data) <= maxKnownSession { // one that is read from its bytes is never fresh
+		p.s.sessions.put(sessionName{p.p, p.nameOf(address)}, knownSession{data, session})
+	}
 	return nil
 }
+
+// sessionName is a phone and the device that it has a session with.
+type sessionName struct {
+	at   person
+	with deviceName
+}
+
+// knownSession is a session as it was when it was stored last. It is good for as long
+// as the same is stored, and belongs to the phone that works.
+type knownSession struct {
+	stored  []byte
+	session *record.Session
+}
+
+// maxKnownSession is the size of a session that is worth to be known: one with keys
+// of many messages that have not come is larger, and rare.
+const maxKnownSession = 8 << 10
 
 func (p *phone) ContainsSession(_ context.Context, address *protocol.SignalAddress) (bool, error) {
 	data, err := p.stored(p.nameOf(address))

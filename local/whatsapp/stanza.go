@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	waBinary "go.mau.fi/whatsmeow/binary"
@@ -298,8 +299,13 @@ func renderTo(b *strings.Builder, n *Node, depth int) {
 	}
 	b.WriteByte('<')
 	b.WriteString(cut(n.Tag))
+	var quoted []byte
 	for _, name := range slices.Sorted(maps.Keys(n.Attrs)) {
-		fmt.Fprintf(b, " %s=%q", cut(name), cut(fmt.Sprint(n.Attrs[name])))
+		b.WriteByte(' ')
+		b.WriteString(cut(name))
+		b.WriteByte('=')
+		quoted = strconv.AppendQuote(quoted[:0], cut(attrText(n.Attrs[name])))
+		b.Write(quoted)
 	}
 	switch content := n.Content.(type) {
 	case []Node:
@@ -327,7 +333,19 @@ func renderTo(b *strings.Builder, n *Node, depth int) {
 		b.WriteString("/>")
 		return
 	}
-	fmt.Fprintf(b, "</%s>", cut(n.Tag))
+	b.WriteString("</")
+	b.WriteString(cut(n.Tag))
+	b.WriteByte('>')
+}
+
+func attrText(value any) string {
+	switch value := value.(type) {
+	case string:
+		return value
+	case types.JID:
+		return value.String()
+	}
+	return fmt.Sprint(value)
 }
 
 func cut(s string) string {

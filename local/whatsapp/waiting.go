@@ -117,7 +117,7 @@ func (s *Server) takeWaiting(at person) {
 func (s *Server) takeOne(at person, w waiting) {
 	if m := w.Message; m != nil {
 		a := arrival{id: m.ID, from: person{at.world, m.From}, chat: m.Chat, pn: m.PN, plain: m.Plain, at: m.At}
-		s.fetch(&a)
+		s.open(&a)
 		if err := s.onScreens(func(tx *bbolt.Tx) error {
 			_, _, err := s.arrive(tx, at, a)
 			return err

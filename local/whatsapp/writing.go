@@ -201,7 +201,7 @@ func (s *Server) spread(ctx context.Context, from person, where place, w *Writin
 		people = s.membersOf(where.group, from.world)
 	}
 	a := arrival{id: m.ID, from: from, pn: m.pn, plain: m.plain, at: m.At}
-	s.fetch(&a)
+	s.open(&a)
 	o := &outbox{s: s}
 	o.withScreens(s.shownAt(from, where.name(), a))
 	devices := s.linkedTo(from)
@@ -214,6 +214,9 @@ func (s *Server) spread(ctx context.Context, from person, where place, w *Writin
 	}
 	return s.withPhone(from, func(p *phone) error {
 		for _, d := range devices {
+			if a.parsed != nil {
+				s.spoilMedia(d, a.parsed)
+			}
 			if err := p.deliver(ctx, o, d, m); err != nil && !errors.Is(err, errNoDevice) {
 				return err // errNoDevice: unlinked in this moment
 			}
@@ -239,10 +242,6 @@ func (s *Server) shownAt(p person, chat string, a arrival) func(*bbolt.Tx) error
 // deliver puts a message for a device into the outbox as the device's faults have it.
 func (p *phone) deliver(ctx context.Context, o *outbox, d *device, m Message) error {
 	s := p.s
-	var content waE2E.Message
-	if proto.Unmarshal(m.plain, &content) == nil {
-		s.spoilMedia(d, &content)
-	}
 	if _, ok := s.takeFor(kindReorder, d); ok {
 		s.holdBack(d, p.p, m)
 		return nil

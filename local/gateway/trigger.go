@@ -49,15 +49,16 @@ const receivers = 4
 // Run polls until the context ends, and returns after the batches in hand.
 func (t Trigger) Run(ctx context.Context) error {
 	room := make(chan struct{}, max(t.Concurrency, 1))
+	done := &remover{trigger: t, lead: make(chan struct{}, 1)}
 	var all sync.WaitGroup
 	for range min(cap(room), receivers) {
-		all.Go(func() { t.poll(ctx, room, &all) })
+		all.Go(func() { t.poll(ctx, room, done, &all) })
 	}
 	all.Wait()
 	return nil
 }
 
-func (t Trigger) poll(ctx context.Context, room chan struct{}, all *sync.WaitGroup) {
+func (t Trigger) poll(ctx context.Context, room chan struct{}, done *remover, all *sync.WaitGroup) {
 	backoff := backoffMin
 	for {
 		select {
@@ -75,7 +76,7 @@ func (t Trigger) poll(ctx context.Context, room chan struct{}, all *sync.WaitGro
 		if err == nil && len(out.Messages) > 0 {
 			backoff = backoffMin
 			all.Go(func() {
-				t.deliver(context.WithoutCancel(ctx), out.Messages)
+				t.deliver(context.WithoutCancel(ctx), out.Messages, done)
 				<-room
 			})
 			continue
@@ -97,7 +98,7 @@ func (t Trigger) poll(ctx context.Context, room chan struct{}, all *sync.WaitGro
 	}
 }
 
-func (t Trigger) deliver(ctx context.Context, messages []types.Message) {
+func (t Trigger) deliver(ctx context.Context, messages []types.Message, done *remover) {
 	event := events.SQSEvent{Records: make([]events.SQSMessage, len(messages))}
 	for i, m := range messages {
 		event.Records[i] = t.record(m)
@@ -113,10 +114,10 @@ func (t Trigger) deliver(ctx context.Context, messages []types.Message) {
 	for _, f := range response.BatchItemFailures {
 		failed[f.ItemIdentifier] = true
 	}
-	var done []types.DeleteMessageBatchRequestEntry
+	var receipts []string
 	for _, m := range messages {
 		if !failed[aws.ToString(m.MessageId)] {
-			done = append(done, types.DeleteMessageBatchRequestEntry{Id: m.MessageId, ReceiptHandle: m.ReceiptHandle})
+			receipts = append(receipts, aws.ToString(m.ReceiptHandle))
 		}
 		delete(failed, aws.ToString(m.MessageId))
 	}
@@ -126,14 +127,7 @@ func (t Trigger) deliver(ctx context.Context, messages []types.Message) {
 		t.Log.Error("function failed on messages that it was not given", "messages", len(failed))
 		return
 	}
-	if len(done) == 0 {
-		return
-	}
-	call, cancel = context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	if _, err := t.Queue.DeleteMessageBatch(call, &sqs.DeleteMessageBatchInput{QueueUrl: aws.String(t.QueueURL), Entries: done}); err != nil {
-		t.Log.Error("messages that were done stay in the queue", "messages", len(done), "error", err)
-	}
+	done.remove(ctx, receipts)
 }
 
 // call is the handler with a crash made an error, since Lambda outlives one.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -23,6 +24,9 @@ type memory struct {
 	batches [][]string
 	asked   int
 	deleted []string
+	// requests is how many deletions there were.
+	requests int
+	slow     time.Duration // a deletion is
 }
 
 func (m *memory) ReceiveMessage(ctx context.Context, _ *sqs.ReceiveMessageInput, _ ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error) {
@@ -52,11 +56,16 @@ func (m *memory) ReceiveMessage(ctx context.Context, _ *sqs.ReceiveMessageInput,
 }
 
 func (m *memory) DeleteMessageBatch(_ context.Context, in *sqs.DeleteMessageBatchInput, _ ...func(*sqs.Options)) (*sqs.DeleteMessageBatchOutput, error) {
+	time.Sleep(m.slow)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, e := range in.Entries {
-		m.deleted = append(m.deleted, aws.ToString(e.Id))
+	if len(in.Entries) > 10 {
+		return nil, errors.New("too many")
 	}
+	for _, e := range in.Entries {
+		m.deleted = append(m.deleted, strings.TrimPrefix(aws.ToString(e.ReceiptHandle), "receipt of "))
+	}
+	m.requests++
 	return &sqs.DeleteMessageBatchOutput{}, nil
 }
 
@@ -118,4 +127,42 @@ func TestTrigger(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestTriggerRemovesTogether has many messages end while one is being deleted: they are
+// deleted together, and the trigger ends after the last of them.
+func TestTriggerRemovesTogether(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		queue := &memory{slow: time.Second}
+		var want []string
+		for n := range 31 {
+			want = append(want, string(rune('A'+n)))
+			queue.batches = append(queue.batches, want[n:])
+		}
+		for n := range queue.batches {
+			queue.batches[n] = queue.batches[n][:1]
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			ended <- Trigger{
+				Queue: queue, Batch: 1, Concurrency: 40, Timeout: time.Second, Log: slog.New(slog.DiscardHandler),
+				Handler: func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) {
+					return events.SQSEventResponse{}, nil
+				},
+			}.Run(ctx)
+		}()
+		time.Sleep(100 * time.Millisecond)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if slices.Sort(queue.deleted); !slices.Equal(queue.deleted, want) {
+			t.Errorf("deleted %v, want %v", queue.deleted, want)
+		}
+		if queue.requests > 5 {
+			t.Errorf("%d deletions, want some of ten", queue.requests)
+		}
+	})
 }

@@ -1,0 +1,75 @@
+package gateway
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+)
+
+// remover deletes what a trigger has done, several messages at a time: those that end
+// while a deletion is under way share the next one. Nobody waits for more of them.
+type remover struct {
+	trigger Trigger
+	// lead is held by whoever deletes for all that wait.
+	lead chan struct{}
+
+	mu      sync.Mutex
+	waiting []*removal
+}
+
+type removal struct {
+	receipt string
+	done    chan struct{}
+}
+
+const removeMost = 10
+
+// remove returns when the messages are deleted, or it was tried.
+func (r *remover) remove(ctx context.Context, receipts []string) {
+	all := make([]*removal, len(receipts))
+	for i, receipt := range receipts {
+		all[i] = &removal{receipt, make(chan struct{})}
+	}
+	r.mu.Lock()
+	r.waiting = append(r.waiting, all...)
+	r.mu.Unlock()
+	for _, one := range all {
+		for gone := false; !gone; {
+			select {
+			case <-one.done:
+				gone = true
+			case r.lead <- struct{}{}:
+				r.next(ctx)
+				<-r.lead
+			}
+		}
+	}
+}
+
+// next deletes the first ones that wait, if any do.
+func (r *remover) next(ctx context.Context) {
+	r.mu.Lock()
+	some := slices.Clone(r.waiting[:min(len(r.waiting), removeMost)])
+	r.waiting = r.waiting[len(some):]
+	r.mu.Unlock()
+	if len(some) == 0 {
+		return
+	}
+	entries := make([]types.DeleteMessageBatchRequestEntry, len(some))
+	for i, one := range some {
+		entries[i] = types.DeleteMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), ReceiptHandle: aws.String(one.receipt)}
+		defer close(one.done)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	t := r.trigger
+	if _, err := t.Queue.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: aws.String(t.QueueURL), Entries: entries}); err != nil {
+		t.Log.Error("messages that were done stay in the queue", "messages", len(some), "error", err)
+	}
+}

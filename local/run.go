@@ -357,13 +357,24 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 	})}
 	message := func(do func(context.Context, webhook.Message) error) func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) {
 		return lambdahttp.Messages(func(ctx context.Context, m lambdahttp.Message) error {
-			err := do(ctx, webhook.Message{Body: m.Body, Order: m.Order})
+			err := do(ctx, webhook.Message{Body: m.Body, Group: m.Group, Order: m.Order})
 			if err != nil {
 				log.Error("a webhook's message is taken again", "error", err)
 			}
 			return err
 		})
 	}
+	fanOut := lambdahttp.Batches(func(ctx context.Context, all []lambdahttp.Message) []error {
+		messages := make([]webhook.Message, len(all))
+		for i, m := range all {
+			messages[i] = webhook.Message{Body: m.Body, Group: m.Group, Order: m.Order}
+		}
+		errs := hooks.Path.FanOut(ctx, messages)
+		if err := errors.Join(errs...); err != nil {
+			log.Error("a webhook's message is taken again", "error", err)
+		}
+		return errs
+	})
 	worker := control.New(control.Config{
 		Store: db, Events: conf.Events, Objects: bucket, Links: conf.Links, Foreign: conf.Foreign, Fetcher: fetcher, Stream: streamTo(bucket),
 	})
@@ -371,8 +382,8 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 	fed := map[string]gateway.Trigger{
 		"IntegrationCommands":   {QueueURL: s.Env["INTEGRATION_QUEUE_URL"], Handler: lambdahttp.Queue(in.Carry), ARN: names.Integration},
 		"MediaQueue":            {QueueURL: urls.Media, Handler: lambdahttp.Queue(worker.CarryMedia), ARN: names.Media},
-		"WebhookEvents":         {QueueURL: urls.WebhookEvents, Handler: message(hooks.Path.FanOut), ARN: names.WebhookEvents},
-		"WebhookWakes":          {QueueURL: urls.WebhookWakes, Handler: message(hooks.Path.Wake), ARN: names.WebhookWakes},
+		"WebhookEvents":         {QueueURL: urls.WebhookEvents, Handler: fanOut, ARN: names.WebhookEvents},
+		"WebhookWakes":          {QueueURL: urls.WebhookWakes, ARN: names.WebhookWakes},
 		"WebhookDeliveries":     {QueueURL: urls.WebhookDeliveries, Handler: message(hooks.Path.Deliver), ARN: names.WebhookDeliveries},
 		"WebhookEventsDead":     {QueueURL: urls.WebhookEventsDead, Handler: message(hooks.Path.DeadEvent), ARN: names.WebhookEventsDead},
 		"WebhookDeliveriesDead": {QueueURL: urls.WebhookDeliveriesDead, Handler: message(hooks.Path.Dead), ARN: names.WebhookDeliveriesDead},
@@ -407,6 +418,10 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 			feed.Batch, feed.Timeout = trigger.BatchSize, f.Timeout
 			if strings.HasPrefix(trigger.Resource(), "Webhook") {
 				feed.Concurrency = trigger.Concurrency
+			}
+			if trigger.Resource() == "WebhookWakes" {
+				feed.Handler, feed.Concurrency = message(newWakes(hooks.Path.Wake, trigger.Concurrency, log).work), wakesInHand
+				feed.Timeout += wakesPatience
 			}
 			start(f.Name, feed.Run)
 		}

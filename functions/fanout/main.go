@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambda"
 
 	"whatisup/functions/internal/hooks"
@@ -20,10 +21,13 @@ func main() {
 		slog.Error("not started", "error", err)
 		os.Exit(1)
 	}
-	lambda.Start(hooks.Handler(h.Path.Slog, func(arn string) func(context.Context, webhook.Message) error {
-		if strings.HasSuffix(arn, "-fanout-wakes") {
-			return h.Path.Wake
+	fanOut := hooks.Together(h.Path.Slog, h.Path.FanOut)
+	wake := hooks.Handler(h.Path.Slog, func(string) func(context.Context, webhook.Message) error { return h.Path.Wake })
+	// A batch is of one queue.
+	lambda.Start(func(ctx context.Context, e events.SQSEvent) (events.SQSEventResponse, error) {
+		if len(e.Records) > 0 && strings.HasSuffix(e.Records[0].EventSourceARN, "-fanout-wakes") {
+			return wake(ctx, e)
 		}
-		return h.Path.FanOut
-	}))
+		return fanOut(ctx, e)
+	})
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,6 +52,7 @@ type endpointRow struct {
 	ProbeWait    int64  `dynamodbav:"probe_wait,omitempty"`
 	Untold       string `dynamodbav:"untold,omitempty"`
 	AnswerTime   int64  `dynamodbav:"answer_time,omitempty"`
+	DueAt        string `dynamodbav:"due_at,omitempty"`
 }
 
 type secretRow struct {
@@ -66,6 +69,7 @@ func (r *endpointRow) endpoint() *whatisup.Endpoint {
 		FailingSince: fromMillis(r.FailingSince), ProbeAt: fromMillis(r.ProbeAt), ProbeWait: time.Duration(r.ProbeWait) * time.Millisecond,
 		Untold:     []byte(r.Untold),
 		AnswerTime: time.Duration(r.AnswerTime) * time.Millisecond,
+		Due:        dueTime(r.DueAt),
 	}
 	for _, t := range r.ChatTypes {
 		e.ChatTypes = append(e.ChatTypes, whatisup.ChatType(t))
@@ -335,40 +339,85 @@ func (db *DB) ToldDisabled(ctx context.Context, e *whatisup.Endpoint) error {
 }
 
 // A delivery that is in the queue has a mark in the endpoint's partition of them, named
-// after delivery and turn. So it makes no difference how often one is put or removed.
+// after delivery and turn, or none if the mark of another one stands for it, too. So it
+// makes no difference how often one is put or removed.
 func queuedPartition(id whatisup.EndpointID) string { return "queued#" + string(id) }
 
 func queuedKey(d *whatisup.Delivery) item {
 	return key(queuedPartition(d.Endpoint), fmt.Sprintf("%s#%d", d.ID, d.Turn))
 }
 
-// MarkQueued notes that a delivery of this turn is in the queue.
-func (db *DB) MarkQueued(ctx context.Context, d *whatisup.Delivery) error {
-	row := queuedKey(d)
-	row["delivery_id"], row["turn"] = str(string(d.ID)), number(d.Turn)
-	row["at"], row[attrTTL] = number(millis(d.UpdatedAt)), number(db.now().Add(whatisup.DeliveriesKept).Unix())
-	_, err := db.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String(db.tables.Webhooks), Item: row})
-	return translate(err)
+// MarkQueued notes that deliveries of these turns are in the queue.
+func (db *DB) MarkQueued(ctx context.Context, all ...*whatisup.Delivery) error {
+	var puts []types.WriteRequest
+	for _, d := range all {
+		n := d.Mark()
+		if n == 0 {
+			continue
+		}
+		row := queuedKey(d)
+		row["delivery_id"], row["turn"], row["stands_for"] = str(string(d.ID)), number(d.Turn), number(n)
+		row["at"], row[attrTTL] = number(millis(d.UpdatedAt)), number(db.now().Add(whatisup.DeliveriesKept).Unix())
+		puts = append(puts, types.WriteRequest{PutRequest: &types.PutRequest{Item: row}})
+	}
+	return db.writeWebhooks(ctx, puts)
 }
 
 // UnmarkQueued notes that it no longer is.
 func (db *DB) UnmarkQueued(ctx context.Context, d *whatisup.Delivery) error {
+	if d.Mark() == 0 {
+		return nil
+	}
 	_, err := db.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: aws.String(db.tables.Webhooks), Key: queuedKey(d)})
 	return translate(err)
 }
 
-// CountQueued counts the deliveries of an endpoint in the queue.
+// writeWebhooks puts and removes rows that have no conditions, each by itself.
+func (db *DB) writeWebhooks(ctx context.Context, all []types.WriteRequest) error {
+	if len(all) == 1 && all[0].PutRequest != nil { // the most frequent case costs the least
+		_, err := db.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String(db.tables.Webhooks), Item: all[0].PutRequest.Item})
+		return translate(err)
+	}
+	for some := range slices.Chunk(all, 25) {
+		err := retry(ctx, func() error {
+			out, err := db.client.BatchWriteItem(ctx, &dynamodb.BatchWriteItemInput{
+				RequestItems: map[string][]types.WriteRequest{db.tables.Webhooks: some},
+			})
+			if err != nil {
+				return translate(err)
+			}
+			if some = out.UnprocessedItems[db.tables.Webhooks]; len(some) > 0 {
+				return errMet
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CountQueued counts the deliveries of an endpoint in the queue, as their marks say:
+// about, where a mark stands for several.
 func (db *DB) CountQueued(ctx context.Context, id whatisup.EndpointID) (int, error) {
 	out, err := db.client.Query(ctx, &dynamodb.QueryInput{
-		TableName: aws.String(db.tables.Webhooks), Select: types.SelectCount,
+		TableName:                 aws.String(db.tables.Webhooks),
 		KeyConditionExpression:    aws.String("pk = :pk"),
+		ProjectionExpression:      aws.String("stands_for"),
 		ExpressionAttributeValues: item{":pk": str(queuedPartition(id))},
 	})
 	if err != nil {
 		return 0, translate(err)
 	}
-	return int(out.Count), nil // a page of them is far more than there may be
+	n := 0
+	for _, row := range out.Items { // a page of them is far more than there may be
+		n += standsFor(row)
+	}
+	return n, nil
 }
+
+func standsFor(mark item) int { return max(int(intOf(mark["stands_for"])), 1) }
 
 // Queued lists the deliveries of an endpoint that were marked before a time, with
 // their turns.
@@ -383,7 +432,10 @@ func (db *DB) Queued(ctx context.Context, id whatisup.EndpointID, before time.Ti
 			return nil, err
 		}
 		if fromMillis(intOf(row["at"])).Before(before) {
-			all = append(all, whatisup.Owed{Key: stringOf(row[attrSK]), Delivery: whatisup.DeliveryID(stringOf(row["delivery_id"])), Turn: int(intOf(row["turn"]))})
+			all = append(all, whatisup.Owed{
+				Key: stringOf(row[attrSK]), Delivery: whatisup.DeliveryID(stringOf(row["delivery_id"])), Turn: int(intOf(row["turn"])),
+				StandsFor: standsFor(row),
+			})
 		}
 	}
 	return all, nil
@@ -395,18 +447,32 @@ func (db *DB) SetAnswerTime(ctx context.Context, e *whatisup.Endpoint, d time.Du
 }
 
 // Fail notes that a delivery failed: first says that it was its first attempt. It
-// returns the endpoint as it is then.
+// returns the endpoint as it is then, but for its customer's being suspended, which is e's.
 func (db *DB) Fail(ctx context.Context, e *whatisup.Endpoint, first bool, now time.Time) (*whatisup.Endpoint, error) {
 	n := 0
 	if first {
 		n = 1
 	}
-	err := db.updateOne(ctx, db.updateEndpoint(e, "SET failing_since = if_not_exists(failing_since, :now) ADD failures :n", "",
-		item{":now": number(millis(now)), ":n": number(n)}))
+	u := db.updateEndpoint(e, "SET failing_since = if_not_exists(failing_since, :now) ADD failures :n", "",
+		item{":now": number(millis(now)), ":n": number(n)})
+	var out *dynamodb.UpdateItemOutput
+	err := retry(ctx, func() (err error) {
+		out, err = db.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+			TableName: u.TableName, Key: u.Key, UpdateExpression: u.UpdateExpression, ConditionExpression: u.ConditionExpression,
+			ExpressionAttributeValues: u.ExpressionAttributeValues, ReturnValues: types.ReturnValueAllNew,
+		})
+		return translate(err)
+	})
 	if err != nil {
 		return nil, goneIfFailed(err)
 	}
-	return db.Endpoint(ctx, e.Customer, e.Mode, e.ID)
+	var row endpointRow
+	if err := attributevalue.UnmarshalMap(out.Attributes, &row); err != nil {
+		return nil, err
+	}
+	is := row.endpoint()
+	is.Suspended = e.Suspended
+	return is, nil
 }
 
 // Degrade makes the endpoint behind, to be tried at a time.
@@ -440,38 +506,41 @@ func (db *DB) SetBehind(ctx context.Context, e *whatisup.Endpoint) error {
 	return goneIfFailed(db.updateOne(ctx, db.updateEndpoint(e, "SET behind = :yes", "", item{":yes": boolean(true)})))
 }
 
-// CaughtUp ends an endpoint's being behind, if nothing was owed since the version was
-// read: ErrConflict.
-func (db *DB) CaughtUp(ctx context.Context, e *whatisup.Endpoint) error {
-	err := db.updateOne(ctx, db.updateEndpoint(e, "SET behind = :no REMOVE due, due_at",
-		" AND (version = :version OR attribute_not_exists(version))",
-		item{":no": boolean(false), ":version": number(e.Version)}))
+// CaughtUp ends an endpoint's being behind and sets its next moment, or none, if nothing
+// was owed since the version was read: ErrConflict.
+func (db *DB) CaughtUp(ctx context.Context, e *whatisup.Endpoint, next time.Time) error {
+	expression, values := "SET behind = :no REMOVE due, due_at", item{":no": boolean(false), ":version": number(e.Version)}
+	if !next.IsZero() {
+		expression = "SET behind = :no, due = :due, due_at = :at"
+		values[":due"], values[":at"] = str(allDue), str(dueText(next))
+	}
+	err := db.updateOne(ctx, db.updateEndpoint(e, expression, " AND (version = :version OR attribute_not_exists(version))", values))
 	if isConditionFailed(err) {
 		return whatisup.ErrConflict
 	}
 	return err
 }
 
-// SetDue sets an endpoint's next moment. With unless, only if nothing was owed since
-// the version was read, or ErrConflict; else only if it has none that is earlier.
-func (db *DB) SetDue(ctx context.Context, e *whatisup.Endpoint, at time.Time, unless bool) error {
-	condition := " AND (attribute_not_exists(due_at) OR due_at > :at)"
-	values := item{":due": str(allDue), ":at": str(dueText(at))}
-	if unless {
-		condition = " AND (version = :version OR attribute_not_exists(version))"
-		values[":version"] = number(e.Version)
-	}
-	err := db.updateOne(ctx, db.updateEndpoint(e, "SET due = :due, due_at = :at", condition, values))
+// SetDue sets an endpoint's next moment, if nothing was owed since the version was read:
+// ErrConflict.
+func (db *DB) SetDue(ctx context.Context, e *whatisup.Endpoint, at time.Time) error {
+	err := db.updateOne(ctx, db.updateEndpoint(e, "SET due = :due, due_at = :at", " AND (version = :version OR attribute_not_exists(version))",
+		item{":due": str(allDue), ":at": str(dueText(at)), ":version": number(e.Version)}))
 	if isConditionFailed(err) {
-		if unless {
-			return whatisup.ErrConflict
-		}
-		return nil
+		return whatisup.ErrConflict
 	}
 	return err
 }
 
 func dueText(t time.Time) string { return fmt.Sprintf("%015d", max(t.UnixMilli(), 0)) }
+
+func dueTime(s string) time.Time {
+	ms, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
 
 // Due lists what is due: endpoints, as customer, mode and id, and replays.
 func (db *DB) Due(ctx context.Context, now time.Time, most int) ([]whatisup.DueRow, error) {
@@ -572,39 +641,67 @@ func (db *DB) PutDelivery(ctx context.Context, d *whatisup.Delivery) error {
 	return err
 }
 
-// OweDelivery stores a delivery that is to be sent from its row, not before due: ErrConflict
-// if its row has this turn or a later one already, ErrNotFound if the endpoint is gone,
-// and ErrCaughtUp if the endpoint is not behind and behind asks for it.
-func (db *DB) OweDelivery(ctx context.Context, e *whatisup.Endpoint, d *whatisup.Delivery, due time.Time, behind bool) error {
-	values, names := notLaterValues(d.Turn)
-	values[":turn"] = number(max(d.Turn-1, 0))
-	condition := notLater
-	if d.Turn == 0 {
-		condition, values, names = "attribute_not_exists(pk)", nil, nil
-	}
-	still, of := "", item{":one": number(1)}
-	if behind {
-		still, of[":yes"] = " AND behind = :yes", boolean(true)
-	}
-	order := dueText(due) + "#" + d.Order + "#" + string(d.ID)
-	err := db.transact(ctx, []types.TransactWriteItem{
-		put(db.tables.Webhooks, db.deliveryItem(d), condition, values, names),
-		put(db.tables.Webhooks, withKey(key(owedPartition(e.ID), order), item{
-			"delivery_id": str(string(d.ID)), "turn": number(d.Turn), "group": str(d.Group),
-			attrTTL: number(db.now().Add(whatisup.DeliveriesKept).Unix()),
-		}), "", nil, nil),
-		{Update: db.updateEndpoint(e, "ADD version :one", still, of)},
-	})
-	if _, failed := failedAt(err, 0); failed {
-		return whatisup.ErrConflict
-	}
-	if old, failed := failedAt(err, 2); failed {
-		if old == nil {
-			return whatisup.ErrNotFound
+// OweDeliveries stores deliveries that are to be sent from their rows, each not before its
+// time, and has the endpoint's next moment be no later than next: sooner says that it was
+// later, or none. It is all or nothing: ErrConflict if a row has its turn or a later one
+// already, ErrNotFound if the endpoint is gone, and ErrCaughtUp if the endpoint is not
+// behind and behind asks for it. At most [whatisup.MaxOweTogether].
+func (db *DB) OweDeliveries(ctx context.Context, e *whatisup.Endpoint, all []whatisup.Owing, next time.Time, behind bool) (sooner bool, err error) {
+	items := make([]types.TransactWriteItem, 0, 2*len(all)+1)
+	for _, o := range all {
+		condition := notLater
+		values, names := notLaterValues(o.Turn - 1)
+		if o.Turn == 0 {
+			condition, values, names = "attribute_not_exists(pk)", nil, nil
 		}
-		return whatisup.ErrCaughtUp
+		order := dueText(o.Due) + "#" + o.Order + "#" + string(o.ID)
+		items = append(items,
+			put(db.tables.Webhooks, db.deliveryItem(o.Delivery), condition, values, names),
+			put(db.tables.Webhooks, withKey(key(owedPartition(e.ID), order), item{
+				"delivery_id": str(string(o.ID)), "turn": number(o.Turn), "group": str(o.Group),
+				attrTTL: number(db.now().Add(whatisup.DeliveriesKept).Unix()),
+			}), "", nil, nil))
 	}
-	return err
+	due := e.Due
+	for range oweTries {
+		sooner = due.IsZero() || due.After(next)
+		err = db.transact(ctx, append(items[:2*len(all):2*len(all)], types.TransactWriteItem{Update: db.owing(e, next, sooner, behind)}))
+		for i := range all {
+			if _, failed := failedAt(err, 2*i); failed {
+				return false, whatisup.ErrConflict
+			}
+		}
+		old, failed := failedAt(err, 2*len(all))
+		switch {
+		case !failed:
+			return sooner, err
+		case old == nil:
+			return false, whatisup.ErrNotFound
+		case behind && !boolOf(old["behind"]):
+			return false, whatisup.ErrCaughtUp
+		}
+		due = dueTime(stringOf(old["due_at"]))
+	}
+	return false, fmt.Errorf("endpoint %s: its next moment moves too often: %w", e.ID, whatisup.ErrUnavailable)
+}
+
+// oweTries is how often the endpoint's next moment may be another one than was read.
+const oweTries = 5
+
+// owing is what to owe something changes of an endpoint: sooner says that its next moment
+// is after next, and must come to be that.
+func (db *DB) owing(e *whatisup.Endpoint, next time.Time, sooner, behind bool) *types.Update {
+	expression, condition := "ADD version :one", " AND due_at <= :at"
+	values := item{":one": number(1), ":at": str(dueText(next))}
+	if sooner {
+		expression, condition = "SET due = :due, due_at = :at ADD version :one", " AND (attribute_not_exists(due_at) OR due_at > :at)"
+		values[":due"] = str(allDue)
+	}
+	if behind {
+		condition += " AND behind = :yes"
+		values[":yes"] = boolean(true)
+	}
+	return db.updateEndpoint(e, expression, condition, values)
 }
 
 // Owed lists what an endpoint owes, in order, as far as it is due, at most so many;
@@ -633,9 +730,12 @@ func (db *DB) Owed(ctx context.Context, id whatisup.EndpointID, now time.Time, m
 }
 
 // Paid removes what is no longer owed.
-func (db *DB) Paid(ctx context.Context, id whatisup.EndpointID, o whatisup.Owed) error {
-	_, err := db.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: aws.String(db.tables.Webhooks), Key: key(owedPartition(id), o.Key)})
-	return translate(err)
+func (db *DB) Paid(ctx context.Context, id whatisup.EndpointID, all []whatisup.Owed) error {
+	var removes []types.WriteRequest
+	for _, o := range all {
+		removes = append(removes, types.WriteRequest{DeleteRequest: &types.DeleteRequest{Key: key(owedPartition(id), o.Key)}})
+	}
+	return db.writeWebhooks(ctx, removes)
 }
 
 // Delivery reads a delivery, consistently, or ErrNotFound.

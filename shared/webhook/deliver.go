@@ -64,15 +64,7 @@ func (p *Path) Deliver(ctx context.Context, m Message) error {
 	}
 	switch {
 	case d.Final() || d.Status == whatisup.DeliveryHeld:
-	case d.Turn > h.Turn:
-		// Whoever wrote the row may have died before the endpoint's moment was set.
-		at := d.NextAt
-		if at.IsZero() {
-			at = due(d)
-		}
-		if !gone {
-			err = p.Store.SetDue(ctx, ep, at, false)
-		}
+	case d.Turn > h.Turn: // it is owed
 	case gone:
 		d.Status, d.Error, d.NextAt = whatisup.DeliveryFailed, whatisup.ErrorEndpointDeleted, time.Time{}
 		err = p.put(ctx, d)
@@ -132,8 +124,12 @@ func (p *Path) count(ctx context.Context, d *whatisup.Delivery) {
 // oweAgain stores a delivery for another turn.
 func (p *Path) oweAgain(ctx context.Context, ep *whatisup.Endpoint, d *whatisup.Delivery, at time.Time) error {
 	d.UpdatedAt = p.now()
+	next := at
+	if ep.Degraded() && at.Before(ep.ProbeAt) {
+		next = ep.ProbeAt
+	}
 	p.halt("owe again")
-	err := p.Store.OweDelivery(ctx, ep, d, at, false)
+	sooner, err := p.Store.OweDeliveries(ctx, ep, []whatisup.Owing{{Delivery: d, Due: at}}, next, false)
 	if errors.Is(err, whatisup.ErrNotFound) {
 		d.Status, d.Error, d.NextAt = whatisup.DeliveryFailed, whatisup.ErrorEndpointDeleted, time.Time{}
 		return p.put(ctx, d)
@@ -141,15 +137,9 @@ func (p *Path) oweAgain(ctx context.Context, ep *whatisup.Endpoint, d *whatisup.
 	if err != nil && !errors.Is(err, whatisup.ErrConflict) {
 		return err
 	}
-	p.halt("due again")
-	if ep.Degraded() && at.Before(ep.ProbeAt) {
-		at = ep.ProbeAt
-	}
-	if err := p.Store.SetDue(ctx, ep, at, false); err != nil {
-		return err
-	}
-	if wait := at.Sub(p.now()); wait <= 15*time.Minute {
-		p.wakeAfter(ctx, dueRow(ep), wait)
+	p.halt("owed again")
+	if sooner {
+		p.wakeAt(ctx, ep, next)
 	}
 	return nil
 }
@@ -166,7 +156,7 @@ func (p *Path) release(ctx context.Context, ep *whatisup.Endpoint, d *whatisup.D
 		return nil
 	}
 	n, err := p.Store.CountQueued(ctx, ep.ID)
-	if err != nil || n > roomAgain {
+	if err != nil || n > roomAgain || n > 0 && ep.Slow() {
 		return err
 	}
 	return p.Pump(ctx, ep.Customer, ep.Mode, ep.ID)

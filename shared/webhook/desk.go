@@ -42,12 +42,12 @@ func (d *Desk) Deliver(ctx context.Context, ep *whatisup.Endpoint, one *whatisup
 	if err := d.Path.Store.PutDelivery(ctx, one); err != nil {
 		return err
 	}
-	direct, err := d.Path.direct(ctx, ep)
+	direct, err := d.Path.direct(ctx, ep, 1)
 	if err != nil {
 		return err
 	}
 	if direct {
-		return d.Path.give(ctx, one, false)
+		return d.Path.give(ctx, []*whatisup.Delivery{one})[0]
 	}
 	one.Turn++
 	return d.Path.oweAgain(ctx, ep, one, due(one))

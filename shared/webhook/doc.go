@@ -7,9 +7,12 @@
 //
 // Whoever writes events puts into fanout-events those that some endpoint of the
 // customer takes (package takers), in the log's order. [Path.FanOut] makes a delivery for
-// each endpoint that takes the event. An endpoint has as many groups as it may have
-// requests under way, and an instance belongs to one of them: so first attempts keep
-// the order of each instance, and an endpoint that hangs occupies its own groups alone.
+// each endpoint that takes the event. It is given up to ten events at a time and works on
+// them together: what goes into the queue goes in batches, which hold one message of a
+// group at most, as the queue may refuse any part of a batch. An endpoint has as many
+// groups as it may have requests under way, and an instance belongs to one of them: so
+// first attempts keep the order of each instance, and an endpoint that hangs occupies its
+// own groups alone.
 //
 // The groups are those of the customer's places ([whatisup.Endpoint.TakePlaces]), which
 // its endpoints share out: so a customer whose endpoints all hang leaves most of the
@@ -21,15 +24,22 @@
 // # Direct, and from rows
 //
 // An endpoint that keeps up is served directly: the message in the queue carries the
-// envelope, and the row is written once, with the outcome. At most
-// [whatisup.MaxInQueue] deliveries of an endpoint are in the queue, because SQS finds
-// free groups among the first 120,000 messages only. They are counted by marks, one row a
-// delivery and turn, so what is done twice counts once; a mark that a death has left is
-// found out by the delivery's row when the endpoint has many. Above that the endpoint is
-// *behind*. What comes then is a row, and an entry in the endpoint's list of what is
-// owed; [Path.Pump] gives the list to the queue, in order, as the queue empties. A
-// retry, and everything of a degraded endpoint, is owed in the same list, from the
-// moment at which it is due.
+// envelope, and the row is written once, with the outcome. About
+// [whatisup.MaxInQueue] deliveries of an endpoint are in the queue at most, because SQS
+// finds free groups among the first 120,000 messages only. They are counted by marks. Of
+// deliveries that go directly one in eight has a mark, by the chance of its id, and it
+// counts for eight; each that is sent from its row has one of its own. A mark is a row
+// that is named after delivery and turn, so what is done twice counts once; one that a
+// death has left is found out by the delivery's row when the endpoint has many. Above that
+// the endpoint is *behind*. What comes then is a row, and an entry in the endpoint's list
+// of what is owed; [Path.Pump] gives the list to the queue, in order and many at a time,
+// as the queue empties. A retry, and everything of a degraded endpoint, is owed in the
+// same list, from the moment at which it is due.
+//
+// Row, entry and the endpoint's next moment are one transaction, for up to forty
+// deliveries. Whoever makes that moment an earlier one sends a wake-up for it, and nobody
+// else: so a failing endpoint has one, and not one a delivery. The next pump sets the
+// moment after it.
 //
 // An endpoint ceases to be behind by a write that fails if anything was owed since the
 // list was seen empty (Version). So nothing overtakes what is in the list.
@@ -43,12 +53,10 @@
 // # What a death leaves
 //
 // FanOut and Deliver acknowledge a message after everything that follows from it is
-// stored; a message that comes again does the same again. Between "owed" and the
-// endpoint's next moment (in the index of what is due) a death leaves an entry that
-// nobody looks for: so whoever finds a row that is there already sets that moment too.
-// [Path.Sweep] runs every minute and pumps the endpoints whose moment has come, however
-// their wake-up was lost. Messages that were received too often go to dead-letter
-// queues, and [Path.Dead] writes their rows as failed.
+// stored; a message that comes again does the same again. A wake-up that a death has
+// kept from being sent, or that got lost, costs a minute: [Path.Sweep] pumps the
+// endpoints whose moment has come. Messages that were received too often go to
+// dead-letter queues, and [Path.Dead] writes their rows as failed.
 //
 // A request may be made twice: when the process dies after the answer and before the
 // row. The receiver tells by the event's id.

@@ -32,7 +32,7 @@ func (w *world) serve(ctx context.Context, many int) *sync.WaitGroup {
 		url  string
 		many int
 		do   func(context.Context, webhook.Message) error
-	}{{w.urls.WebhookEvents, 100, w.path.FanOut}, {w.urls.WebhookDeliveries, many, w.deliver}, {w.urls.WebhookWakes, 20, w.path.Wake}} {
+	}{{w.urls.WebhookEvents, 100, w.fanOut}, {w.urls.WebhookDeliveries, many, w.deliver}, {w.urls.WebhookWakes, 20, w.path.Wake}} {
 		trigger := gateway.Trigger{
 			Queue: w.sqs, QueueURL: q.url, Batch: 1, Concurrency: q.many, Timeout: time.Minute, Log: w.path.Slog,
 			Handler: lambdahttp.Messages(func(ctx context.Context, m lambdahttp.Message) error {
@@ -416,47 +416,24 @@ func TestCustomerWithManyEndpointsThatHang(t *testing.T) {
 	}
 }
 
-// owe stores what an endpoint is owed, some at a time.
+// owe stores what an endpoint is owed, in bulk.
 func (w *world) owe(e *whatisup.Endpoint, instances []whatisup.InstanceID, n int) error {
-	var all sync.WaitGroup
-	failed := make(chan error, 1)
-	next := make(chan int)
-	for range 8 {
-		all.Go(func() {
-			for n := range next {
-				id := whatisup.NewEventID()
-				i := instances[n%len(instances)]
-				d := &whatisup.Delivery{
-					Customer: e.Customer, Mode: e.Mode, ID: whatisup.DeliveryIDOf(e.ID, id, "", time.Now()), Endpoint: e.ID, Instance: i,
-					Event: whatisup.MessageReceived, EventID: id, Status: whatisup.DeliveryPending, Payload: []byte(`{}`),
-					Group: e.GroupOf(i), Order: fmt.Sprintf("%015d#%020d", time.Now().UnixMilli(), n),
-				}
-				var err error
-				for range 20 { // the endpoint's row is one
-					if err = w.db.OweDelivery(w.t.Context(), e, d, time.Now(), true); err == nil {
-						break
-					}
-				}
-				if err != nil {
-					select {
-					case failed <- err:
-					default:
-					}
-				}
-			}
-		})
+	now := time.Now()
+	for from := 0; from < n; from += whatisup.MaxOweTogether {
+		var all []whatisup.Owing
+		for nth := from; nth < min(n, from+whatisup.MaxOweTogether); nth++ {
+			id, i := whatisup.NewEventID(), instances[nth%len(instances)]
+			all = append(all, whatisup.Owing{Due: now, Delivery: &whatisup.Delivery{
+				Customer: e.Customer, Mode: e.Mode, ID: whatisup.DeliveryIDOf(e.ID, id, "", now), Endpoint: e.ID, Instance: i,
+				Event: whatisup.MessageReceived, EventID: id, Status: whatisup.DeliveryPending, Payload: []byte(`{}`),
+				Group: e.GroupOf(i), Order: fmt.Sprintf("%015d#%020d", now.UnixMilli(), nth),
+			}})
+		}
+		if _, err := w.db.OweDeliveries(w.t.Context(), e, all, now, true); err != nil {
+			return err
+		}
 	}
-	for i := range n {
-		next <- i
-	}
-	close(next)
-	all.Wait()
-	select {
-	case err := <-failed:
-		return err
-	default:
-		return nil
-	}
+	return nil
 }
 
 // floor is a loop that does nothing but post the same bytes to the same receiver.

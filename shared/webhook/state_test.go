@@ -28,7 +28,7 @@ func (w *world) fan(i whatisup.InstanceID, n int) {
 		w.t.Fatal(err)
 	}
 	m := webhook.Message{Body: body, Order: fmt.Sprintf("%015d#%020d", w.path.Now().UnixMilli(), n)}
-	if err := w.path.FanOut(w.t.Context(), m); err != nil {
+	if err := w.fanOut(w.t.Context(), m); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -50,8 +50,8 @@ func TestMarksOfTheQueueAreMadeGood(t *testing.T) {
 	done := w.deliveries()[0]
 	for n := range whatisup.MaxInQueue {
 		mark := *done
-		mark.Turn, mark.UpdatedAt = n, w.path.Now()
-		for range 2 { // twice is once
+		mark.Turn, mark.UpdatedAt, mark.Payload = n, w.path.Now(), nil // of one that is sent from its row
+		for range 2 {                                                  // twice is once
 			if err := w.db.MarkQueued(t.Context(), &mark); err != nil {
 				t.Fatal(err)
 			}

@@ -54,7 +54,9 @@ func DeliveryIDOf(ep EndpointID, e EventID, replay ReplayID, at time.Time) Deliv
 const (
 	MaxEndpoints       = 20  // of a customer and mode, as each takes a place
 	LanesOfPlace       = 4   // deliveries under way at a time for each place
-	MaxInQueue         = 500 // deliveries of one endpoint in the queue
+	MaxInQueue         = 500 // deliveries of one endpoint in the queue, about
+	MarkStandsFor      = 8   // see [Delivery.Mark]
+	MaxOweTogether     = 40  // deliveries that are stored to be owed at a time
 	DefaultMaxInFlight = 4
 	MostMaxInFlight    = 16
 	HeldFor            = 7 * 24 * time.Hour  // a held delivery can be replayed
@@ -114,6 +116,8 @@ type Endpoint struct {
 	FailingSince time.Time
 	ProbeAt      time.Time
 	ProbeWait    time.Duration
+	// Due is the endpoint's next moment; zero: none.
+	Due time.Time
 	// AnswerTime is how long its answers take on average, where that is worth a write.
 	AnswerTime time.Duration
 	// Untold is the event of the endpoint's end, while the queues do not have it.
@@ -253,6 +257,32 @@ type DeliveryAttempt struct {
 	Answer string `json:"answer"` // its first bytes, as text
 }
 
+// Mark is for how many deliveries the mark of this one in the queue stands; 0: it has
+// none. One that goes straight into the queue has its envelope with it and is one of
+// many: of those one in [MarkStandsFor], by the chance of its id, has a mark for all. One that
+// is sent from its row has a mark for itself.
+func (d *Delivery) Mark() int {
+	if d.Turn > 0 || len(d.Payload) == 0 {
+		return 1
+	}
+	if sum := sha256.Sum256([]byte(d.ID)); sum[0]%MarkStandsFor != 0 {
+		return 0
+	}
+	return MarkStandsFor
+}
+
+// Owing is a delivery that is to be sent from its row, not before Due.
+type Owing struct {
+	*Delivery
+	Due time.Time
+}
+
+// Queued is a delivery as a message of the queue: a second one of a name is dropped.
+type Queued struct {
+	Group, Name string
+	Body        []byte
+}
+
 // Final says whether no further attempt will be made but by a replay.
 func (d *Delivery) Final() bool { return d.Status == DeliverySuccess || d.Status == DeliveryFailed }
 
@@ -301,10 +331,11 @@ func LaneOf(i InstanceID, lanes int) int {
 
 // Owed is a delivery that is sent from its row.
 type Owed struct {
-	Key      string // its place in the order
-	Delivery DeliveryID
-	Turn     int
-	Group    string
+	Key       string // its place in the order
+	Delivery  DeliveryID
+	Turn      int
+	Group     string
+	StandsFor int // of a mark: see [Delivery.Mark]
 }
 
 // DueRow is an endpoint, or a replay, whose next moment has come.

@@ -60,10 +60,27 @@ func Handler(log *slog.Logger, queues func(arn string) func(context.Context, web
 		if do == nil {
 			return errors.New("a queue that is not known")
 		}
-		err := do(ctx, webhook.Message{Body: m.Body, Order: m.Order})
+		err := do(ctx, webhook.Message{Body: m.Body, Group: m.Group, Order: m.Order})
 		if err != nil {
 			log.ErrorContext(ctx, "a message is taken again", "error", err)
 		}
 		return err
+	})
+}
+
+// Together is [Handler] for one queue whose messages are taken together.
+func Together(log *slog.Logger, do func(context.Context, []webhook.Message) []error) func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) {
+	return lambdahttp.Batches(func(ctx context.Context, all []lambdahttp.Message) []error {
+		messages := make([]webhook.Message, len(all))
+		for i, m := range all {
+			messages[i] = webhook.Message{Body: m.Body, Group: m.Group, Order: m.Order}
+		}
+		errs := do(ctx, messages)
+		for _, err := range errs {
+			if err != nil {
+				log.ErrorContext(ctx, "a message is taken again", "error", err)
+			}
+		}
+		return errs
 	})
 }

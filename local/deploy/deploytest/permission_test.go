@@ -38,6 +38,7 @@ var unused = map[string]map[string]string{
 		"dynamodb:Query on table/whatisup-access": "a stream gives its place back when it ends, which may be after the run",
 	},
 	"fanout": {
+		"dynamodb:BatchWriteItem on table/whatisup-webhooks":          "a death, a full queue or a failing endpoint needs it, and none of them is in the run",
 		"dynamodb:PutItem on table/whatisup-webhooks":                 "a delivery is held while its endpoint is disabled",
 		"sqs:SendMessage on queue/whatisup-fanout-wakes":              "an endpoint is not due yet when it is pumped",
 		"sqs:SendMessage on queue/whatisup-fanout-events.fifo":        "tells of an endpoint whose instance was deleted, if another endpoint takes that",
@@ -45,6 +46,7 @@ var unused = map[string]map[string]string{
 		"sqs:GetQueueAttributes on queue/whatisup-fanout-wakes":       "Lambda looks at the queue with the function's role",
 	},
 	"deliver": {
+		"dynamodb:BatchWriteItem on table/whatisup-webhooks":             "a death, a full queue or a failing endpoint needs it, and none of them is in the run",
 		"sqs:SendMessage on queue/whatisup-deliver-attempts.fifo":        "an endpoint that was behind gets more as it answers",
 		"dynamodb:GetItem on table/whatisup-webhooks":                    "what it was owed is read then",
 		"sqs:GetQueueAttributes on queue/whatisup-deliver-attempts.fifo": "Lambda looks at the queue with the function's role",
@@ -55,6 +57,7 @@ var unused = map[string]map[string]string{
 		"dynamodb:Query on table/whatisup-webhooks":                      "a death, a full queue or a failing endpoint needs it, and none of them is in the run",
 	},
 	"sweep": {
+		"dynamodb:BatchWriteItem on table/whatisup-webhooks":               "a death, a full queue or a failing endpoint needs it, and none of them is in the run",
 		"dynamodb:PutItem on table/whatisup-events":                        "the run's host lives, so no message expires without it",
 		"dynamodb:ConditionCheckItem on table/whatisup-fleet":              "the run's host lives, so no message expires without it",
 		"dynamodb:Query on table/whatisup-instances":                       "the run's host lives, so no message expires without it",

@@ -126,7 +126,10 @@
 //
 // # What is not
 //
-//   - Channels, and broadcast lists of a device: refused with an error.
+//   - Channels, but for what they post to a device; broadcast lists of a device. What a
+//     device sends there is refused with an error.
+//   - Nobody is told that somebody else has another linked device: who writes to the
+//     devices before learns it from the answer.
 //   - Phones give their history and the key to the app state only when told to.
 //     No snapshots of the app state, no history on demand, no keys of devices.
 //   - The sound of calls; devices never call. Business profiles.
@@ -145,9 +148,10 @@
 // and accepts; its issues for what the real server answers to errors; public
 // descriptions of Noise, Signal (X3DH, double ratchet, XEdDSA) and WebAuthn.
 // Checked by two independent clients as their makers publish them: whatsmeow in
-// this package's tests, and Baileys 7.0.0-rc14 driven by testdata/baileys (code, pair code, texts, receipts,
-// reactions, edits, revocations, media, polls, groups, presence, calls,
-// reconnecting, logout, unlinking). Where a fact is unknown the choice is named
+// this package's tests, and Baileys 7.0.0-rc14 driven by testdata/baileys: here against the simulator
+// alone (code, pair code, texts, receipts, reactions, edits, revocations, media, polls,
+// groups, presence, calls, reconnecting, logout, unlinking), and in local/interfacetest at
+// the other end of the product's own chats, with every kind of message that either can make. Where a fact is unknown the choice is named
 // in a comment: the texts of errors, ids and times in attributes nobody reads.
 //
 // # Driving it over HTTP
@@ -167,7 +171,7 @@
 //	POST   /control/passkey     {phone_number, options, world?} → the assertion of the user's authenticator
 //	POST   /control/messages    a Writing → {message_id}: {from, to or group, text or body or raw, world?,
 //	                            message_id?, name?, addressing?, reply_to?, forwarded?, ephemeral_seconds?, ad?,
-//	                            secret_edit?, broadcast?, status?, unavailable?, undecryptable?}. Body has the
+//	                            secret_edit?, broadcast?, status?, channel?, unavailable?, undecryptable?}. Body has the
 //	                            objects of the product's API, files as media_base64 (a sample without it), and
 //	                            more types: vote, timer, album, event, invitation, button_reply, list_reply,
 //	                            order. raw is base64 of a waE2E.Message. 409 message_exists, phone_offline,

@@ -99,18 +99,37 @@ func receiptIDs(n *Node) []string {
 	return ids
 }
 
-// passReceipt tells the device that sent a message, if it was not the phone.
+// passReceipt tells the device that sent a message, if it was not the phone. A receipt
+// names the person alone where it tells of reading: then it is whoever is known to have
+// sent it, and all of them while the reader's phone is away, which is where that is known
+// from.
 func (s *Server) passReceipt(o *outbox, d *device, sender person, author types.JID, group string, n *Node) {
-	device := author.Device
-	if known, ok := s.messages.get(d.World, sender.number, str(n, "id")); ok && device == 0 && known.Device != "" {
-		if origin, err := types.ParseJID(known.Device); err == nil {
-			device = origin.Device
+	var others []*device
+	known, ok := s.messages.get(d.World, sender.number, str(n, "id"))
+	switch origin, err := types.ParseJID(known.Device); {
+	case author.Device != 0:
+		others = s.found(d.World, s.jidOf(sender, author.Device))
+	case !ok:
+		others = s.linkedTo(sender)
+	case known.Device != "" && err == nil:
+		others = s.found(d.World, s.jidOf(sender, origin.Device))
+	}
+	for _, other := range others {
+		if other != d {
+			s.passReceiptTo(o, other, d, author, group, n)
 		}
 	}
-	other, ok := s.find(d.World, s.jidOf(sender, device))
-	if !ok || device == 0 || other == d {
-		return
+}
+
+// found is the linked device of this address, if there is one.
+func (s *Server) found(world string, jid types.JID) []*device {
+	if d, ok := s.find(world, jid); ok {
+		return []*device{d}
 	}
+	return nil
+}
+
+func (s *Server) passReceiptTo(o *outbox, other, d *device, author types.JID, group string, n *Node) {
 	out := Node{Tag: "receipt", Attrs: Attrs{
 		"from": s.lidOf(d.person(), d.ID), "id": str(n, "id"), "t": strconv.FormatInt(s.now().Unix(), 10),
 	}, Content: n.Content}

@@ -44,6 +44,7 @@ type Writing struct {
 	SecretEdit    bool   `json:"secret_edit"`   // an edit in its encrypted form
 	Broadcast     bool   `json:"broadcast"`     // through a broadcast list of the sender
 	Status        bool   `json:"status"`        // as a status that the receiver sees
+	Channel       string `json:"channel"`       // as what a channel of this id, …@newsletter, posts, whom the receiver follows
 	Unavailable   string `json:"unavailable"`   // a notice instead of the content, with this type: view_once
 	Undecryptable bool   `json:"undecryptable"` // no device can read it, however often it asks
 }
@@ -154,6 +155,9 @@ func (s *Server) Write(ctx context.Context, w Writing) (string, error) {
 	if err != nil {
 		return "", badRequest("the message cannot be encoded: %v", err)
 	}
+	if w.Channel != "" {
+		return s.post(&w, where.other, content, plain)
+	}
 	if w.Status {
 		where.group = statusName
 	}
@@ -162,6 +166,32 @@ func (s *Server) Write(ctx context.Context, w Writing) (string, error) {
 		return "", refuse(http.StatusConflict, "message_exists", "this phone has sent a message with this id")
 	}
 	return m.ID, s.spread(ctx, from, where, &w, *m)
+}
+
+// post sends what a channel posts to the devices of somebody who follows it. It is not
+// encrypted, and names nobody. Phones don't show it.
+func (s *Server) post(w *Writing, follower person, content *waE2E.Message, plain []byte) (string, error) {
+	channel, err := types.ParseJID(w.Channel)
+	if err != nil || channel.Server != types.NewsletterServer || follower.number == "" {
+		return "", badRequest("channel must be the id of a channel, and to a phone number")
+	}
+	id := cmp.Or(w.ID, newID("AC"))
+	kind, _, media := stanzaKind(content)
+	text := Node{Tag: "plaintext", Content: plain}
+	if media != "" {
+		text.Attrs = Attrs{"mediatype": media}
+	}
+	now := s.now()
+	for _, d := range s.linkedTo(follower) {
+		err := s.push(d, Node{Tag: "message", Attrs: Attrs{
+			"from": channel, "id": id, "t": strconv.FormatInt(now.Unix(), 10), "type": cmp.Or(kind, "text"),
+			"server_id": strconv.FormatInt(now.UnixMilli()%1_000_000_000, 10),
+		}, Content: []Node{text}})
+		if err != nil {
+			return "", err
+		}
+	}
+	return id, nil
 }
 
 func (s *Server) messageFrom(w *Writing, from person, where place, content *waE2E.Message, plain []byte) *Message {

@@ -60,7 +60,8 @@ events: ## Writes events/ filled for the running stack, and an env.json, to DATA
 ##@ Checks
 
 .PHONY: test
-test: ## All tests. Fetches the modules, and axe-core, if they are not there yet
+test: ## All tests. Fetches the modules, axe-core and Baileys, if they are not there yet
+	$(baileys)
 	$(axe) go test ./...
 	$(interfaces)
 	$(cfn-lint)
@@ -72,11 +73,15 @@ AXE_VERSION := 4.14.1
 axe = if command -v npm >/dev/null && npm install --prefix .build/axe --prefer-offline --no-audit --no-fund --ignore-scripts axe-core@$(AXE_VERSION) >/dev/null 2>&1; \
 	then export AXE="$$PWD/.build/axe/node_modules/axe-core/axe.min.js"; else echo 'npm is not installed, or reaches no registry: axe did not look at the dashboard'; fi;
 
+# Baileys judges the simulator. Its version stands beside the judge.
+baileys = @if command -v npm >/dev/null && npm install --prefix local/whatsapp/testdata/baileys --prefer-offline --no-audit --no-fund --no-package-lock --ignore-scripts >/dev/null 2>&1; \
+	then :; else echo 'npm is not installed, or reaches no registry: Baileys did not judge the simulator'; fi
+
 # With -v, so that what was skipped is seen.
 interfaces = INTERFACES=1 go test -v ./local/interfacetest
 
 .PHONY: interfaces
-interfaces: ## The OpenAPI document through redocly, spectral, ogen, oapi-codegen and openapi-typescript. Needs npm
+interfaces: ## The OpenAPI document in other people's tools, and Baileys at the other end of all messages. Needs npm
 	$(interfaces)
 
 .PHONY: race

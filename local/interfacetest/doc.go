@@ -3,8 +3,8 @@
 // clients must compile and do the main job against a stack. It has JavaScript's library
 // of Standard Webhooks verify our signatures, and two readers of Server-Sent Events read
 // our stream, the official client for JavaScript calls `whatisup mcp`, and Postman's runner
-// sends what the collection of clients/postman has. And it has our own clients, in clients,
-// do their work.
+// sends what the collection of clients/postman has. Baileys is at the other end of chats of
+// ours. And it has our own clients, in clients, do their work.
 //
 // The tools are public packages in the versions that testdata/npm/package.json
 // and testdata/clients/go.mod name. They are fetched once, into .build/interfaces

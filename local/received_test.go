@@ -7,6 +7,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"go.mau.fi/whatsmeow/proto/waE2E"
+	"google.golang.org/protobuf/proto"
 
 	"whatisup/local/localtest"
 	"whatisup/local/whatsapp"
@@ -232,6 +236,85 @@ func TestARepeatedMessageIsOneEvent(t *testing.T) {
 	for id, n := range times {
 		if n != 1 {
 			t.Errorf("%s was told %d times", id, n)
+		}
+	}
+}
+
+// What businesses send, invitations, and what no version of ours knows, arrives too; and
+// so does what comes by a status and by a channel, once the settings ask for it.
+func TestRareKindsArrive(t *testing.T) {
+	t.Parallel()
+	s := localtest.Start(t, nil)
+	client := localtest.NewClient(t, s.API, s.Keys[whatisup.Test])
+	m := newMailbox(t, client)
+	p := people{client, strings.Split(m.path, "/")[3]}
+	world := customerOf(t, m)
+	var own struct {
+		PhoneNumber string `json:"phone_number"`
+	}
+	client.Must(200, "GET", "/v1/instances/"+p.instance, "", &own)
+	const anna = "4915100000001"
+	write := func(w whatsapp.Writing, raw *waE2E.Message) string {
+		t.Helper()
+		b, err := proto.Marshal(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.World, w.From, w.To, w.Raw = world, anna, own.PhoneNumber, b
+		id, err := s.Simulator.Write(t.Context(), w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	for kind, c := range map[string]struct {
+		raw   *waE2E.Message
+		field string
+	}{
+		"group_invite": {&waE2E.Message{GroupInviteMessage: &waE2E.GroupInviteMessage{GroupJID: proto.String("1@g.us"), GroupName: proto.String("Choir"), InviteCode: proto.String("abc")}}, "invite"},
+		"interactive":  {&waE2E.Message{ListMessage: &waE2E.ListMessage{Description: proto.String("choose")}}, "whatsapp_type"},
+		"product":      {&waE2E.Message{ProductMessage: &waE2E.ProductMessage{Product: &waE2E.ProductMessage_ProductSnapshot{ProductID: proto.String("p1"), Title: proto.String("Tea")}}}, "product"},
+		"unsupported":  {&waE2E.Message{RequestPhoneNumberMessage: &waE2E.RequestPhoneNumberMessage{}}, "whatsapp_type"},
+	} {
+		e := p.awaitEvent(t, "message.received", idIs(write(whatsapp.Writing{}, c.raw)))
+		if e.Data.Type != kind || e.Data.Body[c.field] == nil {
+			t.Errorf("%s arrives as %+v", kind, e.Data)
+		}
+	}
+
+	const channel = "120363000000000042@newsletter"
+	text := &waE2E.Message{Conversation: proto.String("news")}
+	ways := map[string]whatsapp.Writing{"status": {Status: true}, "channel": {Channel: channel}}
+	unasked := map[string]bool{}
+	for _, w := range ways {
+		unasked[write(w, text)] = true
+	}
+	mark := p.write(fmt.Sprintf(`{"from":%q,"text":"after them"}`, anna))
+	p.awaitEvent(t, "message.received", idIs(mark))
+	client.Must(200, "PATCH", "/v1/instances/"+p.instance+"/settings", `{"receive":{"status":true,"channels":true}}`, nil)
+	for kind, w := range ways {
+		var e heard
+		// The session takes the settings up within its next look.
+		localtest.Await(t, "a message of a "+kind, func() bool {
+			id := write(w, text)
+			for range 20 {
+				for _, e = range p.events("message.received") {
+					if e.Data.ID == id {
+						return true
+					}
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+			return false
+		})
+		chat := map[string]string{"status": "status@broadcast", "channel": channel}[kind]
+		if e.Data.ChatType != kind || e.Data.Chat != chat || e.Data.Text == nil || *e.Data.Text != "news" {
+			t.Errorf("a %s arrives as %+v", kind, e.Data)
+		}
+	}
+	for _, e := range p.events(aboutMessages) {
+		if unasked[e.Data.ID] {
+			t.Errorf("told, and nobody had asked: %+v", e.Data)
 		}
 	}
 }

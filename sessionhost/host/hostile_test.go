@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -23,16 +24,21 @@ import (
 	"whatisup/shared/whatisup"
 )
 
-// TestHostileMessages sends messages of every shape that a stranger can make. No
-// connection is lost for one, each has the one event that it should have, and what
-// comes after it arrives. The seed is always the same, so a failure comes again;
-// SOAK sends more, and begins elsewhere each time.
+// TestHostileMessages sends messages of every shape that a stranger can make, in every way
+// that one can come. No connection is lost for one, each has the one event that it should
+// have, and what comes after it arrives. The seed is always the same, so a failure comes
+// again; SOAK sends more, and begins elsewhere each time.
 func TestHostileMessages(t *testing.T) {
 	t.Parallel()
 	w := quick(t)
 	w.host("one")
 	id := w.create()
 	const number, stranger = "491700000003", "14155550123"
+	everything := whatisup.DefaultSettings()
+	everything.Receive = whatisup.ReceiveSettings{Groups: true, Status: true, Channels: true}
+	if err := w.db.UpdateSettings(t.Context(), w.get(id), everything); err != nil {
+		t.Fatal(err)
+	}
 	w.link(id, number)
 	before, _ := w.device(id)
 
@@ -43,7 +49,8 @@ func TestHostileMessages(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	want := make(map[string]string) // message id → what it is
-	sent := 0
+	log := &tellings{w: w, told: make(map[string]map[whatisup.Position]bool), from: [2]whatisup.Position{"0", "0"}}
+	ways, sent := make(map[string]int), 0
 	for n := range messages {
 		m := hostile(rnd)
 		raw, err := proto.Marshal(m)
@@ -51,24 +58,30 @@ func TestHostileMessages(t *testing.T) {
 			m = hostile(rnd)
 			raw, err = proto.Marshal(m)
 		}
-		mid, err := w.sim.Write(t.Context(), whatsapp.Writing{
-			Text: whatsapp.Text{World: string(w.customer), From: stranger, To: number}, Raw: raw,
-		})
+		writing := whatsapp.Writing{Text: whatsapp.Text{World: string(w.customer), From: stranger, To: number}, Raw: raw}
+		way := []string{"direct", "direct", "direct", "broadcast", "status", "channel"}[rnd.IntN(6)]
+		ways[way]++
+		switch way {
+		case "broadcast":
+			writing.Broadcast = true
+		case "status":
+			writing.Status = true
+		case "channel":
+			writing.Channel = "120363000000000042@newsletter"
+		}
+		mid, err := w.sim.Write(t.Context(), writing)
 		if err != nil {
 			t.Fatalf("message %d, %.300q: %v", n, m.String(), err)
 		}
 		sent++
 		if toldOf(m, mid) {
-			want[mid] = m.String()
+			want[mid] = way + " " + m.String()
 		}
 		// A device has a queue at WhatsApp, and the oldest falls out of a full one.
-		if sent%100 == 0 {
-			mark := w.send(number, stranger, "so far")
-			w.awaitFor(patience+100*slowness*100*time.Millisecond, "what came after", func() bool { return w.received(id)[mark] == 1 })
+		if sent%100 == 0 || sent == messages {
+			log.await(w.send(number, stranger, "so far"), fmt.Sprintf("what came after message %d", n))
 		}
 	}
-	last := w.send(number, stranger, "the last")
-	w.awaitFor(patience+100*slowness*100*time.Millisecond, "the last message", func() bool { return w.received(id)[last] == 1 })
 	if after, _ := w.device(id); after.Logins != before.Logins {
 		t.Errorf("%d logins, not %d: the connection was lost", after.Logins, before.Logins)
 	}
@@ -76,18 +89,53 @@ func TestHostileMessages(t *testing.T) {
 	if len(want) < messages/2 {
 		t.Errorf("%d of %d messages make an event", len(want), messages)
 	}
-	got := w.toldOf(id)
 	for mid, what := range want {
-		if got[mid] != 1 {
-			t.Errorf("%d events of %.300q", got[mid], what)
+		if len(log.told[mid]) != 1 {
+			t.Errorf("%d events of %.300q", len(log.told[mid]), what)
 		}
 	}
-	for mid, n := range got {
-		if n > 1 {
-			t.Errorf("%d events of message %s", n, mid)
+	for mid, at := range log.told {
+		if len(at) > 1 {
+			t.Errorf("%d events of message %s", len(at), mid)
 		}
 	}
-	t.Logf("%d messages, %d with an event", sent, len(want))
+	t.Logf("%d messages, %d with an event; ways: %v", sent, len(want), ways)
+}
+
+// tellings are the events about messages that the log has, read as it grows.
+type tellings struct {
+	w    *world
+	told map[string]map[whatisup.Position]bool // of each message, its own or that of a change
+	from [2]whatisup.Position                  // of the marks before: an event may turn up late
+}
+
+// await waits for a mark, and takes in what the log has by then.
+func (l *tellings) await(mark, what string) {
+	l.w.t.Helper()
+	l.w.awaitFor(patience+100*slowness*100*time.Millisecond, what, func() bool {
+		for e, err := range l.w.db.EventsAfter(l.w.t.Context(), l.w.customer, whatisup.Test, l.from[0], 200) {
+			if err != nil {
+				l.w.t.Fatal(err)
+			}
+			if !strings.HasPrefix(string(e.Name), "message.") && e.Name != whatisup.PollVoted {
+				continue
+			}
+			var d struct {
+				ID string `json:"message_id"`
+			}
+			if err := json.Unmarshal(e.Data, &d); err != nil {
+				l.w.t.Fatal(err)
+			}
+			if l.told[d.ID] == nil {
+				l.told[d.ID] = make(map[whatisup.Position]bool)
+			}
+			l.told[d.ID][e.Position] = true
+			if d.ID == mark {
+				l.from = [2]whatisup.Position{l.from[1], e.Position}
+			}
+		}
+		return len(l.told[mark]) > 0
+	})
 }
 
 // toldOf says whether a message from a stranger makes an event.
@@ -119,24 +167,6 @@ func (noSecrets) DecryptSecretEncryptedMessage(context.Context, *events.Message)
 
 func (noSecrets) DecryptComment(context.Context, *events.Message) (*waE2E.Message, error) {
 	return nil, errNoSecret
-}
-
-// toldOf counts the events about each message: its own, or that of a change.
-func (w *world) toldOf(id whatisup.InstanceID) map[string]int {
-	n := make(map[string]int)
-	for _, e := range w.events(id) {
-		if !strings.HasPrefix(string(e.Name), "message.") && e.Name != whatisup.PollVoted {
-			continue
-		}
-		var d struct {
-			ID string `json:"message_id"`
-		}
-		if err := json.Unmarshal(e.Data, &d); err != nil {
-			w.t.Fatal(err)
-		}
-		n[d.ID]++
-	}
-	return n
 }
 
 // hostile is a message of random shape: any of its fields, filled to any depth with

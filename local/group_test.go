@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"whatisup/local"
 	"whatisup/local/localtest"
 	"whatisup/local/whatsapp"
 	"whatisup/shared/whatisup"
@@ -20,6 +21,7 @@ import (
 type asker struct {
 	*localtest.Client
 	t         *testing.T
+	stack     *local.Stack
 	id, path  string
 	number    string
 	world     string
@@ -31,7 +33,7 @@ func newAsker(t *testing.T) *asker {
 	s := localtest.Start(t, nil)
 	c := localtest.NewClient(t, s.API, s.Keys[whatisup.Test])
 	i := c.Pair("asks")
-	a := &asker{Client: c, t: t, id: i.ID, path: "/v1/instances/" + i.ID, number: *i.PhoneNumber, simulator: s.Simulator}
+	a := &asker{Client: c, t: t, stack: s, id: i.ID, path: "/v1/instances/" + i.ID, number: *i.PhoneNumber, simulator: s.Simulator}
 	a.world = customerOf(t, mailbox{c, t, a.path + "/messages"})
 	return a
 }
@@ -50,6 +52,16 @@ func (a *asker) refused(status int, code, method, path, body string) (details ma
 		a.t.Fatalf("%s %s: %s, want %s", method, path, e.Error.Code, code)
 	}
 	return e.Error.Details
+}
+
+// asked counts what WhatsApp was asked, with a text in the question.
+func (a *asker) asked(text string) (n int) {
+	for _, e := range a.simulator.Journal(whatsapp.JournalFilter{Target: whatsapp.Target{World: a.world}, Tag: "iq", Limit: 100_000}) {
+		if e.Direction == whatsapp.In && strings.Contains(e.Stanza, text) {
+			n++
+		}
+	}
+	return n
 }
 
 // act lets a simulated phone do something.
@@ -236,16 +248,8 @@ func TestLargeGroupIsOneQuestion(t *testing.T) {
 		members = append(members, fmt.Sprintf("49160%08d", i))
 	}
 	made := a.act(whatsapp.Action{PhoneNumber: "4915111111111", Kind: "create_group", Subject: "Crowd", Members: members})
-	queries := func() int {
-		n := 0
-		for _, e := range a.simulator.Journal(whatsapp.JournalFilter{Target: whatsapp.Target{World: a.world}, Tag: "iq", Limit: 100_000}) {
-			if e.Direction == whatsapp.In {
-				n++
-			}
-		}
-		return n
-	}
-	before := queries()
+	queries := a.asked
+	before := [2]int{queries("w:g2"), queries("")}
 	began := time.Now()
 	var g groupView
 	a.Must(200, "GET", a.path+"/groups/"+url.PathEscape(made.Group.ID), "", &g)
@@ -253,7 +257,11 @@ func TestLargeGroupIsOneQuestion(t *testing.T) {
 	if len(g.Participants) != 1024 || g.role("4915111111111") != "owner" {
 		t.Errorf("%d participants", len(g.Participants))
 	}
-	if asked := queries() - before; asked != 1 {
+	// One about the group, and one about its picture, however many are in it.
+	if asked := queries("w:g2") - before[0]; asked != 1 {
+		t.Errorf("%d questions about the group", asked)
+	}
+	if asked := queries("") - before[1]; asked != 2 {
 		t.Errorf("%d questions", asked)
 	}
 }

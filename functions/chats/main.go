@@ -3,13 +3,16 @@
 package main
 
 import (
+	"os"
+
 	"whatisup/functions/internal/environment"
+	"whatisup/functions/internal/links"
 	"whatisup/shared/httpapi"
 	"whatisup/shared/lambdahttp"
 )
 
 func main() {
 	environment.Main(func(f *environment.Function) any {
-		return lambdahttp.Wrap(f.Commands().Handler(httpapi.FunctionChats), f.Log())
+		return lambdahttp.Wrap(f.Commands().Files(links.Add(os.Getenv)).Handler(httpapi.FunctionChats), f.Log())
 	})
 }

@@ -1,7 +1,10 @@
 package dashboardtest
 
 import (
+	"bytes"
 	"context"
+	"image"
+	"image/jpeg"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -160,8 +163,13 @@ func parts(t *testing.T, b context.Context, s *local.Stack) {
 	p.awaitText(".group .url", "https://chat.whatsapp.com/")
 	p.audit("groups")
 
+	var face bytes.Buffer
+	if err := jpeg.Encode(&face, image.NewGray(image.Rect(0, 0, 96, 96)), nil); err != nil {
+		t.Fatal(err)
+	}
+	a.call("POST", "/v1/sandbox/phones/15550102033/actions", map[string]any{"kind": "profile", "picture_base64": face.Bytes()}, nil)
 	p.press("Profile")
-	p.await("the profile", `document.querySelector(".detail").textContent.includes("The number has no picture")`)
+	p.await("the picture", `document.querySelector(".detail img.face")?.naturalWidth === 96`)
 	p.enter("About", "Open until six")
 	p.press("Save")
 	p.await("it is saved", `[...document.querySelectorAll(".part .result")].filter((e) => e.textContent === "Saved.").length === 2`)

@@ -33,7 +33,8 @@ type Action struct {
 	Seconds     *uint32  `json:"seconds"` // settings: of disappearing messages
 	Name        string   `json:"name"`
 	About       *string  `json:"about"`
-	Picture     []byte   `json:"picture_base64"`
+	Picture     []byte   `json:"picture_base64"` // empty removes it
+	PictureFor  string   `json:"picture_for"`
 	GroupAdd    string   `json:"group_add"` // profile: everybody, or none: must be invited
 	On          *bool    `json:"on"`        // pin, mute, archive: true by default
 }

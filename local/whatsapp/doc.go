@@ -206,9 +206,11 @@
 //	                              leave         {group}
 //	                              add, remove, promote, demote  {group, members} → group. 409 not_possible
 //	                              settings      {group, subject?, description?, announce?, locked?, approval?,
-//	                                            seconds?, addressing?} → group; after a change of addressing
-//	                                            a device that has not asked again is refused with 421
-//	                              profile       {name?, about?, picture_base64?, group_add?: everybody, none}
+//	                                            seconds?, addressing?, picture_base64?} → group; after a
+//	                                            change of addressing a device that has not asked again is
+//	                                            refused with 421
+//	                              profile       {name?, about?, picture_base64?, picture_for?: everybody,
+//	                                            nobody, group_add?: everybody, none}
 //	                              block, unblock, trust  {to}
 //	                              sync          {name?}: the owner's phone brings its devices up to date
 //	                              save_contact  {to, name}

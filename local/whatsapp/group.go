@@ -135,6 +135,17 @@ func (s *Server) groupFor(p person, id string) (groupRecord, error) {
 	return g, err
 }
 
+// mayEdit says why somebody may not change what a group shows of itself.
+func (g *groupRecord) mayEdit(number string) error {
+	switch {
+	case g.role(number) == "":
+		return errNotMember
+	case g.Locked && !g.isAdmin(number):
+		return errNotAllowed
+	}
+	return nil
+}
+
 // membersOf lists who is in a group.
 func (s *Server) membersOf(id, world string) []person {
 	g, err := s.group(world, id)

@@ -121,7 +121,19 @@ func (s *Server) actSettings(_ context.Context, p person, a *Action) (Done, erro
 	if err == nil && a.Addressing != "" {
 		g, err = s.changeAddressing(p, a)
 	}
+	if err == nil && a.Picture != nil {
+		err = s.setGroupPicture(p, g, a.Picture)
+	}
 	return done(g, err)
+}
+
+// setGroupPicture is somebody changing the group's picture, as far as they may.
+func (s *Server) setGroupPicture(p person, g groupRecord, picture []byte) error {
+	if err := g.mayEdit(p.number); err != nil {
+		return err
+	}
+	_, err := s.putPicture(person{p.world, g.jid().String()}, p, picture)
+	return err
 }
 
 // changeAddressing lets a group name its members in the other form. Nobody is

@@ -446,11 +446,8 @@ type setting struct {
 // sets applies a setting for somebody who may, and tells everybody.
 func (s *Server) sets(by person, id string, change setting) (groupRecord, error) {
 	g, err := s.changeGroup(by.world, id, func(g *groupRecord) error {
-		switch {
-		case g.role(by.number) == "":
-			return errNotMember
-		case g.Locked && !g.isAdmin(by.number):
-			return errNotAllowed
+		if err := g.mayEdit(by.number); err != nil {
+			return err
 		}
 		return change.apply(g)
 	})

@@ -118,7 +118,7 @@ func (s *Server) query(c *conn, d *device, registering bool, q *Node) {
 	case xmlns == "encrypt" && set:
 		c.send(s.uploadPreKeys(d, q))
 	case xmlns == "usync":
-		c.send(s.usync(c, q))
+		c.send(s.usync(d, q))
 	case xmlns == "w:m":
 		c.send(s.mediaConn(c, d, q))
 	case xmlns == "privacy" && set:

@@ -22,8 +22,9 @@ type profile struct {
 	AboutAt   int64    `json:"about_at,omitempty"`
 	Picture   []byte   `json:"picture,omitempty"`
 	PictureID string   `json:"picture_id,omitempty"`
-	GroupAdd  string   `json:"group_add,omitempty"` // none: must be invited
-	Blocked   []string `json:"blocked,omitempty"`   // numbers
+	GroupAdd  string   `json:"group_add,omitempty"`   // none: must be invited
+	ShowsTo   string   `json:"picture_for,omitempty"` // nobody: the picture is hidden
+	Blocked   []string `json:"blocked,omitempty"`     // numbers
 }
 
 const usualAbout = "Hey there! I am using WhatsApp."
@@ -48,6 +49,14 @@ func (s *Server) changeProfile(p person, change func(*profile)) (out profile, er
 		return putJSON(bucket, key, out)
 	})
 	return out, err
+}
+
+// shownPicture is the id of the picture that others see, empty if there is none.
+func (p *profile) shownPicture() string {
+	if p.ShowsTo == "nobody" {
+		return ""
+	}
+	return p.PictureID
 }
 
 // blocks says whether a person keeps another away.
@@ -98,8 +107,12 @@ func (s *Server) pictureQuery(c *conn, d *device, q *Node) Node {
 		return s.setPicture(d, q, owner)
 	}
 	profile := s.profileOf(owner)
-	if profile.PictureID == "" || s.blocks(owner, d.person()) {
+	switch {
+	case owner == d.person() && profile.PictureID != "":
+	case profile.PictureID == "" || s.blocks(owner, d.person()):
 		return iqError(q, 404, "item-not-found")
+	case profile.shownPicture() == "":
+		return iqError(q, 401, "not-authorized")
 	}
 	asked, _ := child(q, "picture")
 	if asked != nil && str(asked, "id") == profile.PictureID {
@@ -112,13 +125,11 @@ func (s *Server) pictureQuery(c *conn, d *device, q *Node) Node {
 func (s *Server) setPicture(d *device, q *Node, owner person) Node {
 	if owner != d.person() {
 		g, err := s.group(owner.world, owner.number)
-		switch {
-		case err != nil:
+		if err != nil {
 			return iqError(q, 401, "not-authorized") // somebody else's
-		case g.role(d.Number) == "":
-			return groupError(q, errNotMember)
-		case g.Locked && !g.isAdmin(d.Number):
-			return groupError(q, errNotAllowed)
+		}
+		if err := g.mayEdit(d.Number); err != nil {
+			return groupError(q, err)
 		}
 	}
 	picture := content(q, "picture")
@@ -298,8 +309,12 @@ func (s *Server) actProfile(_ context.Context, p person, a *Action) (Done, error
 	if a.GroupAdd != "" && a.GroupAdd != "everybody" && a.GroupAdd != "none" || len(a.Name) > 256 {
 		return Done{}, badRequest("group_add must be everybody or none, name at most 256 bytes long")
 	}
+	if a.PictureFor != "" && a.PictureFor != "everybody" && a.PictureFor != "nobody" {
+		return Done{}, badRequest("picture_for must be everybody or nobody")
+	}
 	if _, err := s.changeProfile(p, func(profile *profile) {
 		profile.Name, profile.GroupAdd = cmp.Or(a.Name, profile.Name), cmp.Or(a.GroupAdd, profile.GroupAdd)
+		profile.ShowsTo = cmp.Or(a.PictureFor, profile.ShowsTo)
 	}); err != nil {
 		return Done{}, err
 	}

@@ -18,7 +18,7 @@ import (
 // number could be one is on WhatsApp here, but for phones that are said not to
 // be. Asked by a number, in whatever form, the server answers with the one that
 // WhatsApp knows; by a JID of another form it knows nobody.
-func (s *Server) usync(c *conn, q *Node) Node {
+func (s *Server) usync(d *device, q *Node) Node {
 	request, _ := child(q, "usync")
 	query, asks := child(q, "usync", "query")
 	list, _ := child(q, "usync", "list")
@@ -32,7 +32,7 @@ func (s *Server) usync(c *conn, q *Node) Node {
 	protocols, _ := query.Content.([]Node)
 	var answers, results []Node
 	for i := range users {
-		answers = append(answers, s.usyncUser(c.world, &users[i], protocols))
+		answers = append(answers, s.usyncUser(d, &users[i], protocols))
 	}
 	for i := range protocols {
 		results = append(results, Node{Tag: protocols[i].Tag})
@@ -47,7 +47,8 @@ func (s *Server) usync(c *conn, q *Node) Node {
 	}})
 }
 
-func (s *Server) usyncUser(world string, user *Node, protocols []Node) Node {
+func (s *Server) usyncUser(d *device, user *Node, protocols []Node) Node {
+	world := d.World
 	asked := jidAttr(user, "jid")
 	contact := string(content(user, "contact"))
 	if asked.IsEmpty() {
@@ -98,7 +99,12 @@ func (s *Server) usyncUser(world string, user *Node, protocols []Node) Node {
 				n.Content = []byte(profile.about())
 			}
 		case "picture":
-			if id := s.profileOf(p).PictureID; known && id != "" {
+			profile := s.profileOf(p)
+			id := profile.shownPicture()
+			if d.person() == p {
+				id = profile.PictureID
+			}
+			if known && id != "" {
 				n.Attrs = Attrs{"id": id, "type": "image"}
 			}
 		case "disappearing_mode":

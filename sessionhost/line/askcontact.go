@@ -114,6 +114,9 @@ func (l *Line) contact(ctx context.Context, args whatisup.ContactArgs) (whatisup
 	if !exists {
 		return out, errNoContact
 	}
+	if out.Pictured, err = l.pictured(ctx, jidOf(p), picture); err != nil {
+		return out, err
+	}
 	var info types.ContactInfo
 	for _, j := range []types.JID{jidOf(p), waconv.JIDOf(whatisup.NumberAddress(p.PhoneNumber))} {
 		if j.User == "" {
@@ -123,7 +126,7 @@ func (l *Line) contact(ctx context.Context, args whatisup.ContactArgs) (whatisup
 			info = joined(info, more)
 		}
 	}
-	out.ContactWire, out.About, out.Picture = contactOf(p, info), about, picture
+	out.ContactWire, out.About = contactOf(p, info), about
 	out.Business, err = l.business(ctx, p)
 	return out, err
 }
@@ -139,20 +142,18 @@ func joined(a, b types.ContactInfo) types.ContactInfo {
 	return a
 }
 
-// shownOf is what a person lets the number see.
-func (l *Line) shownOf(ctx context.Context, p whatisup.Person) (about *string, picture *whatisup.Picture, exists bool, err error) {
+// shownOf is what a person lets the number see. The picture's id is empty if there is
+// none, or if it is hidden.
+func (l *Line) shownOf(ctx context.Context, p whatisup.Person) (about *string, picture string, exists bool, err error) {
 	answers, err := l.cli.GetUserInfo(ctx, []types.JID{jidOf(p)})
 	if err != nil {
-		return nil, nil, false, err
+		return nil, "", false, err
 	}
 	info, ok := answers[jidOf(p)]
 	if !ok {
-		return nil, nil, false, nil
+		return nil, "", false, nil
 	}
-	if info.PictureID != "" {
-		picture = &whatisup.Picture{ID: info.PictureID}
-	}
-	return some(info.Status), picture, len(info.Devices) > 0 || info.Status != "" || info.PictureID != "", nil
+	return some(info.Status), info.PictureID, len(info.Devices) > 0 || info.Status != "" || info.PictureID != "", nil
 }
 
 // business is what a business tells of itself; nil for anybody else.
@@ -181,31 +182,44 @@ func (l *Line) own(ctx context.Context) whatisup.Person {
 
 func (l *Line) profile(ctx context.Context, _ whatisup.NoArgs) (whatisup.Profile, error) {
 	p := l.own(ctx)
+	out := whatisup.Profile{PersonWire: p.Wire(), Name: l.device.PushName}
 	about, picture, _, err := l.shownOf(ctx, p)
-	return whatisup.Profile{PersonWire: p.Wire(), Name: l.device.PushName, About: about, Picture: picture}, err
+	if err != nil {
+		return out, err
+	}
+	out.About = about
+	out.Pictured, err = l.pictured(ctx, jidOf(p), picture)
+	return out, err
 }
 
+// updateProfile makes the changes one after the other, as updateGroup does.
 func (l *Line) updateProfile(ctx context.Context, args whatisup.ProfileArgs) (whatisup.Profile, error) {
-	if args.About != nil {
-		if err := l.cli.SetStatusMessage(ctx, types.SetStatusInput{Text: args.About}); err != nil {
-			return whatisup.Profile{}, err
-		}
+	picture, err := l.pictureFile(ctx, args.Picture)
+	if err != nil {
+		return whatisup.Profile{}, err
 	}
-	if args.Name != nil && *args.Name != l.device.PushName {
-		if key, err := l.device.AppStateKeys.GetLatestAppStateSyncKeyID(ctx); err != nil {
-			return whatisup.Profile{}, err
-		} else if key == nil {
-			return whatisup.Profile{}, errNoKeys
-		}
-		if err := l.cli.SendAppState(ctx, appstate.BuildSettingPushName(*args.Name)); err != nil {
-			return whatisup.Profile{}, err
-		}
-		l.device.PushName = *args.Name
-		if err := l.device.Save(ctx); err != nil {
-			return whatisup.Profile{}, err
-		}
+	err = inSteps(refusal, []step{
+		{"about", args.About != nil, func() error { return l.cli.SetStatusMessage(ctx, types.SetStatusInput{Text: args.About}) }},
+		{"name", args.Name != nil && *args.Name != l.device.PushName, func() error { return l.setName(ctx, *args.Name) }},
+		{"picture", args.Picture != nil, func() error { return l.setPicture(ctx, types.EmptyJID, picture) }},
+	}...)
+	if err != nil {
+		return whatisup.Profile{}, err
 	}
 	return l.profile(ctx, whatisup.NoArgs{})
+}
+
+func (l *Line) setName(ctx context.Context, name string) error {
+	if key, err := l.device.AppStateKeys.GetLatestAppStateSyncKeyID(ctx); err != nil {
+		return err
+	} else if key == nil {
+		return errNoKeys
+	}
+	if err := l.cli.SendAppState(ctx, appstate.BuildSettingPushName(name)); err != nil {
+		return err
+	}
+	l.device.PushName = name
+	return l.device.Save(ctx)
 }
 
 func (l *Line) listBlocks(ctx context.Context, args whatisup.PageArgs) (whatisup.Page, error) {

@@ -89,7 +89,13 @@ func (l *Line) group(ctx context.Context, args whatisup.GroupArgs) (whatisup.Gro
 	if err != nil {
 		return whatisup.Group{}, ofGroup(err)
 	}
-	return l.withMembers(ctx, g), nil
+	pictured, err := l.pictureOf(ctx, g.JID, g.IsParent)
+	if err != nil {
+		return whatisup.Group{}, err
+	}
+	out := l.withMembers(ctx, g)
+	out.Pictured = &pictured
+	return out, nil
 }
 
 func (l *Line) createGroup(ctx context.Context, args whatisup.GroupCreateArgs) (whatisup.Group, error) {
@@ -142,15 +148,15 @@ func (l *Line) createGroup(ctx context.Context, args whatisup.GroupCreateArgs) (
 // refused stays, and is named in the error.
 func (l *Line) updateGroup(ctx context.Context, args whatisup.GroupUpdateArgs) (whatisup.Group, error) {
 	jid, s := waconv.JIDOf(args.Group), args.Settings
+	picture, err := l.pictureFile(ctx, args.Picture)
+	if err != nil {
+		return whatisup.Group{}, err
+	}
 	before, err := l.groupInfo(ctx, jid)
 	if err != nil {
 		return whatisup.Group{}, ofGroup(err)
 	}
-	steps := []struct {
-		name   string
-		wanted bool
-		do     func() error
-	}{
+	err = inSteps(ofGroup, []step{
 		{"subject", s.Subject != nil, func() error { return l.cli.SetGroupName(ctx, jid, *s.Subject) }},
 		{"description", s.Description != nil && *s.Description != before.Topic, func() error {
 			return l.cli.SetGroupTopic(ctx, jid, before.TopicID, "", *s.Description)
@@ -160,21 +166,38 @@ func (l *Line) updateGroup(ctx context.Context, args whatisup.GroupUpdateArgs) (
 		{"ephemeral_seconds", s.EphemeralSeconds != nil, func() error {
 			return l.cli.SetDisappearingTimer(ctx, jid, time.Duration(*s.EphemeralSeconds)*time.Second, time.Time{})
 		}},
-	}
-	changed := []string{}
-	for _, step := range steps {
-		if !step.wanted {
-			continue
-		}
-		if err := step.do(); err != nil {
-			if refused, ok := errors.AsType[*whatisup.Error](refusal(ofGroup(err))); ok && len(changed) > 0 {
-				return whatisup.Group{}, refused.With("changed", changed)
-			}
-			return whatisup.Group{}, ofGroup(err)
-		}
-		changed = append(changed, step.name)
+		{"picture", args.Picture != nil, func() error { return l.setPicture(ctx, jid, picture) }},
+	}...)
+	if err != nil {
+		return whatisup.Group{}, err
 	}
 	return l.group(ctx, whatisup.GroupArgs{Group: args.Group})
+}
+
+// step is one of several changes that one call asks for.
+type step struct {
+	name   string
+	wanted bool
+	do     func() error
+}
+
+// inSteps makes changes one after the other. What was made before one is refused stays,
+// and is named in the error. Of says what an error of the library means here.
+func inSteps(of func(error) error, steps ...step) error {
+	changed := []string{}
+	for _, s := range steps {
+		if !s.wanted {
+			continue
+		}
+		if err := s.do(); err != nil {
+			if refused, ok := errors.AsType[*whatisup.Error](refusal(of(err))); ok && len(changed) > 0 {
+				return refused.With("changed", changed)
+			}
+			return of(err)
+		}
+		changed = append(changed, s.name)
+	}
+	return nil
 }
 
 func (l *Line) leaveGroup(ctx context.Context, args whatisup.GroupArgs) (whatisup.Nothing, error) {

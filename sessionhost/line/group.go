@@ -59,7 +59,7 @@ func (l *Line) groupInfo(ctx context.Context, jid types.JID) (*types.GroupInfo, 
 }
 
 func (l *Line) groupFrom(info *types.GroupInfo) *waconv.Group {
-	g := &waconv.Group{ByLID: info.AddressingMode == types.AddressingModeLID}
+	g := &waconv.Group{ByLID: info.AddressingMode == types.AddressingModeLID, Community: info.IsParent}
 	if info.IsEphemeral {
 		g.Timer = time.Duration(info.DisappearingTimer) * time.Second
 	}

@@ -89,7 +89,10 @@ type Options struct {
 	Handler Handler
 	// Settings are the instance's at this moment; nil: the defaults.
 	Settings func() whatisup.Settings
-	Log      *slog.Logger
+	// File reads a file of at most so many bytes that a call names. Its errors are
+	// [whatisup.Error]s.
+	File func(ctx context.Context, id whatisup.MediaID, most int64) ([]byte, error)
+	Log  *slog.Logger
 	// Background counts what may outlive the line for some seconds: the library's
 	// handshake can't be interrupted.
 	Background *sync.WaitGroup
@@ -101,6 +104,7 @@ type Line struct {
 	device     *Device
 	handler    Handler
 	settings   func() whatisup.Settings
+	file       func(ctx context.Context, id whatisup.MediaID, most int64) ([]byte, error)
 	log        *slog.Logger
 	background *sync.WaitGroup
 	ctx        context.Context
@@ -129,7 +133,7 @@ type Line struct {
 // Shut, or the end of ctx, ends it.
 func (n *Network) Open(ctx context.Context, o Options) *Line {
 	l := &Line{
-		device: o.Device, handler: o.Handler, settings: o.Settings, log: o.Log, background: o.Background,
+		device: o.Device, handler: o.Handler, settings: o.Settings, file: o.File, log: o.Log, background: o.Background,
 		events: make(chan Event, eventsKept), histories: n.histories,
 	}
 	if l.settings == nil {

@@ -47,8 +47,11 @@ var mmsTypes = map[whatisup.BodyType]string{
 }
 
 // GetFile begins to read an encrypted file from WhatsApp's media host, whose name
-// WhatsApp's server gives: the sender chooses the path alone.
+// WhatsApp's server gives: the sender chooses the path alone. A picture is not encrypted.
 func (l *Line) GetFile(ctx context.Context, o *whatisup.MediaOrigin) (body io.ReadCloser, size int64, err error) {
+	if o.Picture != "" {
+		return l.getPicture(ctx, o.Chat, o.Picture)
+	}
 	if !strings.HasPrefix(o.DirectPath, "/") {
 		return nil, 0, whatisup.ErrNotFound
 	}
@@ -69,11 +72,17 @@ func (l *Line) GetFile(ctx context.Context, o *whatisup.MediaOrigin) (body io.Re
 		if err == nil {
 			return answer.Body, answer.ContentLength, nil
 		}
-		if refused, ok := errors.AsType[whatsmeow.DownloadHTTPError](err); ok && refused.StatusCode/100 == 4 && refused.StatusCode != http.StatusTooManyRequests {
+		if isGone(err) {
 			return nil, 0, whatisup.ErrNotFound
 		}
 	}
 	return nil, 0, redact(err)
+}
+
+// isGone says whether the media host has not got the file any more.
+func isGone(err error) bool {
+	refused, ok := errors.AsType[whatsmeow.DownloadHTTPError](err)
+	return ok && refused.StatusCode/100 == 4 && refused.StatusCode != http.StatusTooManyRequests
 }
 
 // AskFile has the phone put the file of a message on the media host again. What the

@@ -24,6 +24,8 @@ type Files interface {
 	// Fetch has received files fetched over a line, as long as up lasts. It waits for
 	// nothing, and leaves alone what is being fetched already.
 	Fetch(up context.Context, l Line, tell Tell, r whatisup.Ref, ids ...whatisup.MediaID)
+	// Read reads a file of at most so many bytes, whole. Its errors are [whatisup.Error]s.
+	Read(ctx context.Context, r whatisup.Ref, id whatisup.MediaID, most int64) ([]byte, error)
 	// Remove removes the bytes of all files of an instance that was deleted.
 	Remove(ctx context.Context, r whatisup.Ref) error
 }
@@ -61,6 +63,16 @@ func (r *received) by(fetch func(ids ...whatisup.MediaID)) {
 		r.waiting = nil
 	}
 }
+
+// file reads a file that a call on a line names.
+func (s *Session) file(ctx context.Context, id whatisup.MediaID, most int64) ([]byte, error) {
+	if s.kit.Files == nil {
+		return nil, errNoFiles
+	}
+	return s.kit.Files.Read(ctx, s.ref, id, most)
+}
+
+var errNoFiles = whatisup.NewError(whatisup.CodeUnavailable, "This session host has no files.")
 
 // FetchFiles has received files fetched, if the instance is connected.
 func (s *Session) FetchFiles(ids ...whatisup.MediaID) { s.received.add(ids...) }

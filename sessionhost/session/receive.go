@@ -28,7 +28,8 @@ type connection struct {
 // is lost.
 func (s *Session) open(device *line.Device) *connection {
 	l := s.kit.Open(s.ctx, line.Options{
-		Device: device, Ref: s.ref, Trusted: s.tenure.Trusted, Handler: handler{s, s.auth, s.account, s.out}, Settings: s.setting, Log: s.log, Background: &s.kit.Background,
+		Device: device, Ref: s.ref, Trusted: s.tenure.Trusted, Handler: handler{s, s.auth, s.account, s.out}, Settings: s.setting,
+		File: s.file, Log: s.log, Background: &s.kit.Background,
 	})
 	c := &connection{Line: l, forget: s.tenure.OnLost(l.Shut)}
 	s.line.Store(c)

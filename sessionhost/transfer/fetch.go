@@ -131,7 +131,7 @@ func (d *Desk) try(t *task, number int) (over bool, err error) {
 		return d.askAgain(t, m)
 	case errors.As(err, &why):
 		return d.end(t, m, failed(m, why.text), why.kind)
-	case err != nil && m != nil && (d.c.Now().Sub(m.CreatedAt) > triesFor && number >= triesLater):
+	case err != nil && m != nil && number >= triesLater && (isPicture(m) || d.c.Now().Sub(m.CreatedAt) > triesFor):
 		return d.end(t, m, failed(m, "WhatsApp's media host did not give the file."), "unreachable")
 	case err != nil:
 		return false, err
@@ -158,6 +158,10 @@ var (
 	errNotIt    = &unfit{"mismatch", "The file is not what its message says of it."}
 	errTooLarge = &unfit{"too_large", "The file has more than 100 MB."}
 	errGone     = &unfit{"gone", "WhatsApp does not have the file any more, and the phone did not give it again."}
+
+	errNoPicture       = &unfit{"mismatch", "What WhatsApp gave is no picture."}
+	errPictureTooLarge = &unfit{"too_large", "The picture has more than 5 MB."}
+	errPictureGone     = &unfit{"gone", "The picture was changed or removed since, or is hidden by now."}
 )
 
 func failed(m *whatisup.Media, text string) *whatisup.Media {
@@ -197,28 +201,26 @@ func (d *Desk) fetch(t *task) (m, done *whatisup.Media, err error) {
 
 // carry takes the file from WhatsApp into the bucket.
 func (d *Desk) carry(t *task, m *whatisup.Media) (*whatisup.Media, error) {
-	o := m.Origin
-	if o.Size > whatisup.MediaMost {
+	if m.Origin.Size > whatisup.MediaMost {
 		return nil, errTooLarge
 	}
 	ctx, cancel := context.WithTimeout(t.up, within)
 	defer cancel()
-	body, size, err := t.conn.GetFile(ctx, o)
+	body, size, err := t.conn.GetFile(ctx, m.Origin)
 	switch {
+	case errors.Is(err, whatisup.ErrNotFound) && isPicture(m):
+		return nil, errPictureGone
 	case errors.Is(err, whatisup.ErrNotFound):
 		return nil, errNotThere
 	case err != nil:
 		return nil, err
 	}
 	defer body.Close()
-	if size > whatisup.MediaMost+mediacrypt.Overhead {
-		return nil, errTooLarge
-	}
 	stall := time.AfterFunc(stallsAfter, cancel)
 	defer stall.Stop()
-	opener, err := mediacrypt.Open(&watched{body, stall}, o.Key, o.Kind, whatisup.MediaMost)
+	opener, err := open(m, &watched{body, stall}, size)
 	if err != nil {
-		return nil, errNotIt
+		return nil, err
 	}
 
 	buffer := d.buffers.Get().(*[]byte)
@@ -243,10 +245,8 @@ func (d *Desk) carry(t *task, m *whatisup.Media) (*whatisup.Media, error) {
 	case err != nil:
 		return nil, err
 	}
-	// The length that the message declares is not compared: clients are known to write a
-	// wrong one, and where the hashes fit it is the file that was sent.
-	if opener.Check(o.SHA256, o.Sealed) != nil {
-		return nil, errNotIt
+	if err := opener.fits(info); err != nil {
+		return nil, err
 	}
 	err = out.Commit()
 	if err == nil {
@@ -330,7 +330,7 @@ func (d *Desk) askAgain(t *task, m *whatisup.Media) (over bool, err error) {
 
 // end stores what has become of a file, and tells it.
 func (d *Desk) end(t *task, was, m *whatisup.Media, outcome string) (over bool, err error) {
-	m.Untold = true
+	m.Untold = !isPicture(m) // whoever wants a picture waits for it
 	err = d.change(t, m, was.Status)
 	switch {
 	case errors.Is(err, whatisup.ErrConflict), errors.Is(err, whatisup.ErrNotFound):
@@ -342,6 +342,9 @@ func (d *Desk) end(t *task, was, m *whatisup.Media, outcome string) (over bool, 
 		return false, err // it may be stored all the same: the row tells
 	}
 	d.c.Metrics.File(outcome)
+	if !m.Untold {
+		return true, nil
+	}
 	err = d.told(t, m)
 	return err == nil, err
 }

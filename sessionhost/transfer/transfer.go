@@ -117,6 +117,41 @@ const uploadKept = 7 * 24 * time.Hour
 // notReady is how long a message waits until its file is looked at again.
 const notReady = time.Second
 
+// errDeletedFile is for whoever has named a file that is not there any more.
+var errDeletedFile = whatisup.NewError(whatisup.CodeMediaNotFound, "The file was deleted, or has expired.")
+
+// errUnread is a file that can't be read now; nothing was done with it.
+var errUnread = whatisup.NewError(whatisup.CodeUnavailable, "The file can't be read now.")
+
+// Read reads a file of at most so many bytes, whole. Its errors are [whatisup.Error]s.
+func (d *Desk) Read(ctx context.Context, r whatisup.Ref, id whatisup.MediaID, most int64) ([]byte, error) {
+	m, err := d.c.Rows.Media(ctx, r.Customer, r.Mode, id)
+	if errors.Is(err, whatisup.ErrNotFound) || err == nil && m.Status != whatisup.MediaReady {
+		return nil, errDeletedFile
+	}
+	if err != nil {
+		return nil, errUnread.Because(err)
+	}
+	give, err := d.take(ctx, r.Customer)
+	if err != nil {
+		return nil, errUnread.Because(err)
+	}
+	defer give()
+	body, size, err := d.c.Objects.Open(ctx, m.Key, 0)
+	if errors.Is(err, whatisup.ErrNotFound) || err == nil && size > most {
+		return nil, errDeletedFile
+	}
+	if err != nil {
+		return nil, errUnread.Because(err)
+	}
+	defer body.Close()
+	b, err := io.ReadAll(io.LimitReader(body, most))
+	if err != nil {
+		return nil, errUnread.Because(err)
+	}
+	return b, nil
+}
+
 // within bounds one transfer.
 const within = 10 * time.Minute
 

@@ -13,4 +13,6 @@ type Group struct {
 	ByLID bool
 	// Timer is after how long the group's messages disappear; 0: they stay.
 	Timer time.Duration
+	// Community says that it is the community itself.
+	Community bool
 }

@@ -100,10 +100,10 @@ var badFields = map[string][]badCase{
 		{name: "a short time", body: `{"subject":"x","participants":["4915112345678"],"ephemeral_seconds":60}`, field: "ephemeral_seconds"},
 		{name: "no such audience", body: `{"subject":"x","participants":["4915112345678"],"who_may_write":"owner"}`, field: "who_may_write"},
 	},
-	"updateGroup":        {{name: "a long description", body: `{"description":"` + strings.Repeat("x", 2049) + `"}`, field: "description"}},
+	"updateGroup":        {{name: "a long description", body: `{"description":"` + strings.Repeat("x", 2049) + `"}`, field: "description"}, {name: "an unknown picture", body: `{"picture":"x"}`, field: "picture"}},
 	"changeParticipants": {{name: "nobody", body: `{}`, field: "add"}, {name: "no person", body: `{"remove":["x"]}`, field: "remove[0]"}},
 	"joinGroup":          {{name: "no link", body: `{}`, field: "link"}, {name: "another page", body: `{"link":"https://example.com/AAAA"}`, field: "link"}},
-	"updateProfile":      {{name: "an empty name", body: `{"name":""}`, field: "name"}, {name: "a number", body: `{"about":1}`, field: "about"}},
+	"updateProfile":      {{name: "an empty name", body: `{"name":""}`, field: "name"}, {name: "a number", body: `{"about":1}`, field: "about"}, {name: "a picture that is no id", body: `{"picture":{}}`, field: "picture"}, {name: "an empty picture", body: `{"picture":""}`, field: "picture"}},
 	"readChat": {
 		{name: "an empty list", body: `{"message_ids":[]}`, field: "message_ids"},
 		{name: "no list", body: `{"message_ids":"3A00"}`, field: "message_ids"},

@@ -46,11 +46,11 @@ func getContact(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.ask(http.StatusOK, whatisup.ContactGet, whatisup.ContactArgs{Contact: a})
+	return c.contactDetails(whatisup.ContactGet, whatisup.ContactArgs{Contact: a})
 }
 
 func getProfile(c *call) (*answer, error) {
-	return c.ask(http.StatusOK, whatisup.ProfileGet, whatisup.NoArgs{})
+	return c.profile(whatisup.ProfileGet, whatisup.NoArgs{})
 }
 
 func updateProfile(c *call) (*answer, error) {
@@ -62,13 +62,17 @@ func updateProfile(c *call) (*answer, error) {
 		Name:  words(b, "name", false, 1, whatisup.MaxProfileName),
 		About: words(b, "about", false, 0, whatisup.MaxAbout),
 	}
+	picture := readPicture(b)
 	if err := b.Done(); err != nil {
+		return nil, err
+	}
+	if args.Picture, err = c.setPicture(picture); err != nil {
 		return nil, err
 	}
 	if args == (whatisup.ProfileArgs{}) {
 		return getProfile(c)
 	}
-	return c.ask(http.StatusOK, whatisup.ProfileUpdate, args)
+	return c.profile(whatisup.ProfileUpdate, args)
 }
 
 func listBlocks(c *call) (*answer, error) { return c.askPage(whatisup.BlocksList) }

@@ -56,7 +56,7 @@ func getGroup(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.ask(http.StatusOK, whatisup.GroupGet, whatisup.GroupArgs{Group: g})
+	return c.groupDetails(whatisup.GroupGet, whatisup.GroupArgs{Group: g})
 }
 
 func updateGroup(c *call) (*answer, error) {
@@ -70,13 +70,17 @@ func updateGroup(c *call) (*answer, error) {
 	}
 	args := whatisup.GroupUpdateArgs{Group: g, Settings: groupSettings(b)}
 	args.Settings.Subject = words(b, "subject", false, 1, whatisup.MaxSubject)
+	picture := readPicture(b)
 	if err := b.Done(); err != nil {
 		return nil, err
 	}
-	if args.Settings == (whatisup.GroupSettings{}) {
+	if args.Picture, err = c.setPicture(picture); err != nil {
+		return nil, err
+	}
+	if args.Picture == nil && args.Settings == (whatisup.GroupSettings{}) {
 		return getGroup(c)
 	}
-	return c.ask(http.StatusOK, whatisup.GroupUpdate, args)
+	return c.groupDetails(whatisup.GroupUpdate, args)
 }
 
 func leaveGroup(c *call) (*answer, error) {

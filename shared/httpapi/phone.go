@@ -402,8 +402,8 @@ var actions = map[string][]string{
 	"remove":       {"group", "members", "instance_id"},
 	"promote":      {"group", "members", "instance_id"},
 	"demote":       {"group", "members", "instance_id"},
-	"settings":     {"group", "subject", "description", "announce", "locked", "approval", "seconds", "instance_id"},
-	"profile":      {"name", "about", "picture_base64", "group_add", "instance_id"},
+	"settings":     {"group", "subject", "description", "announce", "locked", "approval", "seconds", "picture_base64", "instance_id"},
+	"profile":      {"name", "about", "picture_base64", "picture_for", "group_add", "instance_id"},
 	"block":        {"instance_id", "to"},
 	"unblock":      {"instance_id", "to"},
 	"trust":        {"instance_id", "to"},
@@ -438,7 +438,8 @@ type action struct {
 	Seconds     *uint32  `json:"seconds,omitempty"`
 	Name        string   `json:"name,omitempty"`
 	About       *string  `json:"about,omitempty"`
-	Picture     []byte   `json:"picture_base64,omitempty"`
+	Picture     *[]byte  `json:"picture_base64,omitempty"` // empty: it is removed
+	PictureFor  string   `json:"picture_for,omitempty"`
 	GroupAdd    string   `json:"group_add,omitempty"`
 	On          *bool    `json:"on,omitempty"`
 

@@ -133,8 +133,13 @@ type (
 		Contact Address `json:"contact"`
 	}
 	ProfileArgs struct {
-		Name  *string `json:"name,omitempty"`
-		About *string `json:"about,omitempty"`
+		Name    *string     `json:"name,omitempty"`
+		About   *string     `json:"about,omitempty"`
+		Picture *SetPicture `json:"picture,omitempty"`
+	}
+	// SetPicture is a file that becomes a picture; without one the picture is removed.
+	SetPicture struct {
+		Media MediaID `json:"media_id,omitempty"`
 	}
 	BlockArgs struct {
 		Contact Address `json:"contact"`
@@ -160,6 +165,7 @@ type (
 	GroupUpdateArgs struct {
 		Group    Address       `json:"group"`
 		Settings GroupSettings `json:"settings"`
+		Picture  *SetPicture   `json:"picture,omitempty"`
 	}
 	MembersArgs struct {
 		Group   Address       `json:"group"`

@@ -15,7 +15,7 @@ type ContactDetails struct {
 	ContactWire
 	About    *string          `json:"about"`
 	Business *BusinessProfile `json:"business"`
-	Picture  *Picture         `json:"picture"`
+	Pictured
 }
 
 // BusinessProfile is what a business tells of itself.
@@ -25,17 +25,12 @@ type BusinessProfile struct {
 	Categories []string `json:"categories"`
 }
 
-// Picture is the picture of a person or a group.
-type Picture struct {
-	ID string `json:"id"` // changes with the picture
-}
-
 // Profile is what the instance's own number shows of itself.
 type Profile struct {
 	PersonWire
-	Name    string   `json:"name"`
-	About   *string  `json:"about"`
-	Picture *Picture `json:"picture"`
+	Name  string  `json:"name"`
+	About *string `json:"about"`
+	Pictured
 }
 
 // Blocked is somebody from whom the number takes nothing.

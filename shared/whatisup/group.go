@@ -22,6 +22,8 @@ type Group struct {
 	NotAdded []MemberOutcome `json:"not_added,omitempty"`
 	// Pending: the own number has asked to join, and waits for an admin.
 	Pending bool `json:"join_pending,omitempty"`
+	// Pictured is not in lists: WhatsApp has to be asked for it.
+	*Pictured
 }
 
 // GroupKind is what a group is within a community.

@@ -79,7 +79,7 @@ type Media struct {
 	Customer CustomerID
 	Mode     Mode
 	ID       MediaID
-	Instance InstanceID // of a received file: it dies with the instance
+	Instance InstanceID // of a received file or a picture: it dies with the instance
 	MadeBy   InstanceID // whom the key was bound to that made it; empty: a key of the whole customer
 
 	Status    MediaStatus
@@ -94,7 +94,7 @@ type Media struct {
 	CreatedAt time.Time
 	ExpiresAt time.Time
 
-	Origin *MediaOrigin // of a received file
+	Origin *MediaOrigin // of a received file, or a picture
 	Untold bool         // of a received file: its event is still to be told
 }
 
@@ -122,6 +122,9 @@ type MediaOrigin struct {
 	ChatJID    string    `json:"chat_jid"`   // as WhatsApp named them, to ask the phone for the file
 	SenderJID  string    `json:"sender_jid"` // ... again
 	Asked      bool      `json:"asked,omitempty"`
+	// Picture is WhatsApp's id of the picture of a person or a group, who is Chat: of
+	// such a file nothing but the two is known, and it is not encrypted.
+	Picture string `json:"picture,omitempty"`
 }
 
 // Live says whether the file is there for its customer at a time.

@@ -375,6 +375,17 @@ type PersonWire struct {
 	LID         *string `json:"lid"`
 }
 
+// Person is the person that the API shows.
+func (w PersonWire) Person() (p Person) {
+	if w.PhoneNumber != nil {
+		p.PhoneNumber = PhoneNumber(*w.PhoneNumber)
+	}
+	if w.LID != nil {
+		p.LID = *w.LID
+	}
+	return p
+}
+
 // Wire is the person without the name.
 func (p Person) Wire() PersonWire {
 	var w PersonWire

@@ -6,20 +6,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"whatisup/functions/internal/environment"
+	"whatisup/functions/internal/links"
 	"whatisup/shared/bucket"
 	"whatisup/shared/control"
 	"whatisup/shared/fetch"
 	"whatisup/shared/foreign"
 	"whatisup/shared/httpapi"
 	"whatisup/shared/queue"
-	"whatisup/shared/whatisup"
 )
 
 // Add returns what environment.Function.Files adds to a function, from its settings.
@@ -30,9 +28,8 @@ func Add(getenv func(string) string) func(aws.Config, *httpapi.Config) error {
 			return err
 		}
 		c.Objects = b
-		c.PublicURL = getenv("PUBLIC_URL")
-		if c.Links, err = whatisup.NewMediaLinks(c.PublicURL, whatisup.Secret(getenv("MEDIA_SECRET"))); err != nil {
-			return fmt.Errorf("MEDIA_SECRET must have at least 16 characters")
+		if err := links.Add(getenv)(a, c); err != nil {
+			return err
 		}
 		if url := getenv("MEDIA_QUEUE_URL"); url != "" {
 			c.Work = queue.NewMedia(sqs.NewFromConfig(a), url)
@@ -42,8 +39,7 @@ func Add(getenv func(string) string) func(aws.Config, *httpapi.Config) error {
 			return err
 		}
 		c.Foreign = fetcher.Check
-		c.MediaKept, err = Kept(getenv)
-		return err
+		return nil
 	}
 }
 
@@ -68,20 +64,6 @@ func Fetcher(getenv func(string) string) (fetch.Fetcher, error) {
 	}
 	guard, err := foreign.New(foreign.Config{Allow: allow, Own: own})
 	return fetch.Fetcher{Guard: guard}, err
-}
-
-// Kept is how long files are kept: MEDIA_DAYS, 7 at most, because the bucket removes
-// them after 8.
-func Kept(getenv func(string) string) (time.Duration, error) {
-	s := getenv("MEDIA_DAYS")
-	if s == "" {
-		return whatisup.MediaKept, nil
-	}
-	days, err := strconv.Atoi(s)
-	if err != nil || days < 1 || days > 7 {
-		return 0, errors.New("MEDIA_DAYS must be 1 to 7")
-	}
-	return time.Duration(days) * 24 * time.Hour, nil
 }
 
 // Stream begins objects for a function that works on one file at a time.

@@ -72,7 +72,6 @@ var unset = map[string]map[string]string{
 		"SANDBOX":                  "a row is accepted whoever is to send it",
 	},
 	"chats": {
-		"MEDIA_TABLE":              "has no business with files",
 		"WEBHOOKS_TABLE":           "has no business with webhooks",
 		"WEBHOOK_EVENTS_QUEUE_URL": "sends no events",
 		"MESSAGES_TABLE":           "has no business with messages",

@@ -2,10 +2,13 @@ package deploytest
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"image"
+	"image/jpeg"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -102,6 +105,7 @@ func exercise(t *testing.T, s *system) {
 	s.must(201, "POST", "/v1/instances/"+id+"/groups", group, "Idempotency-Key", "exercise-group")
 	s.must(201, "POST", "/v1/instances/"+id+"/groups", group, "Idempotency-Key", "exercise-group")
 	s.must(200, "GET", "/v1/instances/"+id+"/groups", "")
+	s.picture(id)
 
 	s.files1(id)
 	s.received(id)
@@ -178,6 +182,25 @@ func (s *system) files1(id string) {
 	fetched := s.must(201, "POST", "/v1/media", `{"source_url":"https://whatisup.invalid/file"}`, "Idempotency-Key", "exercise-source").body["media_id"].(string)
 	s.eventually("the fetch has failed", func() bool { return s.must(200, "GET", "/v1/media/"+fetched, "").body["status"] == "failed" })
 	s.must(204, "DELETE", "/v1/media/"+made, "")
+}
+
+// picture sets the number's picture, and shows it.
+func (s *system) picture(id string) {
+	s.t.Helper()
+	var jpg bytes.Buffer
+	if err := jpeg.Encode(&jpg, image.NewGray(image.Rect(0, 0, 64, 64)), nil); err != nil {
+		s.t.Fatal(err)
+	}
+	made := s.must(201, "POST", "/v1/media", fmt.Sprintf(`{"size":%d,"mime_type":"image/jpeg"}`, jpg.Len())).body["media_id"].(string)
+	given := &whatisup.Media{ID: whatisup.MediaID(made), Mode: whatisup.Test, Customer: s.made.Customer}
+	if err := s.files.Put(s.t.Context(), whatisup.ClassStaging.ObjectKey(given, ""), bytes.NewReader(jpg.Bytes())); err != nil {
+		s.t.Fatal(err)
+	}
+	s.eventually("the upload is ready", func() bool { return s.must(200, "GET", "/v1/media/"+made, "").body["status"] == "ready" })
+	shown := s.must(200, "PATCH", "/v1/instances/"+id+"/profile", `{"picture":"`+made+`"}`)
+	if shown.body["picture_state"] != "shown" {
+		s.t.Errorf("the profile is %s", shown.text)
+	}
 }
 
 // received takes in files: one that is fetched at once, and one when it is asked for. They

@@ -160,12 +160,13 @@ function group(api, path, id, g, known, again) {
   const inside = h("div", { class: "inside" });
   const read = async () => {
     try {
-      const [names, { participants = [], description, who_may_write: write, who_may_edit: edit, ephemeral_seconds: seconds }] = await Promise.all([known(), api.get(at)]);
+      const [names, { participants = [], description, picture, who_may_write: write, who_may_edit: edit, ephemeral_seconds: seconds }] = await Promise.all([known(), api.get(at)]);
       const facts = [
         t("groups.write", { who: t(`groups.may.${write}`) }), t("groups.edit", { who: t(`groups.may.${edit}`) }),
         seconds ? t("groups.ephemeral", { duration: duration(seconds * 1000) }) : "",
       ].filter(Boolean);
       inside.replaceChildren(
+        face(picture, t("groups.picture", { name: title })),
         description ? h("p", { class: "said" }, description) : "",
         h("p", { class: "hint" }, facts.join(" · ")),
         h("ul", { class: "plain", "aria-label": t("groups.members", { name: title }) },
@@ -202,6 +203,11 @@ function group(api, path, id, g, known, again) {
   return h("li", null, details);
 }
 
+// face shows a picture, which is fetched from WhatsApp at that moment.
+function face(picture, alt) {
+  return picture ? h("img", { src: picture.media.url, alt, class: "face" }) : "";
+}
+
 // profile is what the number shows of itself.
 async function profile(api, path, body) {
   const now = await api.get(`${path}/profile`);
@@ -230,7 +236,7 @@ async function profile(api, path, body) {
   };
   body.replaceChildren(
     h("p", null, person(now)),
-    h("p", { class: "hint" }, t(now.picture ? "profile.picture" : "profile.nopicture")),
+    now.picture ? face(now.picture, t("profile.picture")) : h("p", { class: "hint" }, t("profile.nopicture")),
     h("form", { class: "fields", submit }, field(t("profile.name"), name, h("p", { class: "hint" }, t("profile.name.hint"))), field(t("profile.about"), about), problem, result, h("div", { class: "actions" }, save)));
 }
 

@@ -11,6 +11,7 @@
 //	          ListTables DeleteTable UpdateTimeToLive DescribeTimeToLive
 //	          GetItem PutItem UpdateItem DeleteItem Query Scan BatchGetItem
 //	          BatchWriteItem TransactGetItems TransactWriteItems
+//	          BatchExecuteStatement, of INSERTs whose values are parameters
 //	SQS       CreateQueue DeleteQueue GetQueueUrl GetQueueAttributes
 //	          SetQueueAttributes ListQueues PurgeQueue SendMessage(Batch)
 //	          ReceiveMessage DeleteMessage(Batch) ChangeMessageVisibility(Batch),
@@ -81,7 +82,7 @@
 // fact, slowly; as if the table or queue were missing, full or forbidden; and SQS
 // deliver twice or late. Each fault may be narrowed to a service, an operation
 // and a table or queue, and to a number of times. Requests tells how often each
-// operation was asked for. Faults
+// operation was asked for. A batch of INSERTs meets the faults of PutItem. Faults
 // that nobody asked for do not happen, which is itself a difference from AWS.
 //
 // # How true it is

@@ -315,15 +315,23 @@ func (s *Server) answer(ctx context.Context, c *call) (out []byte, err error) {
 		return nil, err
 	}
 	out, err = s.do(ctx, c)
-	if _, hit := s.faults.Take(fault.Lost, c.service, c.operation, c.resources...); hit && err == nil {
+	if _, hit := s.faults.Take(fault.Lost, c.service, c.faulted(), c.resources...); hit && err == nil {
 		return nil, internalError(c.service)
 	}
 	return out, err
 }
 
+// faulted is the operation whose faults the call meets: to insert rows is to put them.
+func (c *call) faulted() string {
+	if c.operation == "BatchExecuteStatement" {
+		return "PutItem"
+	}
+	return c.operation
+}
+
 func (s *Server) before(ctx context.Context, c *call) error {
 	take := func(k fault.Kind) (fault.Fault, bool) {
-		return s.faults.Take(k, c.service, c.operation, c.resources...)
+		return s.faults.Take(k, c.service, c.faulted(), c.resources...)
 	}
 	if f, hit := take(fault.Latency); hit {
 		timer := time.NewTimer(f.Delay)

@@ -188,6 +188,7 @@ func aboutOf(body []byte) (resource string, index bool, items int) {
 		IndexName     string
 		TransactItems []map[string]struct{ TableName string }
 		RequestItems  map[string]json.RawMessage
+		Statements    []struct{ Statement string }
 		QueueURL      string `json:"QueueUrl"`
 	}
 	if json.Unmarshal(body, &in) != nil {
@@ -200,6 +201,11 @@ func aboutOf(body []byte) (resource string, index bool, items int) {
 		}
 	}
 	for name := range in.RequestItems {
+		tables[tableOf(name)] = true
+	}
+	for _, s := range in.Statements {
+		_, name, _ := strings.Cut(s.Statement, `"`)
+		name, _, _ = strings.Cut(name, `"`)
 		tables[tableOf(name)] = true
 	}
 	switch {
@@ -242,6 +248,7 @@ func unitsOf(answer []byte) (sum float64) {
 // writes are the operations that DynamoDB bills as writes.
 var writes = map[string]bool{
 	"PutItem": true, "UpdateItem": true, "DeleteItem": true, "BatchWriteItem": true, "TransactWriteItems": true,
+	"BatchExecuteStatement": true,
 }
 
 // upkeep is what a system does whether or not something happens to an

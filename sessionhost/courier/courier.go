@@ -50,7 +50,7 @@ type Courier struct {
 	sent   func(late time.Duration) // of each event that a queue has taken
 
 	mu       sync.Mutex
-	shares   map[string]*share
+	shares   map[string]share
 	breakers map[string]*breaker
 	accounts map[whatisup.InstanceID]*Account
 	rounds   map[round]bool
@@ -69,7 +69,7 @@ type round struct {
 func New(q Queues, l Log, log *slog.Logger, sent func(late time.Duration)) *Courier {
 	return &Courier{
 		queues: q, log: l, slog: log, sent: sent,
-		shares: make(map[string]*share), breakers: make(map[string]*breaker), accounts: make(map[whatisup.InstanceID]*Account), rounds: make(map[round]bool),
+		shares: make(map[string]share), breakers: make(map[string]*breaker), accounts: make(map[whatisup.InstanceID]*Account), rounds: make(map[round]bool),
 	}
 }
 
@@ -475,15 +475,15 @@ func (c *Courier) direct(ctx context.Context, queue string, events []whatisup.Ev
 	}
 	ctx, cancel := context.WithTimeout(ctx, directWithin)
 	defer cancel()
-	return c.share(queue).do(ctx, events)
+	return c.share(queue).Do(ctx, events)
 }
 
-func (c *Courier) share(queue string) *share {
+func (c *Courier) share(queue string) share {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := c.shares[queue]
-	if s == nil {
-		s = &share{send: func(ctx context.Context, events []whatisup.Event) error { return c.request(ctx, queue, events) }}
+	s, ok := c.shares[queue]
+	if !ok {
+		s = newShare(func(ctx context.Context, events []whatisup.Event) error { return c.request(ctx, queue, events) })
 		c.shares[queue] = s
 	}
 	return s

@@ -20,7 +20,7 @@ func TestSessionsShareRequests(t *testing.T) {
 		var mu sync.Mutex
 		requests, sent := 0, make(map[whatisup.EventID]int)
 		bad := errors.New("no")
-		s := &share{send: func(_ context.Context, events []whatisup.Event) (err error) {
+		s := newShare(func(_ context.Context, events []whatisup.Event) (err error) {
 			time.Sleep(time.Millisecond)
 			mu.Lock()
 			defer mu.Unlock()
@@ -35,7 +35,7 @@ func TestSessionsShareRequests(t *testing.T) {
 				}
 			}
 			return err
-		}}
+		})
 		var wg sync.WaitGroup
 		refused := 0
 		for n := range 200 {
@@ -44,7 +44,7 @@ func TestSessionsShareRequests(t *testing.T) {
 				if n == 150 {
 					id = "bad"
 				}
-				if err := s.do(t.Context(), []whatisup.Event{{ID: id}}); err != nil {
+				if err := s.Do(t.Context(), []whatisup.Event{{ID: id}}); err != nil {
 					mu.Lock()
 					defer mu.Unlock()
 					refused++
@@ -60,12 +60,6 @@ func TestSessionsShareRequests(t *testing.T) {
 				t.Errorf("%s was sent %d times", id, n)
 			}
 		}
-		synctest.Wait()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.busy != 0 || len(s.waiting) != 0 {
-			t.Errorf("%d lanes are busy, %d parcels wait", s.busy, len(s.waiting))
-		}
 	})
 }
 
@@ -74,18 +68,18 @@ func TestSessionsShareRequests(t *testing.T) {
 func TestNothingWaitsForCompany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent atomic.Int64
-		s := &share{send: func(_ context.Context, events []whatisup.Event) error {
+		s := newShare(func(_ context.Context, events []whatisup.Event) error {
 			sent.Add(int64(len(events)))
 			time.Sleep(time.Second)
 			return nil
-		}}
+		})
 		began := time.Now()
-		if err := s.do(t.Context(), []whatisup.Event{{ID: "a"}}); err != nil || time.Since(began) != time.Second {
+		if err := s.Do(t.Context(), []whatisup.Event{{ID: "a"}}); err != nil || time.Since(began) != time.Second {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
-		if err := s.do(ctx, []whatisup.Event{{ID: "b"}}); !errors.Is(err, context.DeadlineExceeded) {
+		if err := s.Do(ctx, []whatisup.Event{{ID: "b"}}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 		time.Sleep(2 * time.Second)
@@ -97,7 +91,7 @@ func TestNothingWaitsForCompany(t *testing.T) {
 			wg.Go(func() {
 				ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 				defer cancel()
-				_ = s.do(ctx, []whatisup.Event{{ID: "c"}})
+				_ = s.Do(ctx, []whatisup.Event{{ID: "c"}})
 			})
 			synctest.Wait() // each takes a lane of its own
 		}

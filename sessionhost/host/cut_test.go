@@ -131,13 +131,13 @@ func (d *discard) WriteHeader(int)             {}
 func writePoint(target, body string) string {
 	_, op, _ := strings.Cut(target, ".")
 	switch op {
-	case "UpdateItem", "PutItem", "DeleteItem", "TransactWriteItems", "BatchWriteItem", "SendMessageBatch", "GenerateDataKey", "DeleteMessageBatch":
+	case "UpdateItem", "PutItem", "DeleteItem", "TransactWriteItems", "BatchWriteItem", "BatchExecuteStatement", "SendMessageBatch", "GenerateDataKey", "DeleteMessageBatch":
 	default:
 		return ""
 	}
 	var tables []string
 	for _, t := range []string{"instances", "calls", "events", "devices", "fleet", "messages", "media"} {
-		if strings.Contains(body, `"whatisup-`+t+`"`) {
+		if strings.Contains(body, `"whatisup-`+t+`"`) || strings.Contains(body, `\"whatisup-`+t+`\"`) {
 			tables = append(tables, t)
 		}
 	}

@@ -95,9 +95,10 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 	clock := dynamo.NewClock(cfg.Now)
 	busy := metered{busyClient(), m}
 	tables := dynamodb.NewFromConfig(aws, func(o *dynamodb.Options) { o.HTTPClient = clock.Watch(busy) })
+	inserting := dynamo.NewInserting(tables, log)
 	db := dynamo.New(dynamo.Config{
 		Clock:  clock,
-		Client: tables,
+		Client: tables, Inserting: inserting,
 		Tables: cfg.Tables, ShardCount: cfg.Shards, Queues: len(cfg.EventQueues) > 0 || cfg.WebhookEvents != "",
 	})
 	leases := dynamo.New(dynamo.Config{
@@ -113,7 +114,7 @@ func New(cfg Config, aws aws.Config, log *slog.Logger) (*Host, error) {
 		cfg: cfg, log: log, db: db, network: network, metrics: m, clock: clock, shards: make(map[whatisup.Shard]*shard.Shard),
 		inbox: inbox{queue.NewCommands(queues, cfg.CommandPrefix)},
 		devices: devicestore.New(devicestore.Config{
-			Table: cfg.Tables.Devices, DynamoDB: tables,
+			Table: cfg.Tables.Devices, DynamoDB: inserting,
 			Keyring: seal.NewKeyring(kms.NewFromConfig(aws, func(o *kms.Options) { o.HTTPClient = busy }), cfg.KeyID), Log: log,
 			Format: cfg.AuthFormat,
 		}),

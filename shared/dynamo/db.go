@@ -18,7 +18,10 @@ import (
 
 // Config of a [DB].
 type Config struct {
-	Client     *dynamodb.Client
+	Client *dynamodb.Client
+	// Inserting is the same client with its inserts shared, of a process that makes
+	// many at once; nil: each has a request of its own.
+	Inserting  *Inserting
 	Tables     Tables
 	ShardCount int // 0: whatisup.DefaultShardCount
 	// Queues says that events also go to queues, so that each is kept as unsent
@@ -31,6 +34,7 @@ type Config struct {
 // keeps nothing in memory.
 type DB struct {
 	client *dynamodb.Client
+	insert func(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
 	tables Tables
 	shards int
 	queues bool
@@ -45,7 +49,11 @@ func New(c Config) *DB {
 	if c.Clock == nil {
 		c.Clock = NewClock(nil)
 	}
-	return &DB{client: c.Client, tables: c.Tables, shards: c.ShardCount, queues: c.Queues, clock: c.Clock}
+	db := &DB{client: c.Client, insert: c.Client.PutItem, tables: c.Tables, shards: c.ShardCount, queues: c.Queues, clock: c.Clock}
+	if c.Inserting != nil {
+		db.insert = c.Inserting.PutItem
+	}
+	return db
 }
 
 // Position takes the position of this moment, for an event.

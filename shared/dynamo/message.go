@@ -151,7 +151,7 @@ func (db *DB) putMessage(ctx context.Context, m *whatisup.Message) (old *whatisu
 }
 
 func (db *DB) putRow(ctx context.Context, row item) (old *whatisup.Message, err error) {
-	_, err = db.client.PutItem(ctx, &dynamodb.PutItemInput{
+	_, err = db.insert(ctx, &dynamodb.PutItemInput{
 		TableName:                           aws.String(db.tables.Messages),
 		Item:                                row,
 		ConditionExpression:                 aws.String("attribute_not_exists(pk)"),

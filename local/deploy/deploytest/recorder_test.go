@@ -140,6 +140,7 @@ func understand(target string, body []byte) ([]call, error) {
 		single
 		TransactItems []map[string]single
 		RequestItems  map[string]json.RawMessage
+		Statements    []insert
 		QueueURL      string `json:"QueueUrl"`
 		KeyID         string `json:"KeyId"`
 	}
@@ -156,6 +157,9 @@ func understand(target string, body []byte) ([]call, error) {
 				}[part]
 				calls = append(calls, call{"dynamodb:" + action, "table/" + on.TableName, on.partition()})
 			}
+		}
+		for _, s := range in.Statements {
+			calls = append(calls, s.call())
 		}
 		for table, text := range in.RequestItems {
 			// However they are wrapped: a key or an item begins with its partition.
@@ -181,6 +185,23 @@ func understand(target string, body []byte) ([]call, error) {
 		return nil, fmt.Errorf("not understood")
 	}
 	return calls, nil
+}
+
+// insert is an INSERT of PartiQL, whose values are all parameters.
+type insert struct {
+	Statement  string
+	Parameters []text
+}
+
+var inserts = regexp.MustCompile(`^INSERT INTO "([^"]+)" VALUE \{(.*)\}$`)
+
+func (s insert) call() call {
+	parts := inserts.FindStringSubmatch(s.Statement)
+	if parts == nil {
+		return call{"dynamodb:PartiQL of another kind", s.Statement, ""}
+	}
+	at := slices.Index(strings.Split(parts[2], ", "), "'pk': ?")
+	return call{"dynamodb:PartiQLInsert", "table/" + parts[1], s.Parameters[at].S}
 }
 
 // single is a request, or a part of one, on one partition.

@@ -88,6 +88,8 @@ var operations = map[string]operation{
 	"BatchWriteItem":     {batchWriteItemShape, (*Service).batchWriteItem},
 	"TransactWriteItems": {transactWriteItemsShape, (*Service).transactWriteItems},
 	"TransactGetItems":   {transactGetItemsShape, (*Service).transactGetItems},
+
+	"BatchExecuteStatement": {batchExecuteStatementShape, (*Service).batchExecuteStatement},
 }
 
 // Serves says whether the operation is one of the closed list.
@@ -113,6 +115,10 @@ func TablesOf(input *wire.Node) []string {
 	add(input.Str("TableName"))
 	for _, f := range input.Get("RequestItems").Fields {
 		add(f.Name)
+	}
+	for i := range input.Get("Statements").List {
+		in, _ := parseInsertion(input.Get("Statements").List[i].Str("Statement"))
+		add(in.table)
 	}
 	for i := range input.Get("TransactItems").List {
 		for j := range input.Get("TransactItems").List[i].Fields {

@@ -54,6 +54,7 @@ const (
 	controlSocket = "control.sock"
 	sandboxSocket = "sandbox.sock"
 	simulatorFile = "whatsapp/whatsapp.db"
+	simulatorLog  = "whatsapp/whatsapp.ahead" // what it holds is in the backup's simulatorFile
 )
 
 // snapshot writes a database as it is at one moment, and says before how much
@@ -63,7 +64,7 @@ type snapshot func(size func(int64) error, to io.Writer) error
 // transient are files that belong to a running process.
 func transient(name string) bool {
 	switch name {
-	case envFile, firstFile, controlSocket, sandboxSocket, listFile, databases + ".compact":
+	case envFile, firstFile, controlSocket, sandboxSocket, listFile, databases + ".compact", simulatorLog:
 		return true
 	}
 	return strings.HasPrefix(path.Base(name), ".new-")

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
 
 	"go.mau.fi/whatsmeow/appstate"
@@ -42,7 +41,7 @@ type stateStore struct {
 	store.AppStateStore
 	store.AppStateSyncKeyStore
 	s  *Server
-	tx *bbolt.Tx
+	tx *tx
 	p  person
 }
 
@@ -204,7 +203,7 @@ func (s *Server) collectionAnswer(d *device, asked *Node) Node {
 
 // keepPatch keeps a patch and tells the account's other devices.
 func (s *Server) keepPatch(p person, name string, base uint64, patch []byte, by *device) (version uint64, err error) {
-	err = s.db.bolt.Update(func(tx *bbolt.Tx) error {
+	err = s.db.update(func(tx *tx) error {
 		version, err = (&stateStore{s: s, tx: tx, p: p}).append(name, base, patch)
 		return err
 	})
@@ -225,7 +224,7 @@ func (s *Server) tellAppState(p person, name string, version uint64, by *device)
 }
 
 func (s *Server) patchesAfter(p person, name string, base uint64) (patches []Node, current uint64, more bool, err error) {
-	err = s.db.bolt.View(func(tx *bbolt.Tx) error {
+	err = s.db.view(func(tx *tx) error {
 		state, err := (&stateStore{s: s, tx: tx, p: p}).state(name)
 		if err != nil {
 			return err
@@ -249,7 +248,7 @@ func (s *Server) patchesAfter(p person, name string, base uint64) (patches []Nod
 func (s *Server) change(p person, info appstate.PatchInfo) error {
 	info.Timestamp = s.now()
 	var version uint64
-	err := s.db.bolt.Update(func(tx *bbolt.Tx) error {
+	err := s.db.update(func(tx *tx) error {
 		t := &stateStore{s: s, tx: tx, p: p}
 		state, err := t.state(string(info.Type))
 		if err != nil {

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
 
 	"go.mau.fi/whatsmeow/proto/waCommon"
@@ -54,7 +53,7 @@ func (s *Server) open(a *arrival) {
 // arrive shows an arrival on a phone, with what it changes of other messages, in
 // the transaction that also keeps the phone's sessions. It says whether the
 // message is new there.
-func (s *Server) arrive(tx *bbolt.Tx, at person, a arrival) (*shownRecord, bool, error) {
+func (s *Server) arrive(tx *tx, at person, a arrival) (*shownRecord, bool, error) {
 	m := a.parsed
 	if m == nil {
 		return nil, false, nil // a phone shows nothing of what it cannot parse
@@ -97,7 +96,7 @@ func onlyKeys(m *waE2E.Message) bool {
 
 // read makes a body of a message. What is encrypted with another message's
 // secret is read with that.
-func (s *Server) read(tx *bbolt.Tx, at person, a arrival, m *waE2E.Message) (body *Body, secret []byte) {
+func (s *Server) read(tx *tx, at person, a arrival, m *waE2E.Message) (body *Body, secret []byte) {
 	r := reader{s: s, world: at.world, at: at, chat: a.chat, from: a.from}
 	secret = m.GetMessageContextInfo().GetMessageSecret()
 	inner := unwrap(m)
@@ -113,7 +112,7 @@ func (s *Server) read(tx *bbolt.Tx, at person, a arrival, m *waE2E.Message) (bod
 	return r.body(m), secret
 }
 
-func (s *Server) readVote(tx *bbolt.Tx, r reader, a arrival, m *waE2E.PollUpdateMessage) *Body {
+func (s *Server) readVote(tx *tx, r reader, a arrival, m *waE2E.PollUpdateMessage) *Body {
 	body := &Body{Type: "vote", Target: r.reference(m.GetPollCreationMessageKey())}
 	poll, ok, err := shownBy(tx, r.at, a.chat, body.Target.From, body.Target.ID)
 	if err != nil || !ok {
@@ -136,7 +135,7 @@ func (s *Server) readVote(tx *bbolt.Tx, r reader, a arrival, m *waE2E.PollUpdate
 	return body
 }
 
-func (s *Server) readSecretEdit(tx *bbolt.Tx, r reader, a arrival, m *waE2E.SecretEncryptedMessage) *Body {
+func (s *Server) readSecretEdit(tx *tx, r reader, a arrival, m *waE2E.SecretEncryptedMessage) *Body {
 	target := r.reference(m.GetTargetMessageKey())
 	body := &Body{Type: "unsupported", Name: "secretEncryptedMessage", Target: target}
 	old, ok, err := shownBy(tx, r.at, a.chat, target.From, target.ID)
@@ -157,7 +156,7 @@ func (s *Server) readSecretEdit(tx *bbolt.Tx, r reader, a arrival, m *waE2E.Secr
 
 // amend does to a shown message what an edit or a revocation says, if it comes
 // from somebody who may: its author, or for a revocation a group's admin.
-func (s *Server) amend(tx *bbolt.Tx, at person, a arrival, body *Body) error {
+func (s *Server) amend(tx *tx, at person, a arrival, body *Body) error {
 	if body.Target == nil || body.Type != "edit" && body.Type != "revoke" {
 		return nil
 	}

@@ -1,19 +1,17 @@
 package whatsapp
 
 import (
+	"cmp"
 	"errors"
-	"slices"
 	"sync"
 	"time"
-
-	"go.etcd.io/bbolt"
 )
 
-// A transaction costs more than what is written in it. So who writes while
-// another transaction is under way waits, and the next one takes all who wait; and
-// what was acknowledged is deleted with the next one, or a little later.
+// To write once costs more than what is written. So who writes while another does so
+// waits, and then one writes for all who wait; and what was acknowledged is deleted
+// with the next change, or a little later.
 
-// commits is what waits for the next transaction.
+// commits is what waits to be written.
 type commits struct {
 	lead chan struct{} // holds one: who has it commits for all who wait
 
@@ -24,7 +22,7 @@ type commits struct {
 }
 
 type change struct {
-	fn    func(*bbolt.Tx) error
+	fn    func(*tx) error
 	err   error
 	panic any
 	done  chan struct{}
@@ -39,12 +37,11 @@ func newCommits() commits {
 	return commits{lead: make(chan struct{}, 1), idle: make(chan struct{}, 1)}
 }
 
-// update is bbolt's Update, in one transaction with others. What a function that
-// fails has written is undone, and nobody else notices. That is why a function may
-// be called more than once: it must begin anew each time, and change nothing but
-// the database and what it returns. It runs on any goroutine and under the locks of
-// its caller; so it takes none that is before the database's in the order.
-func (d *database) update(fn func(*bbolt.Tx) error) error {
+// update writes what fn changes, together with what others change at the time. When it
+// returns, that outlives the process. What a function that fails has changed is undone,
+// and nobody else notices. A function runs on any goroutine, and takes no locks that are
+// before the database's in the order; it reads and writes by its transaction only.
+func (d *database) update(fn func(*tx) error) error {
 	c := &change{fn: fn, done: make(chan struct{})}
 	d.commits.mu.Lock()
 	d.commits.waiting = append(d.commits.waiting, c)
@@ -78,12 +75,10 @@ func (d *database) commitWaiting() {
 	batch, gone := d.commits.waiting, d.commits.gone
 	d.commits.waiting, d.commits.gone = nil, nil
 	d.commits.mu.Unlock()
-	failed, err := d.commit(batch, gone)
-	for rest := batch; failed != nil; {
-		rest = slices.DeleteFunc(slices.Clone(rest), func(c *change) bool { return c == failed })
-		failed, err = d.commit(rest, gone)
-	}
-	if err != nil {
+	if err := d.commit(batch, gone); err != nil {
+		for _, c := range batch {
+			c.err = cmp.Or(c.err, err)
+		}
 		d.commits.mu.Lock()
 		d.commits.gone = append(gone, d.commits.gone...)
 		d.commits.mu.Unlock()
@@ -93,39 +88,47 @@ func (d *database) commitWaiting() {
 	}
 }
 
-// commit writes changes and deletes keys in one transaction. If a change fails,
-// nothing is written.
-func (d *database) commit(batch []*change, gone [][]byte) (failed *change, err error) {
-	if len(batch) == 0 && len(gone) == 0 {
-		return nil, nil
+// commit deletes keys and writes changes, those that do not fail. An error of its own
+// is everybody's.
+func (d *database) commit(batch []*change, gone [][]byte) (err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err = d.begin(); err != nil {
+		return err
 	}
-	err = d.bolt.Update(func(tx *bbolt.Tx) error {
-		queue := tx.Bucket(bucketQueue)
-		for _, key := range gone {
-			if err := queue.Delete(key); err != nil {
-				return err
-			}
+	d.open.ops = d.open.ops[:0]
+	for _, key := range gone {
+		if err = d.open.Bucket(bucketQueue).Delete(key); err != nil {
+			return errors.Join(err, d.restore(nil))
 		}
-		for _, c := range batch {
-			if c.err = c.run(tx); c.err != nil {
-				failed = c
-				return c.err
-			}
+	}
+	for _, c := range batch {
+		before := len(d.open.ops)
+		c.err = c.run(d.open)
+		if c.err == nil || c.panic == nil && len(d.open.ops) == before {
+			continue
 		}
+		if err = d.restore(d.open.ops[:before]); err != nil {
+			return err
+		}
+	}
+	if len(d.open.ops) == 0 {
 		return nil
-	})
-	if failed == nil {
-		for _, c := range batch {
-			c.err = err
-		}
 	}
-	return failed, err
+	d.writes++
+	if err = d.ahead.append(d.open.ops); err != nil {
+		return errors.Join(err, d.restore(nil))
+	}
+	if d.ahead.size > maxLog {
+		_ = d.checkpoint() // what it cannot do now, the next one tries again: see sync
+	}
+	return nil
 }
 
 var errPanicked = errors.New("a change of the database panicked")
 
 // run keeps a panic for the goroutine that waits.
-func (c *change) run(tx *bbolt.Tx) (err error) {
+func (c *change) run(tx *tx) (err error) {
 	defer func() {
 		if c.panic = recover(); c.panic != nil {
 			err = errPanicked
@@ -160,5 +163,5 @@ func (d *database) flush() error {
 	if count == 0 {
 		return nil
 	}
-	return d.update(func(*bbolt.Tx) error { return nil })
+	return d.update(func(*tx) error { return nil })
 }

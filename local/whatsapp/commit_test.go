@@ -10,8 +10,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"go.etcd.io/bbolt"
 )
 
 // Changes that are written in one transaction do not notice one that fails or panics
@@ -20,15 +18,15 @@ func TestAChangeFailsAlone(t *testing.T) {
 	t.Parallel()
 	_, server := serve(t, Config{})
 	d := server.db
-	put := func(key string) func(*bbolt.Tx) error {
-		return func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put([]byte(key), []byte("here")) }
+	put := func(key string) func(*tx) error {
+		return func(tx *tx) error { return tx.Bucket(bucketMeta).Put([]byte(key), []byte("here")) }
 	}
 	broken := errors.New("broken")
-	changes := []func(*bbolt.Tx) error{
+	changes := []func(*tx) error{
 		put("first"),
-		func(tx *bbolt.Tx) error { return errors.Join(put("failed")(tx), broken) },
+		func(tx *tx) error { return errors.Join(put("failed")(tx), broken) },
 		put("second"),
-		func(tx *bbolt.Tx) error { _ = put("panicked")(tx); panic("on purpose") },
+		func(tx *tx) error { _ = put("panicked")(tx); panic("on purpose") },
 		put("third"),
 	}
 	d.commits.lead <- struct{}{} // so that all of them wait
@@ -52,7 +50,7 @@ func TestAChangeFailsAlone(t *testing.T) {
 		d.commits.mu.Lock()
 		waiting := len(d.commits.waiting)
 		d.commits.mu.Unlock()
-		if waiting == len(changes) {
+		if waiting >= len(changes) { // and what the server may do at its start
 			break
 		}
 		if time.Now().After(end) {
@@ -67,7 +65,7 @@ func TestAChangeFailsAlone(t *testing.T) {
 	}) {
 		t.Errorf("%v, want %v", results, want)
 	}
-	_ = d.bolt.View(func(tx *bbolt.Tx) error {
+	_ = d.view(func(tx *tx) error {
 		for key, want := range map[string]bool{"first": true, "failed": false, "second": true, "panicked": false, "third": true} {
 			if got := tx.Bucket(bucketMeta).Get([]byte(key)) != nil; got != want {
 				t.Errorf("%s is there: %v", key, got)

@@ -64,7 +64,7 @@ func TestDamagedFile(t *testing.T) {
 // without a number is of the first.
 func TestFileFormat(t *testing.T) {
 	t.Parallel()
-	for text, refused := range map[string]string{"": "", "1": "", "2": "format 2", "x": "damaged"} {
+	for text, refused := range map[string]string{"": "", "1": "", "2": "", "3": "format 3", "x": "damaged"} {
 		dir := t.TempDir()
 		d, err := openDatabase(dir)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -19,16 +20,22 @@ import (
 
 // What outlives the process is kept in one bbolt file: the seed, the linked
 // devices with their one-time keys, the phones' Signal sessions, what phones show
-// and how they behave, groups, and what waits for a device or a phone. Transactions are atomic and reach the file
-// before their effect is visible to a client, which is what a killed process
-// needs (see update); they are synced to the disk once a second only (see Run), so that a
-// power cut may cost the file.
+// and how they behave, groups, and what waits for a device or a phone. Changes are
+// atomic and reach the log beside it before their effect is visible to a client, which
+// is what a killed process needs (see update and tx); the file is synced to the disk
+// once a second only (see Run), so that a power cut may cost it.
 type database struct {
 	bolt      *bbolt.DB
 	dir       string
 	temporary string
-	synced    int64 // writes that were on the disk at the last sync
+	synced    int64 // bbolt's writes that were on the disk at the last sync
 	commits   commits
+
+	mu     sync.Mutex // over what follows
+	open   *tx        // holds what is in the log; nil: nothing is
+	ahead  ahead
+	broken error
+	writes int // to the log
 }
 
 var (
@@ -97,11 +104,19 @@ func openDatabase(dir string) (*database, error) {
 		d.close()
 		return nil, fmt.Errorf("prepare the simulator's database: %w", err)
 	}
+	if err = d.openLog(filepath.Join(dir, logName)); err != nil {
+		d.close()
+		return nil, fmt.Errorf("prepare the simulator's database: %w", err)
+	}
 	return d, nil
 }
 
-// fileFormat is that of the file; one without a number has the first.
-const fileFormat = 1
+// logName is the log's, in the data directory.
+const logName = "whatsapp.ahead"
+
+// fileFormat is that of the file; one without a number has the first. Beside one of
+// the second there may be a log.
+const fileFormat = 2
 
 // checkFormat refuses a file that a newer version has written, and gives its number to
 // one that has none.
@@ -162,13 +177,26 @@ func soundBucket(b *bbolt.Bucket) error {
 // Snapshot writes the file of what is kept as it is at one moment, while the
 // server goes on; size is told before how much that is.
 func (s *Server) Snapshot(size func(int64) error, to io.Writer) error {
-	return s.db.bolt.View(func(tx *bbolt.Tx) error {
-		if err := size(tx.Size()); err != nil {
-			return err
-		}
-		_, err := tx.WriteTo(to)
+	tx, err := s.db.begun()
+	if err != nil {
 		return err
-	})
+	}
+	defer func() { _ = tx.Rollback() }()
+	if err := size(tx.Size()); err != nil {
+		return err
+	}
+	_, err = tx.WriteTo(to)
+	return err
+}
+
+// begun is a transaction that reads the file as it is, with nothing left in the log.
+func (d *database) begun() (*bbolt.Tx, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.checkpoint(); err != nil {
+		return nil, err
+	}
+	return d.bolt.Begin(false)
 }
 
 func (d *database) removeTemporary() {
@@ -178,7 +206,11 @@ func (d *database) removeTemporary() {
 }
 
 func (d *database) close() error {
-	err := errors.Join(d.flush(), d.bolt.Sync())
+	err := d.flush()
+	if d.ahead.file != nil {
+		err = errors.Join(err, d.closeLog())
+	}
+	err = errors.Join(err, d.bolt.Sync())
 	if closeErr := d.bolt.Close(); err == nil {
 		err = closeErr
 	}
@@ -188,6 +220,12 @@ func (d *database) close() error {
 
 // sync brings what was written since the last time to the disk.
 func (d *database) sync() error {
+	d.mu.Lock()
+	err := d.checkpoint()
+	d.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	stats := d.bolt.Stats()
 	written := stats.TxStats.GetWrite()
 	if written == d.synced {
@@ -202,7 +240,7 @@ func (d *database) sync() error {
 
 // loadSeed returns the seed of the data directory and makes it at first.
 func (d *database) loadSeed(fill func([]byte)) (out seed, err error) {
-	err = d.bolt.Update(func(tx *bbolt.Tx) error {
+	err = d.update(func(tx *tx) error {
 		meta := tx.Bucket(bucketMeta)
 		if stored := meta.Get([]byte("seed")); len(stored) == len(out) {
 			copy(out[:], stored)
@@ -223,7 +261,7 @@ func keyOf(parts ...string) []byte {
 	return key
 }
 
-func putJSON(bucket *bbolt.Bucket, key []byte, value any) error {
+func putJSON(bucket *bucket, key []byte, value any) error {
 	data, err := json.Marshal(value)
 	if err != nil {
 		return err
@@ -231,7 +269,7 @@ func putJSON(bucket *bbolt.Bucket, key []byte, value any) error {
 	return bucket.Put(key, data)
 }
 
-func getJSON(bucket *bbolt.Bucket, key []byte, into any) (bool, error) {
+func getJSON(bucket *bucket, key []byte, into any) (bool, error) {
 	data := bucket.Get(key)
 	if data == nil {
 		return false, nil
@@ -240,7 +278,7 @@ func getJSON(bucket *bbolt.Bucket, key []byte, into any) (bool, error) {
 }
 
 // under calls fn for every pair whose key begins with prefix, in order.
-func under(bucket *bbolt.Bucket, prefix []byte, fn func(key, value []byte) error) error {
+func under(bucket *bucket, prefix []byte, fn func(key, value []byte) error) error {
 	cursor := bucket.Cursor()
 	for key, value := cursor.Seek(prefix); key != nil && len(key) >= len(prefix) && string(key[:len(prefix)]) == string(prefix); key, value = cursor.Next() {
 		if err := fn(key, value); err != nil {
@@ -250,7 +288,7 @@ func under(bucket *bbolt.Bucket, prefix []byte, fn func(key, value []byte) error
 	return nil
 }
 
-func deleteUnder(bucket *bbolt.Bucket, prefix []byte) error {
+func deleteUnder(bucket *bucket, prefix []byte) error {
 	var keys [][]byte
 	if err := under(bucket, prefix, func(key, _ []byte) error {
 		keys = append(keys, append([]byte(nil), key...))

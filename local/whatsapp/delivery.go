@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
 
 	"go.mau.fi/whatsmeow/proto/waAdv"
@@ -327,7 +326,7 @@ func (s *Server) phoneReceives(d *device, at person, where place, n *Node, part 
 				return err
 			}
 			s.open(&a)
-			return s.onScreens(func(tx *bbolt.Tx) error {
+			return s.onScreens(func(tx *tx) error {
 				if err := p.commit(tx); err != nil || str(n, "category") == "peer" {
 					return err
 				}

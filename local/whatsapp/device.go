@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"go.mau.fi/whatsmeow/types"
 )
 
@@ -139,7 +137,7 @@ func (s *Server) addDevice(d *device) {
 }
 
 func (s *Server) loadDevices() error {
-	return s.db.bolt.View(func(tx *bbolt.Tx) error {
+	return s.db.view(func(tx *tx) error {
 		devices := tx.Bucket(bucketDevices)
 		return devices.ForEach(func(key, _ []byte) error {
 			d := new(device)
@@ -172,7 +170,7 @@ func (s *Server) reserveDevice(p person) (id uint16, index uint32, err error) {
 	if len(used) >= maxDevicesPerNumber {
 		return 0, 0, refuse(http.StatusConflict, "too_many_devices", "this phone has %d linked devices already", len(used))
 	}
-	err = s.db.bolt.Update(func(tx *bbolt.Tx) error {
+	err = s.db.update(func(tx *tx) error {
 		numbers, key := tx.Bucket(bucketNumbers), keyOf(p.world, p.number)
 		var record numberRecord
 		if _, err := getJSON(numbers, key, &record); err != nil {
@@ -191,7 +189,7 @@ func (s *Server) reserveDevice(p person) (id uint16, index uint32, err error) {
 // link makes a device durable. From here on it may log in.
 func (s *Server) link(record deviceRecord) error {
 	d := &device{deviceRecord: record, since: record.LinkedAt}
-	if err := s.db.bolt.Update(func(tx *bbolt.Tx) error {
+	if err := s.db.update(func(tx *tx) error {
 		return putJSON(tx.Bucket(bucketDevices), record.name().key(), record)
 	}); err != nil {
 		return err
@@ -218,7 +216,7 @@ func (s *Server) forget(d *device, farewell *Node) error {
 	c := d.conn
 	d.conn = nil
 	s.mu.Unlock()
-	err := s.db.bolt.Update(func(tx *bbolt.Tx) error {
+	err := s.db.update(func(tx *tx) error {
 		key := d.name().key()
 		for _, bucket := range [][]byte{bucketPreKeys, bucketSessions, bucketQueue} {
 			if err := deleteUnder(tx.Bucket(bucket), key); err != nil {

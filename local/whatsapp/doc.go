@@ -40,15 +40,17 @@
 // One bbolt file in the data directory holds the seed, the linked devices, their
 // one-time keys, the phones' Signal sessions, behaviour and screens, groups, and
 // what waits for a device or a phone; the folder media beside it holds the media
-// host's files. A change is in the file before anybody outside can see its effect: a
+// host's files. A change is written before anybody outside can see its effect: a
 // device is stored before it is told to restart, a session together with the
 // stanza made from it, a stanza before it is sent, a phone's reading of a
 // message before the sender's answer. So a killed process loses nothing that
-// was answered. What is written at the same time is one transaction, and a message
-// is one: on all screens, in all queues. Only that a device has acknowledged a stanza
+// was answered. A message is one change: on all screens, in all queues. A change goes
+// to a log beside the file, which a checkpoint brings into the file at least once a
+// second, and the next start after a kill. Only that a device has acknowledged a stanza
 // is written later, with the next change or within a tenth of a second; if the process
-// is killed before, the device gets the stanza again. The file is synced to the disk once a second, not at each
-// change: a power cut may cost it, and then every device links anew.
+// is killed before, the device gets the stanza again. The file is synced to the disk
+// once a second, not at each change: a power cut may cost it, and then every device
+// links anew.
 //
 // Faults, the journal, the list of messages and connections under way to
 // be linked end with the process.

@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"go.mau.fi/whatsmeow/types"
 )
 
@@ -108,7 +106,7 @@ func (g *groupRecord) view() Group {
 	return out
 }
 
-func groupIn(tx *bbolt.Tx, world, id string) (g groupRecord, ok bool, err error) {
+func groupIn(tx *tx, world, id string) (g groupRecord, ok bool, err error) {
 	ok, err = getJSON(tx.Bucket(bucketGroups), keyOf(world, id), &g)
 	return g, ok, err
 }
@@ -116,7 +114,7 @@ func groupIn(tx *bbolt.Tx, world, id string) (g groupRecord, ok bool, err error)
 // group finds a group.
 func (s *Server) group(world, id string) (g groupRecord, err error) {
 	found := false
-	err = s.db.bolt.View(func(tx *bbolt.Tx) (err error) {
+	err = s.db.view(func(tx *tx) (err error) {
 		g, found, err = groupIn(tx, world, id)
 		return err
 	})
@@ -155,14 +153,14 @@ func (s *Server) membersOf(id, world string) []person {
 	return g.people()
 }
 
-func (s *Server) isAdminOf(tx *bbolt.Tx, world, id, number string) bool {
+func (s *Server) isAdminOf(tx *tx, world, id, number string) bool {
 	g, ok, err := groupIn(tx, world, id)
 	return ok && err == nil && g.isAdmin(number)
 }
 
 // changeGroup changes a group in one transaction. The change may refuse.
 func (s *Server) changeGroup(world, id string, change func(*groupRecord) error) (g groupRecord, err error) {
-	err = s.db.bolt.Update(func(tx *bbolt.Tx) error {
+	err = s.db.update(func(tx *tx) error {
 		var found bool
 		if g, found, err = groupIn(tx, world, id); err != nil {
 			return err
@@ -189,7 +187,7 @@ func (s *Server) Groups(world, number string) ([]Group, error) {
 }
 
 func (s *Server) groupsOf(p person) (out []groupRecord, err error) {
-	err = s.db.bolt.View(func(tx *bbolt.Tx) error {
+	err = s.db.view(func(tx *tx) error {
 		return under(tx.Bucket(bucketGroups), keyOf(p.world), func(_, value []byte) error {
 			var g groupRecord
 			if err := json.Unmarshal(value, &g); err != nil {
@@ -238,7 +236,7 @@ func (s *Server) createGroup(creator person, n newGroup) (groupRecord, error) {
 			g.Members = append(g.Members, Member{p.number, RoleMember})
 		}
 	}
-	err := s.db.bolt.Update(func(tx *bbolt.Tx) error {
+	err := s.db.update(func(tx *tx) error {
 		bucket := tx.Bucket(bucketGroups)
 		serial, err := bucket.NextSequence()
 		if err != nil {

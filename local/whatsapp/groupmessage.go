@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 
-	"go.etcd.io/bbolt"
 	"go.mau.fi/libsignal/groups"
 	grouprecord "go.mau.fi/libsignal/groups/state/record"
 	"go.mau.fi/libsignal/keys/prekey"
@@ -207,7 +206,7 @@ func (p *phone) LoadSenderKey(_ context.Context, name *protocol.SenderKeyName) (
 	key := p.senderKey(name)
 	data, ok := p.senderKeys[key]
 	if !ok {
-		err := p.s.db.bolt.View(func(tx *bbolt.Tx) error {
+		err := p.s.db.view(func(tx *tx) error {
 			data = bytes.Clone(tx.Bucket(bucketSenderKeys).Get([]byte(key)))
 			return nil
 		})

@@ -21,8 +21,6 @@ import (
 	"strconv"
 	"sync"
 	"time"
-
-	"go.etcd.io/bbolt"
 )
 
 // hostNames are what the TLS side can be called: WhatsApp's own names, for a
@@ -70,7 +68,7 @@ func (s *Server) prepareTLS() (*tls.Config, []byte, error) {
 
 func (s *Server) loadAuthority() (*x509.Certificate, *ecdsa.PrivateKey, error) {
 	var der, keyDER []byte
-	err := s.db.bolt.Update(func(tx *bbolt.Tx) error {
+	err := s.db.update(func(tx *tx) error {
 		meta := tx.Bucket(bucketMeta)
 		if stored := meta.Get([]byte("ca")); stored != nil {
 			der = append(der, stored...)

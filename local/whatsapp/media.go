@@ -18,7 +18,6 @@ import (
 	"strings"
 	"time"
 
-	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
 
 	"go.mau.fi/whatsmeow/proto/waE2E"
@@ -131,7 +130,7 @@ func (s *Server) storeMedia(world, kind string, hash []byte, data io.Reader) (st
 var errBadMedia = errors.New("the file is not what its token says")
 
 func (s *Server) linkMedia(world, name string, record mediaRecord) (string, error) {
-	err := s.db.bolt.Update(func(tx *bbolt.Tx) error {
+	err := s.db.update(func(tx *tx) error {
 		return putJSON(tx.Bucket(bucketMedia), keyOf(world, name), record)
 	})
 	return "/v/" + world + "/" + name + "?ccb=11-4&oh=" + name[:min(16, len(name))], err
@@ -145,7 +144,7 @@ func (s *Server) mediaAt(path string) (world, name string, record mediaRecord, o
 		return "", "", record, false
 	}
 	world, name = parts[0], parts[1]
-	err := s.db.bolt.View(func(tx *bbolt.Tx) (err error) {
+	err := s.db.view(func(tx *tx) (err error) {
 		ok, err = getJSON(tx.Bucket(bucketMedia), keyOf(world, name), &record)
 		return err
 	})
@@ -153,7 +152,7 @@ func (s *Server) mediaAt(path string) (world, name string, record mediaRecord, o
 }
 
 func (s *Server) changeMedia(world, name string, change func(*mediaRecord)) {
-	err := s.db.bolt.Update(func(tx *bbolt.Tx) error {
+	err := s.db.update(func(tx *tx) error {
 		var record mediaRecord
 		bucket, key := tx.Bucket(bucketMedia), keyOf(world, name)
 		if ok, err := getJSON(bucket, key, &record); err != nil || !ok {
@@ -320,7 +319,7 @@ func (s *Server) serveMediaDelete(w http.ResponseWriter, r *http.Request) {
 func (s *Server) sweepMedia() {
 	var gone []string
 	kept := map[string]bool{}
-	err := s.db.bolt.Update(func(tx *bbolt.Tx) error {
+	err := s.db.update(func(tx *tx) error {
 		bucket := tx.Bucket(bucketMedia)
 		var keys [][]byte
 		err := bucket.ForEach(func(key, value []byte) error {

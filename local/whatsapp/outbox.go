@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"slices"
 
-	"go.etcd.io/bbolt"
-
 	waBinary "go.mau.fi/whatsmeow/binary"
 )
 
@@ -17,8 +15,8 @@ import (
 type outbox struct {
 	s       *Server
 	letters []*letter
-	changes []func(*bbolt.Tx) error // stored with them; see database.update
-	after   []func()                // done when all is stored, before anything is sent
+	changes []func(*tx) error // stored with them; see database.update
+	after   []func()          // done when all is stored, before anything is sent
 }
 
 type letter struct {
@@ -63,10 +61,10 @@ func (s *Server) push(d *device, n Node) error {
 }
 
 // with adds what is to be stored in the same transaction.
-func (o *outbox) with(change func(*bbolt.Tx) error) { o.changes = append(o.changes, change) }
+func (o *outbox) with(change func(*tx) error) { o.changes = append(o.changes, change) }
 
 // withScreens is with, for what phones show.
-func (o *outbox) withScreens(change func(*bbolt.Tx) error) {
+func (o *outbox) withScreens(change func(*tx) error) {
 	o.with(change)
 	o.then(o.s.screens.changed)
 }
@@ -84,7 +82,7 @@ func (o *outbox) flush() error {
 		d.queueLock.Lock()
 		defer d.queueLock.Unlock()
 	}
-	if err := o.s.db.update(func(tx *bbolt.Tx) error {
+	if err := o.s.db.update(func(tx *tx) error {
 		for _, change := range o.changes {
 			if err := change(tx); err != nil {
 				return err
@@ -114,7 +112,7 @@ func (o *outbox) devices() []*device {
 	return slices.Compact(out)
 }
 
-func (o *outbox) store(tx *bbolt.Tx) error {
+func (o *outbox) store(tx *tx) error {
 	bucket := tx.Bucket(bucketQueue)
 	for i, l := range o.letters {
 		l.position, l.dropped = 0, ""
@@ -139,7 +137,7 @@ func (o *outbox) store(tx *bbolt.Tx) error {
 }
 
 // replace removes what waits under the key of a letter.
-func (o *outbox) replace(bucket *bbolt.Bucket, i int) error {
+func (o *outbox) replace(bucket *bucket, i int) error {
 	l := o.letters[i]
 	if before, ok := l.d.pending[l.key]; ok {
 		if err := bucket.Delete(l.d.queueKey(before)); err != nil {
@@ -157,7 +155,7 @@ func (o *outbox) replace(bucket *bbolt.Bucket, i int) error {
 }
 
 // trim makes room for a letter, if the device's queue is full.
-func (o *outbox) trim(bucket *bbolt.Bucket, i int) error {
+func (o *outbox) trim(bucket *bucket, i int) error {
 	l := o.letters[i]
 	before := 0
 	for _, other := range o.letters[:i] {

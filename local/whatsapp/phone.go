@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-
-	"go.etcd.io/bbolt"
 )
 
 // Phone is how a simulated phone behaves. Every number has one; one that nobody
@@ -66,7 +64,7 @@ type phones struct {
 
 func (s *Server) loadPhones() error {
 	s.behaviours.set = map[person]behaviour{}
-	return s.db.bolt.View(func(tx *bbolt.Tx) error {
+	return s.db.view(func(tx *tx) error {
 		return tx.Bucket(bucketPhones).ForEach(func(key, value []byte) error {
 			b := usualBehaviour
 			if err := json.Unmarshal(value, &b); err != nil {
@@ -129,7 +127,7 @@ func (s *Server) Phones(world string) ([]Phone, error) {
 		known[p] = known[p] || p.world == world
 	}
 	s.mu.Unlock()
-	err := s.db.bolt.View(func(tx *bbolt.Tx) error {
+	err := s.db.view(func(tx *tx) error {
 		cursor, prefix := tx.Bucket(bucketShown).Cursor(), keyOf(world)
 		for key, _ := cursor.Seek(prefix); strings.HasPrefix(string(key), string(prefix)); {
 			number, _, _ := strings.Cut(string(key[len(prefix):]), "\x00")
@@ -220,7 +218,7 @@ func (s *Server) changePhone(p person, change func(behaviour) behaviour) (Phone,
 }
 
 func (s *Server) putBehaviour(p person, b behaviour) error {
-	if err := s.db.bolt.Update(func(tx *bbolt.Tx) error {
+	if err := s.db.update(func(tx *tx) error {
 		return putJSON(tx.Bucket(bucketPhones), keyOf(p.world, p.number), b)
 	}); err != nil {
 		return err

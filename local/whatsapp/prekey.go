@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 
-	"go.etcd.io/bbolt"
 	"go.mau.fi/libsignal/ecc"
 )
 
@@ -34,7 +33,7 @@ const (
 	preKeysPerRow = 50
 )
 
-func storedPreKeys(bucket *bbolt.Bucket, prefix []byte) (out []preKey, err error) {
+func storedPreKeys(bucket *bucket, prefix []byte) (out []preKey, err error) {
 	err = under(bucket, prefix, func(_, row []byte) error {
 		for ; len(row) >= preKeySize; row = row[preKeySize:] {
 			out = append(out, preKey{[3]byte(row[:3]), [32]byte(row[3:preKeySize])})
@@ -44,7 +43,7 @@ func storedPreKeys(bucket *bbolt.Bucket, prefix []byte) (out []preKey, err error
 	return out, err
 }
 
-func storePreKeys(bucket *bbolt.Bucket, prefix []byte, keys []preKey) error {
+func storePreKeys(bucket *bucket, prefix []byte, keys []preKey) error {
 	if err := deleteUnder(bucket, prefix); err != nil {
 		return err
 	}
@@ -80,7 +79,7 @@ func (s *Server) uploadPreKeys(d *device, q *Node) Node {
 	}
 	skey, _ := child(q, "skey")
 	count := 0
-	err := s.db.bolt.Update(func(tx *bbolt.Tx) error {
+	err := s.db.update(func(tx *tx) error {
 		if skey != nil {
 			if err := s.putSignedKey(tx, d, skey); err != nil {
 				return err
@@ -127,7 +126,7 @@ func (s *Server) uploadPreKeys(d *device, q *Node) Node {
 	return result(q)
 }
 
-func (s *Server) putSignedKey(tx *bbolt.Tx, d *device, skey *Node) error {
+func (s *Server) putSignedKey(tx *tx, d *device, skey *Node) error {
 	id, value, signature := content(skey, "id"), content(skey, "value"), content(skey, "signature")
 	if len(id) != 3 || len(value) != 32 || !verify(d.Identity, signature, []byte{ecc.DjbType}, value) {
 		return errBadKeys
@@ -145,7 +144,7 @@ func (s *Server) rotateSignedKey(d *device, q *Node) Node {
 	if !ok {
 		return iqError(q, 400, "bad-request")
 	}
-	err := s.db.bolt.Update(func(tx *bbolt.Tx) error { return s.putSignedKey(tx, d, skey) })
+	err := s.db.update(func(tx *tx) error { return s.putSignedKey(tx, d, skey) })
 	switch {
 	case errors.Is(err, errBadKeys):
 		return iqError(q, 406, "not-acceptable")
@@ -166,7 +165,7 @@ func (s *Server) preKeyDigest(d *device, q *Node) Node {
 	hash.Write(d.SignedKeySig)
 	s.mu.Unlock()
 	var ids []Node
-	err := s.db.bolt.View(func(tx *bbolt.Tx) error {
+	err := s.db.view(func(tx *tx) error {
 		stored, err := storedPreKeys(tx.Bucket(bucketPreKeys), d.name().key())
 		for _, key := range stored {
 			ids = append(ids, Node{Tag: "id", Content: bytes.Clone(key.id[:])})
@@ -208,7 +207,7 @@ func (s *Server) takePreKey(name deviceName) (d *device, id uint32, public []byt
 	if d == nil {
 		return nil, 0, nil, errNoDevice
 	}
-	err = s.db.bolt.Update(func(tx *bbolt.Tx) error {
+	err = s.db.update(func(tx *tx) error {
 		bucket, prefix := tx.Bucket(bucketPreKeys), name.key()
 		row, keys := bucket.Cursor().Seek(prefix)
 		if row == nil || !bytes.HasPrefix(row, prefix) || len(keys) < preKeySize {

@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"go.etcd.io/bbolt"
-
 	"go.mau.fi/whatsmeow/types"
 )
 
@@ -32,7 +30,7 @@ const usualAbout = "Hey there! I am using WhatsApp."
 func (p *profile) about() string { return cmp.Or(p.About, usualAbout) }
 
 func (s *Server) profileOf(p person) (out profile) {
-	_ = s.db.bolt.View(func(tx *bbolt.Tx) error {
+	_ = s.db.view(func(tx *tx) error {
 		_, err := getJSON(tx.Bucket(bucketProfiles), keyOf(p.world, p.number), &out)
 		return err
 	})
@@ -40,7 +38,7 @@ func (s *Server) profileOf(p person) (out profile) {
 }
 
 func (s *Server) changeProfile(p person, change func(*profile)) (out profile, err error) {
-	err = s.db.bolt.Update(func(tx *bbolt.Tx) error {
+	err = s.db.update(func(tx *tx) error {
 		bucket, key := tx.Bucket(bucketProfiles), keyOf(p.world, p.number)
 		if _, err := getJSON(bucket, key, &out); err != nil {
 			return err

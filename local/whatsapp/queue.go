@@ -9,8 +9,6 @@ import (
 
 	crand "crypto/rand"
 
-	"go.etcd.io/bbolt"
-
 	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/types"
 )
@@ -56,7 +54,7 @@ func (d *device) waits(item *queued, key []byte) bool {
 }
 
 // loadQueue finds what waits for a device at start.
-func (d *device) loadQueue(tx *bbolt.Tx) error {
+func (d *device) loadQueue(tx *tx) error {
 	prefix := d.name().key()
 	err := under(tx.Bucket(bucketQueue), prefix, func(key, value []byte) error {
 		var item queued
@@ -111,7 +109,7 @@ func (s *Server) deliverQueue(c *conn) {
 	defer d.queueLock.Unlock()
 	var stanzas []Node
 	count := map[string]int{}
-	err := s.db.bolt.View(func(tx *bbolt.Tx) error {
+	err := s.db.view(func(tx *tx) error {
 		return under(tx.Bucket(bucketQueue), d.name().key(), func(key, value []byte) error {
 			var item queued
 			if err := json.Unmarshal(value, &item); err != nil || !d.waits(&item, key) {

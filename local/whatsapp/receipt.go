@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"go.etcd.io/bbolt"
 	"go.mau.fi/libsignal/keys/prekey"
 	"google.golang.org/protobuf/proto"
 
@@ -162,7 +161,7 @@ func (s *Server) memberJIDOf(d *device, lids bool) types.JID {
 
 // noteRead lets the owner's phone know what was read on a linked device.
 func (s *Server) noteRead(o *outbox, at, sender person, group string, ids []string, kind string, now time.Time) {
-	o.withScreens(func(tx *bbolt.Tx) error {
+	o.withScreens(func(tx *tx) error {
 		for _, id := range ids {
 			if err := s.reshow(tx, at, cmp.Or(group, sender.number), sender.number, id, func(r *shownRecord) {
 				r.seen(now, strings.HasPrefix(kind, "played"))
@@ -270,7 +269,7 @@ func inGroup(chat string) bool { return isGroupName(chat) || chat == statusName 
 // see notes that a message was read or played on a phone, and tells the owner's
 // devices. It says whether who wrote it is to know.
 func (s *Server) see(o *outbox, at person, chat string, sender person, id, kind string, now time.Time) bool {
-	o.withScreens(func(tx *bbolt.Tx) error {
+	o.withScreens(func(tx *tx) error {
 		return s.reshow(tx, at, chat, sender.number, id, func(r *shownRecord) { r.seen(now, kind == "played") })
 	})
 	var group string

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"time"
-
-	"go.etcd.io/bbolt"
 )
 
 // Errors in the ack of a message.
@@ -42,7 +40,7 @@ func (s *Server) restricted(d *device, receiver person, n *Node) int {
 
 // haveExchanged says whether a phone shows a message from or to somebody.
 func (s *Server) haveExchanged(p, q person) (found bool) {
-	_ = s.db.bolt.View(func(tx *bbolt.Tx) error {
+	_ = s.db.view(func(tx *tx) error {
 		prefix := keyOf(q.world, q.number, p.number)
 		key, _ := tx.Bucket(bucketShownIDs).Cursor().Seek(prefix)
 		found = len(key) >= len(prefix) && string(key[:len(prefix)]) == string(prefix)

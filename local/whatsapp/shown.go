@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"sync"
 	"time"
-
-	"go.etcd.io/bbolt"
 )
 
 // Shown is one message as a phone shows it: what others wrote to it, what its
@@ -49,7 +47,7 @@ func shownIDKey(at person, chat, from, id string) []byte {
 }
 
 // show puts a message on a phone's screen. It says false if it is there already.
-func (s *Server) show(tx *bbolt.Tx, at person, r *shownRecord) (bool, error) {
+func (s *Server) show(tx *tx, at person, r *shownRecord) (bool, error) {
 	ids, id := tx.Bucket(bucketShownIDs), shownIDKey(at, r.Chat, r.From, r.ID)
 	if ids.Get(id) != nil {
 		return false, nil
@@ -72,7 +70,7 @@ func (s *Server) show(tx *bbolt.Tx, at person, r *shownRecord) (bool, error) {
 }
 
 // trimShown drops what a phone shows beyond its limit.
-func trimShown(tx *bbolt.Tx, at person) error {
+func trimShown(tx *tx, at person) error {
 	rows, prefix := tx.Bucket(bucketShown), keyOf(at.world, at.number)
 	var keys [][]byte
 	if err := under(rows, prefix, func(key, _ []byte) error {
@@ -98,7 +96,7 @@ func trimShown(tx *bbolt.Tx, at person) error {
 }
 
 // shownBy finds a message on a phone's screen.
-func shownBy(tx *bbolt.Tx, at person, chat, from, id string) (r shownRecord, ok bool, err error) {
+func shownBy(tx *tx, at person, chat, from, id string) (r shownRecord, ok bool, err error) {
 	position := tx.Bucket(bucketShownIDs).Get(shownIDKey(at, chat, from, id))
 	if len(position) != 8 {
 		return r, false, nil
@@ -114,7 +112,7 @@ type screens struct {
 }
 
 // onScreens changes what phones show, and tells who waits for it.
-func (s *Server) onScreens(change func(*bbolt.Tx) error) error {
+func (s *Server) onScreens(change func(*tx) error) error {
 	err := s.db.update(change)
 	s.screens.changed()
 	return err
@@ -170,7 +168,7 @@ func (s *Server) AwaitShown(ctx context.Context, world, number string, f ShownFi
 
 // lookUp is shownBy in a transaction of its own.
 func (s *Server) lookUp(at person, chat, from, id string) (r shownRecord, ok bool, err error) {
-	err = s.db.bolt.View(func(tx *bbolt.Tx) (err error) {
+	err = s.db.view(func(tx *tx) (err error) {
 		r, ok, err = shownBy(tx, at, chat, from, id)
 		return err
 	})
@@ -178,7 +176,7 @@ func (s *Server) lookUp(at person, chat, from, id string) (r shownRecord, ok boo
 }
 
 // reshow changes a message that a phone shows, if it does.
-func (s *Server) reshow(tx *bbolt.Tx, at person, chat, from, id string, change func(*shownRecord)) error {
+func (s *Server) reshow(tx *tx, at person, chat, from, id string, change func(*shownRecord)) error {
 	r, ok, err := shownBy(tx, at, chat, from, id)
 	if err != nil || !ok {
 		return err
@@ -218,7 +216,7 @@ func (s *Server) screen(p person, f ShownFilter) (list []shownRecord, next uint6
 		f.Limit = 100
 	}
 	prefix := keyOf(p.world, p.number)
-	err = s.db.bolt.View(func(tx *bbolt.Tx) error {
+	err = s.db.view(func(tx *tx) error {
 		cursor := tx.Bucket(bucketShown).Cursor()
 		for key, value := cursor.Seek(shownKey(p, f.After+1)); len(key) == len(prefix)+8 && string(key[:len(prefix)]) == string(prefix); key, value = cursor.Next() {
 			var r shownRecord

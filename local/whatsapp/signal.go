@@ -10,7 +10,6 @@ import (
 	"hash/maphash"
 	"slices"
 
-	"go.etcd.io/bbolt"
 	"go.mau.fi/libsignal/ecc"
 	"go.mau.fi/libsignal/keys/identity"
 	"go.mau.fi/libsignal/keys/prekey"
@@ -63,7 +62,7 @@ func (s *Server) withPhone(p person, work func(*phone) error) (err error) {
 var errUnreadable = errors.New("a ciphertext cannot be read")
 
 // commit makes changed sessions durable in the transaction given; see database.update.
-func (p *phone) commit(tx *bbolt.Tx) error {
+func (p *phone) commit(tx *tx) error {
 	bucket := tx.Bucket(bucketSessions)
 	for name, session := range p.changed {
 		if err := bucket.Put(name.key(p.p.number), session); err != nil {
@@ -157,7 +156,7 @@ func (p *phone) stored(name deviceName) (data []byte, err error) {
 	if changed, ok := p.changed[name]; ok {
 		return changed, nil
 	}
-	err = p.s.db.bolt.View(func(tx *bbolt.Tx) error {
+	err = p.s.db.view(func(tx *tx) error {
 		data = bytes.Clone(tx.Bucket(bucketSessions).Get(name.key(p.p.number)))
 		return nil
 	})

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"go.etcd.io/bbolt"
 	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/types"
 )
@@ -32,7 +31,7 @@ func (a *arrival) waiting() *waitingMessage {
 
 const maxWaiting = 10_000
 
-func keepWaiting(tx *bbolt.Tx, at person, w waiting) error {
+func keepWaiting(tx *tx, at person, w waiting) error {
 	bucket := tx.Bucket(bucketWaiting)
 	position, err := bucket.NextSequence()
 	if err != nil {
@@ -47,7 +46,7 @@ func keepWaiting(tx *bbolt.Tx, at person, w waiting) error {
 }
 
 // trimWaiting drops the oldest of what waits for a phone beyond its limit.
-func trimWaiting(bucket *bbolt.Bucket, at person) error {
+func trimWaiting(bucket *bucket, at person) error {
 	var keys [][]byte
 	if err := under(bucket, keyOf(at.world, at.number), func(key, _ []byte) error {
 		keys = append(keys, append([]byte(nil), key...))
@@ -81,7 +80,7 @@ func (s *Server) keepStanza(at person, d *device, n *Node, part addressed) error
 		return err
 	}
 	w := waiting{Stanza: stanza[1:], Device: s.jidOf(d.person(), d.ID).String()}
-	return s.db.update(func(tx *bbolt.Tx) error { return keepWaiting(tx, at, w) })
+	return s.db.update(func(tx *tx) error { return keepWaiting(tx, at, w) })
 }
 
 // takeWaiting gives a phone that has come back what waited for it, in order.
@@ -90,7 +89,7 @@ func (s *Server) takeWaiting(at person) {
 	for range maxWaiting {
 		var key []byte
 		var w waiting
-		err := s.db.bolt.Update(func(tx *bbolt.Tx) error {
+		err := s.db.update(func(tx *tx) error {
 			bucket := tx.Bucket(bucketWaiting)
 			k, value := bucket.Cursor().Seek(prefix)
 			if len(k) != len(prefix)+8 || string(k[:len(prefix)]) != string(prefix) {
@@ -107,7 +106,7 @@ func (s *Server) takeWaiting(at person) {
 			return
 		}
 		s.takeOne(at, w)
-		if err := s.db.bolt.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketWaiting).Delete(key) }); err != nil {
+		if err := s.db.update(func(tx *tx) error { return tx.Bucket(bucketWaiting).Delete(key) }); err != nil {
 			s.log.Error("cannot forget what waited for a phone", "error", err)
 			return
 		}
@@ -118,7 +117,7 @@ func (s *Server) takeOne(at person, w waiting) {
 	if m := w.Message; m != nil {
 		a := arrival{id: m.ID, from: person{at.world, m.From}, chat: m.Chat, pn: m.PN, plain: m.Plain, at: m.At}
 		s.open(&a)
-		if err := s.onScreens(func(tx *bbolt.Tx) error {
+		if err := s.onScreens(func(tx *tx) error {
 			_, _, err := s.arrive(tx, at, a)
 			return err
 		}); err != nil {

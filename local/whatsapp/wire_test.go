@@ -347,7 +347,7 @@ func TestServe(t *testing.T) {
 		debug.FreeOSMemory()
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
-		fmt.Println("weight", m.HeapAlloc, m.StackInuse, runtime.NumGoroutine(), transactions(server))
+		fmt.Println("weight", m.HeapAlloc, m.StackInuse, runtime.NumGoroutine(), writes(server))
 		if profile, err := os.Create(filepath.Join(dir, "heap.pprof")); err == nil {
 			_ = pprof.WriteHeapProfile(profile)
 			_ = profile.Close()
@@ -363,7 +363,7 @@ type childProcess struct {
 }
 
 // weight is what a child process holds, and how often it has written.
-type weight struct{ heap, stack, goroutines, transactions int }
+type weight struct{ heap, stack, goroutines, writes int }
 
 // weigh lets the child collect its garbage and tell what is left.
 func (c *childProcess) weigh() (w weight, err error) {
@@ -372,7 +372,7 @@ func (c *childProcess) weigh() (w weight, err error) {
 	}
 	line, err := c.out.ReadString('\n')
 	if err == nil {
-		_, err = fmt.Sscanf(line, "weight %d %d %d %d", &w.heap, &w.stack, &w.goroutines, &w.transactions)
+		_, err = fmt.Sscanf(line, "weight %d %d %d %d", &w.heap, &w.stack, &w.goroutines, &w.writes)
 	}
 	return w, err
 }

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strconv"
 
-	"go.etcd.io/bbolt"
 	"go.mau.fi/libsignal/keys/prekey"
 	"google.golang.org/protobuf/proto"
 
@@ -258,9 +257,9 @@ func (s *Server) spread(ctx context.Context, from person, where place, w *Writin
 
 // shownAt shows a message that a phone has written on one of the phones that it is
 // for, or on its own. An absent phone gets it when it is back.
-func (s *Server) shownAt(p person, chat string, a arrival) func(*bbolt.Tx) error {
+func (s *Server) shownAt(p person, chat string, a arrival) func(*tx) error {
 	a.chat = chat
-	return func(tx *bbolt.Tx) error {
+	return func(tx *tx) error {
 		if p != a.from && s.behaviourOf(p).Offline {
 			return keepWaiting(tx, p, waiting{Message: a.waiting()})
 		}

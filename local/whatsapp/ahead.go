@@ -60,12 +60,12 @@ func (b *bucket) note(op byte, key, value []byte) {
 	b.t.ops = ops
 }
 
-// Put takes a copy of the value: bbolt keeps what it is given until it commits.
+// Put keeps the value as it is given until bbolt commits: nobody may change it.
 func (b *bucket) Put(key, value []byte) error {
 	if !b.t.writable {
 		return bolterrors.ErrTxNotWritable
 	}
-	if err := b.Bucket.Put(key, bytes.Clone(value)); err != nil {
+	if err := b.Bucket.Put(key, value); err != nil {
 		return err
 	}
 	b.note(opPut, key, value)
@@ -143,6 +143,7 @@ type ahead struct {
 	file       *os.File
 	checkpoint uint64 // that it follows
 	size       int64
+	entry      []byte // the latest, for its room
 }
 
 const (
@@ -151,6 +152,8 @@ const (
 	entryHead = 8       // length and checksum
 	maxLog    = 1 << 20 // bytes, until the next checkpoint
 	worstLog  = 64 * maxLog
+
+	maxEntryKept = 64 << 10
 )
 
 // sum tells an entry from one that was not written whole, or follows another
@@ -164,13 +167,16 @@ func (a *ahead) append(ops []byte) error {
 	if a.size > worstLog {
 		return errors.New("the simulator's log is full: its database cannot be written")
 	}
-	entry := make([]byte, 0, logHead+entryHead+len(ops))
+	entry := a.entry[:0]
 	if a.size == 0 {
 		entry = append(append(entry, logMagic...), order64(a.checkpoint)...)
 	}
 	entry = binary.BigEndian.AppendUint32(entry, uint32(len(ops)))
 	entry = binary.BigEndian.AppendUint32(entry, a.sum(ops))
 	entry = append(entry, ops...)
+	if cap(entry) <= maxEntryKept {
+		a.entry = entry
+	}
 	if _, err := a.file.WriteAt(entry, a.size); err != nil {
 		return err
 	}

@@ -48,6 +48,13 @@ func (c *cache[K, V]) put(key K, v V) {
 	c.known[key] = v
 }
 
+// peek returns the answer if it is known.
+func (c *cache[K, V]) peek(key K) V {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.known[key]
+}
+
 // take removes an answer, for who changes it.
 func (c *cache[K, V]) take(key K) (v V, ok bool) {
 	c.mu.Lock()

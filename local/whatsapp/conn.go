@@ -369,23 +369,28 @@ func (c *conn) pause(d time.Duration) bool {
 }
 
 // send queues a stanza. It never waits for the client.
-func (c *conn) send(n Node) { c.enqueue(n, false) }
+func (c *conn) send(n Node) { c.enqueue(n, nil, false) }
+
+// sendEncoded is send for a stanza that was encoded already.
+func (c *conn) sendEncoded(n Node, plain []byte) { c.enqueue(n, plain, false) }
 
 // sendLast queues a stanza after which the connection ends. The client gets a
 // moment to read it and to close by itself.
-func (c *conn) sendLast(n Node) { c.enqueue(n, true) }
+func (c *conn) sendLast(n Node) { c.enqueue(n, nil, true) }
 
-func (c *conn) enqueue(n Node, last bool) {
+func (c *conn) enqueue(n Node, plain []byte, last bool) {
 	if c.deaf.Load() {
 		if last {
 			c.close("ended while half-open")
 		}
 		return
 	}
-	plain, err := waBinary.Marshal(n)
-	if err != nil {
-		c.s.log.Error("cannot encode a stanza", "tag", n.Tag, "error", err)
-		return
+	if plain == nil {
+		var err error
+		if plain, err = waBinary.Marshal(n); err != nil {
+			c.s.log.Error("cannot encode a stanza", "tag", n.Tag, "error", err)
+			return
+		}
 	}
 	c.out.Lock()
 	defer c.out.Unlock()

@@ -181,7 +181,7 @@ func (c *crowd) enter(keys *Server, i int) (*member, error) {
 	}
 	m.signal = &phone{
 		s: keys, p: person{"w", m.number}, account: m.identity,
-		changed: map[deviceName][]byte{}, senderKeys: map[string][]byte{}, sealed: map[string]groupSealed{},
+		changed: map[deviceName][]byte{}, read: map[deviceName][]byte{}, senderKeys: map[string][]byte{}, sealed: map[string]groupSealed{},
 	}
 	return m, m.begin(friendOf(m.number))
 }

@@ -22,6 +22,7 @@ type outbox struct {
 type letter struct {
 	d        *device
 	n        Node
+	plain    []byte // n, encoded
 	key      string // among what waits for the device
 	stored   []byte
 	position uint64 // in the queue, 0: not stored
@@ -36,11 +37,7 @@ func (o *outbox) put(d *device, n Node) error {
 	}
 	item := queued{Class: n.Tag, ID: str(&n, "id"), Stanza: stanza[1:]}
 	item.Key = queueKeyOf(n.Tag, item.ID, str(&n, "type"), jidAttr(&n, "from"), jidAttr(&n, "participant"))
-	stored, err := json.Marshal(item)
-	if err != nil {
-		return fmt.Errorf("encode a stanza: %w", err)
-	}
-	o.letters = append(o.letters, &letter{d: d, n: n, key: item.key(), stored: stored})
+	o.letters = append(o.letters, &letter{d: d, n: n, plain: stanza, key: item.key(), stored: item.encode()})
 	return nil
 }
 
@@ -208,7 +205,7 @@ func (o *outbox) send(devices []*device) {
 	o.s.mu.Unlock()
 	for _, l := range o.letters {
 		if c := conns[l.d]; c != nil && l.position != 0 {
-			c.send(l.n)
+			c.sendEncoded(l.n, l.plain)
 		}
 	}
 }

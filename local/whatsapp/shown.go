@@ -63,7 +63,7 @@ func (s *Server) show(tx *tx, at person, r *shownRecord) (bool, error) {
 			return false, err
 		}
 	}
-	if err := putJSON(rows, shownKey(at, position), r); err != nil {
+	if err := rows.Put(shownKey(at, position), r.encode()); err != nil {
 		return false, err
 	}
 	return true, ids.Put(id, order64(position))
@@ -182,7 +182,7 @@ func (s *Server) reshow(tx *tx, at person, chat, from, id string, change func(*s
 		return err
 	}
 	change(&r)
-	return putJSON(tx.Bucket(bucketShown), shownKey(at, r.Position), &r)
+	return tx.Bucket(bucketShown).Put(shownKey(at, r.Position), r.encode())
 }
 
 // ShownFilter narrows what PhoneMessages lists. Empty fields do not narrow.

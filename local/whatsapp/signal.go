@@ -33,6 +33,7 @@ type phone struct {
 	p       person
 	account *keys.KeyPair
 	changed map[deviceName][]byte
+	read    map[deviceName][]byte // what is stored, as it was read
 
 	senderKeys map[string][]byte      // of groups, that have changed
 	sealed     map[string]groupSealed // messages of this moment, by id
@@ -55,7 +56,7 @@ func (s *Server) withPhone(p person, work func(*phone) error) (err error) {
 	}()
 	return work(&phone{
 		s: s, p: p, account: s.identityKey(p),
-		changed: map[deviceName][]byte{}, senderKeys: map[string][]byte{}, sealed: map[string]groupSealed{},
+		changed: map[deviceName][]byte{}, read: map[deviceName][]byte{}, senderKeys: map[string][]byte{}, sealed: map[string]groupSealed{},
 	})
 }
 
@@ -156,10 +157,21 @@ func (p *phone) stored(name deviceName) (data []byte, err error) {
 	if changed, ok := p.changed[name]; ok {
 		return changed, nil
 	}
+	if read, ok := p.read[name]; ok {
+		return read, nil
+	}
+	known := p.s.sessions.peek(sessionName{p.p, name})
 	err = p.s.db.view(func(tx *tx) error {
-		data = bytes.Clone(tx.Bucket(bucketSessions).Get(name.key(p.p.number)))
+		if data = tx.Bucket(bucketSessions).Get(name.key(p.p.number)); bytes.Equal(data, known.stored) {
+			data = known.stored
+		} else {
+			data = bytes.Clone(data)
+		}
 		return nil
 	})
+	if err == nil {
+		p.read[name] = data
+	}
 	return data, err
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -300,7 +299,13 @@ func renderTo(b *strings.Builder, n *Node, depth int) {
 	b.WriteByte('<')
 	b.WriteString(cut(n.Tag))
 	var quoted []byte
-	for _, name := range slices.Sorted(maps.Keys(n.Attrs)) {
+	var few [8]string
+	names := few[:0]
+	for name := range n.Attrs {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
 		b.WriteByte(' ')
 		b.WriteString(cut(name))
 		b.WriteByte('=')

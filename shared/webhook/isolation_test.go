@@ -8,17 +8,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"whatisup/local/gateway"
-	"whatisup/sessionhost/tally"
 	"whatisup/shared/lambdahttp"
 	"whatisup/shared/webhook"
 	"whatisup/shared/whatisup"
@@ -28,15 +24,22 @@ import (
 // until the context ends.
 func (w *world) serve(ctx context.Context, many int) *sync.WaitGroup {
 	var all sync.WaitGroup
+	each := func(do func(context.Context, webhook.Message) error) func(context.Context, []webhook.Message) []error {
+		return func(ctx context.Context, all []webhook.Message) []error { return []error{do(ctx, all[0])} }
+	}
 	for _, q := range []struct {
-		url  string
-		many int
-		do   func(context.Context, webhook.Message) error
-	}{{w.urls.WebhookEvents, 100, w.fanOut}, {w.urls.WebhookDeliveries, many, w.deliver}, {w.urls.WebhookWakes, 20, w.path.Wake}} {
+		url         string
+		batch, many int
+		do          func(context.Context, []webhook.Message) []error
+	}{{w.urls.WebhookEvents, 10, 100, w.path.FanOut}, {w.urls.WebhookDeliveries, 1, many, each(w.deliver)}, {w.urls.WebhookWakes, 1, 20, each(w.path.Wake)}} {
 		trigger := gateway.Trigger{
-			Queue: w.sqs, QueueURL: q.url, Batch: 1, Concurrency: q.many, Timeout: time.Minute, Log: w.path.Slog,
-			Handler: lambdahttp.Messages(func(ctx context.Context, m lambdahttp.Message) error {
-				return q.do(ctx, webhook.Message{Body: m.Body, Order: m.Order})
+			Queue: w.sqs, QueueURL: q.url, Batch: q.batch, Concurrency: q.many, Timeout: time.Minute, Log: w.path.Slog,
+			Handler: lambdahttp.Batches(func(ctx context.Context, all []lambdahttp.Message) []error {
+				messages := make([]webhook.Message, len(all))
+				for i, m := range all {
+					messages[i] = webhook.Message{Body: m.Body, Group: m.Group, Order: m.Order}
+				}
+				return q.do(ctx, messages)
 			}),
 		}
 		all.Go(func() {
@@ -163,106 +166,26 @@ func badReceivers(t *testing.T) map[string]string {
 
 // TestIsolation has 14 endpoints of 5 customers get everything while 6 others each do
 // another wrong thing, one of which owes a long list. It holds by counts: what hangs does
-// so until all others have everything.
-//
-// With WEBHOOK_LOAD=1 it is longer, and prints how long the good ones wait without the
-// bad ones and with them, beside a bare POST, and while the list drains at last.
-// WEBHOOK_OWED is how long the list is, and WEBHOOK_RATE how many events there are a second.
+// so until all others have everything. TestLoad measures it.
 func TestIsolation(t *testing.T) {
-	long := os.Getenv("WEBHOOK_LOAD") != ""
-	rate, events, owed := 50, 20, 600
-	if long {
-		events, owed = 500, 5000
-	}
-	for name, n := range map[string]*int{"WEBHOOK_OWED": &owed, "WEBHOOK_RATE": &rate} {
-		if set, err := strconv.Atoi(os.Getenv(name)); err == nil {
-			*n = set
-		}
-	}
-	perSecond := 0
-	if long {
-		perSecond = rate
-	}
-	if !long {
-		t.Parallel()
-	}
+	t.Parallel()
 	w := newWorld(t)
-	w.path.Now = nil // the real clock: everything here goes by itself
-	w.path.Halt = nil
-	counts := tally.New(w.db, whatisup.Test, time.Now, w.path.Slog)
-	w.path.Tally = counts
-	good := &arrivals{more: make(chan struct{}, 100_000)}
-	goodServer := httptest.NewServer(good)
-	t.Cleanup(goodServer.Close)
-
-	customers := make([]whatisup.CustomerID, 5)
-	instances := make([][]whatisup.InstanceID, 5)
-	for c := range customers {
-		customers[c] = whatisup.NewCustomerID()
-		for range 4 {
-			instances[c] = append(instances[c], whatisup.NewInstanceID())
-		}
-	}
-	endpoint := func(n int, url string) *whatisup.Endpoint {
-		return w.endpoint(url, func(e *whatisup.Endpoint) { e.Customer = customers[n%5] })
-	}
-	for n := range 14 {
-		endpoint(n, goodServer.URL)
-	}
-	var goodOf [5]int
-	for n := range 14 {
-		goodOf[n%5]++
-	}
-	// load makes events of all customers, and returns how many deliveries the good
-	// endpoints are to get, and when it began.
-	load := func() (want int, began time.Time) {
-		began = time.Now()
-		for n := range events {
-			if perSecond > 0 {
-				time.Sleep(time.Until(began.Add(time.Duration(n) * time.Second / time.Duration(perSecond))))
-			}
-			c := n % 5
-			e, err := whatisup.NewEvent(whatisup.MessageReceived, customers[c], whatisup.Test, instances[c][n/5%4], time.Now(),
-				map[string]any{"n": n, "at": time.Now().UnixMicro(), "chat_type": "direct"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := w.events.Send(t.Context(), e); err != nil {
-				t.Fatal(err)
-			}
-			want += goodOf[c]
-		}
-		return want, began
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	workers := w.serve(ctx, 400)
-	workers.Go(func() { counts.Run(ctx) })
-	defer workers.Wait()
-	defer cancel()
-
-	var alone []time.Duration
-	if long {
-		floor(t, goodServer.URL, good)
-		want, _ := load() // the first is to make connections
-		good.await(t, want)
-		want, _ = load()
-		alone, _ = good.await(t, want)
-	}
+	l := newLoad(t, w, 14)
+	stop := l.run()
+	defer stop()
 	n := 14
-	var hanging *whatisup.Endpoint
 	for what, url := range badReceivers(t) {
-		e := endpoint(n, url)
+		e := l.endpoint(n, url)
 		n++
 		if what != "hangs" {
 			continue
 		}
-		hanging = e
 		// The list of what the hanging one is owed: rows, and no more in the queue than
 		// may be.
 		if err := w.db.SetBehind(t.Context(), e); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.owe(e, instances[n%5], owed); err != nil {
+		if err := w.owe(e, l.instances[n%5], 600); err != nil {
 			t.Fatal(err)
 		}
 		if err := w.path.Pump(t.Context(), e.Customer, e.Mode, e.ID); err != nil {
@@ -272,61 +195,7 @@ func TestIsolation(t *testing.T) {
 			t.Errorf("%d deliveries of the endpoint that hangs are in the queue", in)
 		}
 	}
-	want, began := load()
-	with, last := good.await(t, want)
-	if !long {
-		return
-	}
-	t.Logf("good endpoints at %d events a second: alone p50 %v p99 %v; with the bad ones and %d owed p50 %v p99 %v; ratio of p99 %.2f",
-		perSecond, at(alone, .5), at(alone, .99), owed, at(with, .5), at(with, .99), float64(at(with, .99))/float64(at(alone, .99)))
-	t.Logf("%d deliveries to good endpoints in %v: %.0f a second", want, last.Sub(began).Round(time.Millisecond), float64(want)/last.Sub(began).Seconds())
-	perSecond = 0
-	worked := processor(t)
-	want, began = load()
-	_, last = good.await(t, want)
-	worked = processor(t) - worked
-	t.Logf("as fast as they go, beside the bad ones: %d in %v: %.0f a second, %v of a processor each, the embedded AWS and the receivers included",
-		want, last.Sub(began).Round(time.Millisecond), float64(want)/last.Sub(began).Seconds(), (worked / time.Duration(want)).Round(10*time.Microsecond))
-
-	// What hung answers from now on, as its customer says, and the list drains.
-	drained := make(chan struct{}, owed+events)
-	drain := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		select {
-		case drained <- struct{}{}:
-		default: // repetitions
-		}
-	}))
-	t.Cleanup(drain.Close)
-	hanging.URL, perSecond = drain.URL, rate
-	if err := w.db.UpdateEndpoint(t.Context(), hanging, true); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.path.Pump(t.Context(), hanging.Customer, hanging.Mode, hanging.ID); err != nil {
-		t.Fatal(err)
-	}
-	began = time.Now()
-	want, _ = load()
-	beside, _ := good.await(t, want)
-	t.Logf("while the list drains: p50 %v p99 %v; %d of it are drained after %v", at(beside, .5), at(beside, .99), len(drained), time.Since(began).Round(time.Millisecond))
-	limit := time.After(time.Hour)
-	for n := range owed {
-		select {
-		case <-drained:
-		case <-limit:
-			t.Fatalf("%d of %d are drained", n, owed)
-		}
-	}
-	t.Logf("%d drained in %v: %.0f a second", owed, time.Since(began).Round(time.Millisecond), float64(owed)/time.Since(began).Seconds())
-}
-
-// processor is how long the test has had one so far.
-func processor(t *testing.T) time.Duration {
-	t.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	l.good.await(t, l.send(20, 0))
 }
 
 // TestCustomerWithManyEndpointsThatHang has a customer take every place with endpoints
@@ -434,23 +303,4 @@ func (w *world) owe(e *whatisup.Endpoint, instances []whatisup.InstanceID, n int
 		}
 	}
 	return nil
-}
-
-// floor is a loop that does nothing but post the same bytes to the same receiver.
-func floor(t *testing.T, url string, good *arrivals) {
-	t.Helper()
-	const n = 2000
-	began := time.Now()
-	for range n {
-		body := fmt.Sprintf(`{"data":{"at":%d}}`, time.Now().UnixMicro())
-		resp, err := http.Post(url, "application/json", strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-	}
-	took := time.Since(began)
-	all, _ := good.await(t, n)
-	t.Logf("floor: a bare POST, one after another: p50 %v p99 %v, %.0f a second", at(all, .5), at(all, .99), n/took.Seconds())
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	localaws "whatisup/local/aws"
 	"whatisup/local/aws/awstest"
 	"whatisup/shared/dynamo"
 	"whatisup/shared/foreign"
@@ -34,11 +35,14 @@ import (
 // world is the way of events over real tables and queues, worked by hand.
 type world struct {
 	t        *testing.T
+	aws      *awstest.Instance
+	units    units
 	db       *dynamo.DB
 	sqs      *sqs.Client
 	urls     queue.URLs
 	path     *webhook.Path
 	sealer   *webhook.Sealer
+	key      string // of the sealer
 	events   *queue.Events
 	customer whatisup.CustomerID
 
@@ -54,15 +58,18 @@ type world struct {
 // killed is how a step ends the work on a message.
 type killed struct{ step string }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return newWorldAt(t, "", "") }
+
+// newWorldAt is in a file, with the key that sealed what is there; empty: new ones.
+func newWorldAt(t *testing.T, path, key string) *world {
 	t.Helper()
-	a := awstest.Start(t)
-	client := dynamodb.NewFromConfig(a.Config)
+	a := awstest.StartWith(t, localaws.Config{Path: path})
+	w := &world{t: t, aws: a, sqs: sqs.NewFromConfig(a.Config), customer: whatisup.NewCustomerID(), now: time.Now(),
+		busy: map[whatisup.CustomerID]int{}, most: map[whatisup.CustomerID]int{}}
+	client := dynamodb.NewFromConfig(a.Config, w.weigh)
 	if err := dynamo.Local().Create(t.Context(), client); err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, sqs: sqs.NewFromConfig(a.Config), customer: whatisup.NewCustomerID(), now: time.Now(),
-		busy: map[whatisup.CustomerID]int{}, most: map[whatisup.CustomerID]int{}}
 	var err error
 	if w.urls, err = queue.Local().Create(t.Context(), w.sqs, 1); err != nil {
 		t.Fatal(err)
@@ -75,17 +82,21 @@ func newWorld(t *testing.T) *world {
 			t.Fatal(err)
 		}
 	}
-	key, err := kms.NewFromConfig(a.Config).CreateKey(t.Context(), &kms.CreateKeyInput{})
-	if err != nil {
-		t.Fatal(err)
+	if key == "" {
+		made, err := kms.NewFromConfig(a.Config).CreateKey(t.Context(), &kms.CreateKeyInput{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		key = aws.ToString(made.KeyMetadata.KeyId)
 	}
+	w.key = key
 	guard, err := foreign.New(foreign.Config{OneMachine: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(guard.Close)
 	w.db = dynamo.New(dynamo.Config{Client: client, Tables: dynamo.Local(), Queues: true})
-	w.sealer = webhook.NewSealer(seal.NewKeyring(kms.NewFromConfig(a.Config), aws.ToString(key.KeyMetadata.KeyId)))
+	w.sealer = webhook.NewSealer(seal.NewKeyring(kms.NewFromConfig(a.Config), key))
 	w.events = queue.NewEvents(w.sqs, nil).WithWebhooks(w.urls.WebhookEvents, takers.New(w.db))
 	w.path = &webhook.Path{
 		Store: w.db, Log: w.db, Events: w.events, Secrets: w.sealer, Slog: slog.New(slog.DiscardHandler),
@@ -186,21 +197,12 @@ func (w *world) work() {
 	for again := true; again; {
 		again = false
 		for _, q := range queues {
-			out, err := w.sqs.ReceiveMessage(w.t.Context(), &sqs.ReceiveMessageInput{
-				QueueUrl: aws.String(q.url), MaxNumberOfMessages: 10,
-				MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
-			})
-			if err != nil {
-				w.t.Fatal(err)
-			}
 			stopped := map[string]bool{}
-			for _, m := range out.Messages {
+			for _, m := range w.receive(q.url) {
 				again = true
 				group := m.Attributes["MessageGroupId"]
 				if !stopped[group] && w.try(q.do, m) {
-					if _, err := w.sqs.DeleteMessage(w.t.Context(), &sqs.DeleteMessageInput{QueueUrl: aws.String(q.url), ReceiptHandle: m.ReceiptHandle}); err != nil {
-						w.t.Fatal(err)
-					}
+					w.remove(q.url, m)
 					continue
 				}
 				stopped[group] = group != ""
@@ -210,6 +212,30 @@ func (w *world) work() {
 			}
 		}
 	}
+}
+
+func (w *world) receive(url string) []types.Message {
+	w.t.Helper()
+	out, err := w.sqs.ReceiveMessage(w.t.Context(), &sqs.ReceiveMessageInput{
+		QueueUrl: aws.String(url), MaxNumberOfMessages: 10,
+		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return out.Messages
+}
+
+func (w *world) remove(url string, m types.Message) {
+	w.t.Helper()
+	if _, err := w.sqs.DeleteMessage(w.t.Context(), &sqs.DeleteMessageInput{QueueUrl: aws.String(url), ReceiptHandle: m.ReceiptHandle}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func orderOf(m types.Message) string {
+	ms, _ := strconv.ParseInt(m.Attributes["SentTimestamp"], 10, 64)
+	return fmt.Sprintf("%015d#%s", ms, m.Attributes["SequenceNumber"])
 }
 
 func (w *world) fanOut(ctx context.Context, m webhook.Message) error {
@@ -224,8 +250,7 @@ func (w *world) try(do func(context.Context, webhook.Message) error, m types.Mes
 			}
 		}
 	}()
-	ms, _ := strconv.ParseInt(m.Attributes["SentTimestamp"], 10, 64)
-	err := do(w.t.Context(), webhook.Message{Body: []byte(*m.Body), Order: fmt.Sprintf("%015d#%s", ms, m.Attributes["SequenceNumber"])})
+	err := do(w.t.Context(), webhook.Message{Body: []byte(*m.Body), Order: orderOf(m)})
 	if err != nil {
 		w.t.Logf("again: %v", err)
 	}

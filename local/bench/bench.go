@@ -24,6 +24,7 @@ type size struct {
 	GOGC                     []int // further settings to try
 	Inbound                  []int // sessions
 	Flood                    time.Duration
+	Hooks                    int // events of each customer of webhooks
 	Few, Creates, Lots       int
 	Calls, Lists             int
 	Functions, Starts        int // functions: 0 for all
@@ -36,7 +37,7 @@ var full = size{
 	QR: 40, QRTogether: 100, Scans: 20, PairCodes: 8, Counted: 5, CountedMessages: 50,
 	Takeover: 1000, Rolling: true, Kill: true,
 	Density: 2000, Idle: 5 * time.Minute, Settle: 30 * time.Second, Busy: 100, BusyMessages: 100, GOGC: []int{100},
-	Inbound: []int{1, 10, 200}, Flood: 8 * time.Second,
+	Inbound: []int{1, 10, 200}, Flood: 8 * time.Second, Hooks: 400,
 	Few: 100, Creates: 1500, Lots: 20_000, Calls: 4000, Lists: 320, Starts: 15, Arch: "arm64",
 }
 
@@ -46,7 +47,7 @@ var tenth = size{
 	QR: 10, QRTogether: 50, Scans: 5, PairCodes: 2, Counted: 2, CountedMessages: 50,
 	Takeover: 100, Rolling: true, Kill: true,
 	Density: 200, Idle: 20 * time.Second, Settle: 5 * time.Second, Busy: 20, BusyMessages: 20, GOGC: []int{100},
-	Inbound: []int{1, 20}, Flood: 3 * time.Second,
+	Inbound: []int{1, 20}, Flood: 3 * time.Second, Hooks: 100,
 	Few: 100, Creates: 200, Lots: 2000, Calls: 500, Lists: 64, Functions: 1, Starts: 5, Arch: "arm64",
 }
 
@@ -56,7 +57,7 @@ var short = size{
 	QR: 2, QRTogether: 4, Scans: 1, PairCodes: 1, Counted: 1, CountedMessages: 10,
 	Takeover: 4, Rolling: false, Kill: false,
 	Density: 4, Idle: 2 * time.Second, Settle: 100 * time.Millisecond, Busy: 2, BusyMessages: 3,
-	Inbound: []int{2}, Flood: 500 * time.Millisecond,
+	Inbound: []int{2}, Flood: 500 * time.Millisecond, Hooks: 2,
 	Few: 10, Creates: 10, Lots: 120, Calls: 20, Lists: 5, Functions: 1, Starts: 1, Arch: "amd64",
 }
 
@@ -129,6 +130,7 @@ func run(ctx context.Context, s size, dir string, out io.Writer) (*report, map[s
 		{"link more", func(ctx context.Context) error { return b.fill(ctx, s.Density) }},
 		{"density", b.density},
 		{"inbound", b.inbound},
+		{"webhooks", b.webhooks},
 		{"API", b.calls},
 		{"density after messages", b.busyDensity},
 		{"cost", func(context.Context) error { return b.bill() }},

@@ -49,7 +49,7 @@ func TestShort(t *testing.T) {
 	// What must come of a run, whatever its size.
 	for _, prefix := range []string{
 		"QR alone: GET qr", "QR at once: GET qr", "Link: scan to connected", "Link: POST pair-code", "Link: code entered",
-		"Requests: idle hour", "Density, ", "Inbound, ", "API, 16 clients: POST", "API: token bucket", "Lambda: ", "Cost of 1,000",
+		"Requests: idle hour", "Density, ", "Inbound, ", "Webhooks: a message", "Webhooks: a delivery", "API, 16 clients: POST", "API: token bucket", "Lambda: ", "Cost of 1,000",
 	} {
 		if !slices.ContainsFunc(r.rows, func(r row) bool { return strings.HasPrefix(r.Name, prefix) }) {
 			t.Errorf("no figure of %q", prefix)

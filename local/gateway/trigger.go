@@ -68,17 +68,23 @@ func (t Trigger) poll(ctx context.Context, room chan struct{}, done *remover, al
 		}
 		out, err := t.Queue.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 			QueueUrl:                    aws.String(t.QueueURL),
-			MaxNumberOfMessages:         int32(t.Batch),
+			MaxNumberOfMessages:         t.most(room),
 			WaitTimeSeconds:             wait,
 			MessageAttributeNames:       []string{"All"},
 			MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
 		})
 		if err == nil && len(out.Messages) > 0 {
 			backoff = backoffMin
-			all.Go(func() {
-				t.deliver(context.WithoutCancel(ctx), out.Messages, done)
-				<-room
-			})
+			received := time.Now()
+			for n, part := range t.parts(out.Messages) {
+				if n > 0 {
+					room <- struct{}{} // somebody ends, or the function's time is over
+				}
+				all.Go(func() {
+					t.work(context.WithoutCancel(ctx), part, received, done)
+					<-room
+				})
+			}
 			continue
 		}
 		<-room
@@ -98,7 +104,50 @@ func (t Trigger) poll(ctx context.Context, room chan struct{}, done *remover, al
 	}
 }
 
-func (t Trigger) deliver(ctx context.Context, messages []types.Message, done *remover) {
+// aloneMost is how many messages are asked for at a time where the function is given one:
+// few, because those of a group wait for each other here.
+const aloneMost = 4
+
+// most is how many messages to ask for, of which there is room for one.
+func (t Trigger) most(room chan struct{}) int32 {
+	if t.Batch > 1 {
+		return int32(t.Batch)
+	}
+	return int32(min(aloneMost, 1+cap(room)-len(room)))
+}
+
+// parts are what one after another goes to the function: a batch, or the messages of a
+// group, one by one.
+func (t Trigger) parts(messages []types.Message) (all [][][]types.Message) {
+	if t.Batch > 1 {
+		return [][][]types.Message{{messages}}
+	}
+	of := map[string]int{}
+	for _, m := range messages {
+		group := m.Attributes["MessageGroupId"]
+		n, ok := of[group]
+		if !ok || m.Attributes["SequenceNumber"] == "" { // of a standard queue, each is by itself
+			n = len(all)
+			of[group], all = n, append(all, nil)
+		}
+		all[n] = append(all[n], []types.Message{m})
+	}
+	return all
+}
+
+// work gives batches to the function. After one that it failed on the others are left for
+// later, and so they are when they would not be hidden any more by the time it is done.
+func (t Trigger) work(ctx context.Context, part [][]types.Message, received time.Time, done *remover) {
+	for n, batch := range part {
+		if n > 0 && time.Since(received) > t.Timeout || !t.deliver(ctx, batch, done) {
+			return
+		}
+	}
+}
+
+// deliver gives a batch to the function and deletes what is done. It is false if that is
+// not all of it.
+func (t Trigger) deliver(ctx context.Context, messages []types.Message, done *remover) bool {
 	event := events.SQSEvent{Records: make([]events.SQSMessage, len(messages))}
 	for i, m := range messages {
 		event.Records[i] = t.record(m)
@@ -108,7 +157,7 @@ func (t Trigger) deliver(ctx context.Context, messages []types.Message, done *re
 	response, err := t.call(call, event)
 	if err != nil {
 		t.Log.Error("function failed on a batch", "messages", len(messages), "error", err)
-		return
+		return false
 	}
 	failed := make(map[string]bool)
 	for _, f := range response.BatchItemFailures {
@@ -125,9 +174,10 @@ func (t Trigger) deliver(ctx context.Context, messages []types.Message, done *re
 		// Lambda takes an answer that names no message of the batch for a failure
 		// of all of it.
 		t.Log.Error("function failed on messages that it was not given", "messages", len(failed))
-		return
+		return false
 	}
 	done.remove(ctx, receipts)
+	return len(receipts) == len(messages)
 }
 
 // call is the handler with a crash made an error, since Lambda outlives one.

@@ -27,6 +27,7 @@ type memory struct {
 	// requests is how many deletions there were.
 	requests int
 	slow     time.Duration // a deletion is
+	fifo     bool          // a message's group is its first letter
 }
 
 func (m *memory) ReceiveMessage(ctx context.Context, _ *sqs.ReceiveMessageInput, _ ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error) {
@@ -47,8 +48,12 @@ func (m *memory) ReceiveMessage(ctx context.Context, _ *sqs.ReceiveMessageInput,
 	}
 	out := &sqs.ReceiveMessageOutput{}
 	for _, id := range batch {
+		var attributes map[string]string
+		if m.fifo {
+			attributes = map[string]string{"MessageGroupId": id[:1], "SequenceNumber": "1"}
+		}
 		out.Messages = append(out.Messages, types.Message{
-			MessageId: aws.String(id), ReceiptHandle: aws.String("receipt of " + id), Body: aws.String("body of " + id),
+			Attributes: attributes, MessageId: aws.String(id), ReceiptHandle: aws.String("receipt of " + id), Body: aws.String("body of " + id),
 			MessageAttributes: map[string]types.MessageAttributeValue{"event": {DataType: aws.String("String"), StringValue: aws.String("x")}},
 		})
 	}
@@ -163,6 +168,50 @@ func TestTriggerRemovesTogether(t *testing.T) {
 		}
 		if queue.requests > 5 {
 			t.Errorf("%d deletions, want some of ten", queue.requests)
+		}
+	})
+}
+
+// TestTriggerKeepsGroups has messages of two groups come together to a function that takes
+// one at a time: those of a group are one after another, and after a failure, or when
+// their time is over, the rest of the group is left.
+func TestTriggerKeepsGroups(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		queue := &memory{batches: [][]string{{"g1", "h1", "g2", "h2", "g3"}, {"i1", "i2", "i3"}}, fifo: true}
+		var mu sync.Mutex
+		under, seen := map[byte]int{}, map[string]bool{}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			ended <- Trigger{
+				Queue: queue, Batch: 1, Concurrency: 40, Timeout: time.Minute, Log: slog.New(slog.DiscardHandler),
+				Handler: func(_ context.Context, e events.SQSEvent) (r events.SQSEventResponse, _ error) {
+					id := e.Records[0].MessageId
+					mu.Lock()
+					if under[id[0]]++; under[id[0]] > 1 || len(e.Records) != 1 {
+						t.Errorf("%s beside another of its group", id)
+					}
+					seen[id] = true
+					mu.Unlock()
+					time.Sleep(map[byte]time.Duration{'g': time.Second, 'h': time.Second, 'i': 40 * time.Second}[id[0]])
+					mu.Lock()
+					defer mu.Unlock()
+					under[id[0]]--
+					if id == "g2" {
+						r.BatchItemFailures = []events.SQSBatchItemFailure{{ItemIdentifier: id}}
+					}
+					return r, nil
+				},
+			}.Run(ctx)
+		}()
+		time.Sleep(10 * time.Minute)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if slices.Sort(queue.deleted); !slices.Equal(queue.deleted, []string{"g1", "h1", "h2", "i1", "i2"}) || seen["g3"] || seen["i3"] {
+			t.Errorf("deleted %v, seen %v", queue.deleted, seen)
 		}
 	})
 }

@@ -15,28 +15,38 @@ import (
 // FanOut makes the deliveries of events that the queue gave together, in its order. What
 // errs has for an event repeats it, and so those of its group behind it.
 func (p *Path) FanOut(ctx context.Context, all []Message) (errs []error) {
-	errs = make([]error, len(all))
-	f := fan{p: p, endpoints: map[customerMode]*known{}}
-	stopped := map[string]error{}
+	f := fan{p: p, messages: all, events: make([]whatisup.Event, len(all)), errs: make([]error, len(all)), stopped: map[string]bool{}}
+	f.read(ctx)
 	// Those of a group one after another; the rest together, as it takes fewer requests.
 	for _, round := range rounds(len(all), func(i int) string { return all[i].Group }) {
-		round = slices.DeleteFunc(round, func(i int) bool {
-			errs[i] = stopped[all[i].Group]
-			return errs[i] != nil
-		})
-		for _, of := range f.read(ctx, all, round, errs) {
-			f.hand(ctx, of, errs)
-		}
+		each := f.parts(round)
+		together(len(each), func(i int) { f.hand(ctx, each[i]) })
 		for _, i := range round {
-			if errs[i] != nil {
-				stopped[all[i].Group] = errBehindFailed
-			}
+			f.stopped[all[i].Group] = f.errs[i] != nil
 		}
 	}
-	return errs
+	return f.errs
 }
 
-var errBehindFailed = errors.New("an event before it was not fanned out")
+// together does things at a time. A panic of one is the caller's, after all have ended.
+func together(n int, do func(int)) {
+	if n == 1 {
+		do(0)
+		return
+	}
+	panicked := make([]any, n)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			defer func() { panicked[i] = recover() }()
+			do(i)
+		})
+	}
+	all.Wait()
+	if i := slices.IndexFunc(panicked, func(p any) bool { return p != nil }); i >= 0 {
+		panic(panicked[i])
+	}
+}
 
 // rounds puts things into rounds that have at most one of each group, in the order of
 // each group.
@@ -56,7 +66,11 @@ func rounds(n int, group func(int) string) (all [][]int) {
 // fan is one fan-out of some events.
 type fan struct {
 	p         *Path
-	endpoints map[customerMode]*known
+	messages  []Message
+	events    []whatisup.Event
+	errs      []error
+	stopped   map[string]bool // groups whose last event failed
+	endpoints map[customerMode]known
 }
 
 type customerMode struct {
@@ -70,50 +84,69 @@ type known struct {
 	err error
 }
 
-// happened are events of a round, all of one customer and mode.
-type happened struct {
-	endpoints []*whatisup.Endpoint
-	events    []whatisup.Event
-	messages  []Message
-	index     []int // among the messages of the fan-out
-}
-
-// read reads the events of a round, and the endpoints of their customers.
-func (f *fan) read(ctx context.Context, all []Message, round []int, errs []error) (each []*happened) {
-	of := map[customerMode]*happened{}
-	for _, i := range round {
-		var e whatisup.Event
-		if err := json.Unmarshal(all[i].Body, &e); err != nil {
-			errs[i] = fmt.Errorf("event: %w", err)
+// read reads the events, and the endpoints of their customers.
+func (f *fan) read(ctx context.Context) {
+	var whose []customerMode
+	for i := range f.messages {
+		if err := json.Unmarshal(f.messages[i].Body, &f.events[i]); err != nil {
+			f.errs[i] = fmt.Errorf("event: %w", err)
 			continue
 		}
-		k := customerMode{e.Customer, e.Mode}
-		if f.endpoints[k] == nil {
-			eps, err := f.p.Store.Endpoints(ctx, e.Customer, e.Mode)
-			f.endpoints[k] = &known{eps, err}
+		if k := (customerMode{f.events[i].Customer, f.events[i].Mode}); !slices.Contains(whose, k) {
+			whose = append(whose, k)
 		}
-		if errs[i] = f.endpoints[k].err; errs[i] != nil {
+	}
+	found := make([]known, len(whose))
+	together(len(whose), func(i int) {
+		found[i].all, found[i].err = f.p.Store.Endpoints(ctx, whose[i].c, whose[i].m)
+	})
+	f.endpoints = map[customerMode]known{}
+	for i, k := range whose {
+		f.endpoints[k] = found[i]
+	}
+}
+
+// part are events of a round that are of one customer and mode, by their index.
+type part struct {
+	endpoints []*whatisup.Endpoint
+	events    []int
+}
+
+// parts parts a round, and leaves out what stands behind an event that failed.
+func (f *fan) parts(round []int) (each []*part) {
+	of := map[customerMode]*part{}
+	for _, i := range round {
+		k := customerMode{f.events[i].Customer, f.events[i].Mode}
+		switch {
+		case f.stopped[f.messages[i].Group]:
+			f.errs[i] = errBehindFailed
+		case f.errs[i] == nil:
+			f.errs[i] = f.endpoints[k].err
+		}
+		if f.errs[i] != nil {
 			continue
 		}
 		if of[k] == nil {
-			of[k] = &happened{endpoints: f.endpoints[k].all}
+			of[k] = &part{endpoints: f.endpoints[k].all}
 			each = append(each, of[k])
 		}
-		of[k].events, of[k].messages, of[k].index = append(of[k].events, e), append(of[k].messages, all[i]), append(of[k].index, i)
+		of[k].events = append(of[k].events, i)
 	}
 	return each
 }
 
-// hand hands the deliveries of events over, and ends the endpoints of instances whose end
-// is among the events.
-func (f *fan) hand(ctx context.Context, of *happened, errs []error) {
+var errBehindFailed = errors.New("an event before it was not fanned out")
+
+// hand hands the deliveries of a customer's events over, and ends the endpoints of
+// instances whose end is among the events.
+func (f *fan) hand(ctx context.Context, of *part) {
 	var all []handing
 	for _, ep := range of.endpoints {
 		h := handing{ep: ep}
-		for n := range of.events {
-			if e := &of.events[n]; ep.Takes(e) {
-				h.deliveries = append(h.deliveries, deliveryOf(ep, e, of.messages[n], "", e.OccurredAt.Time))
-				h.of = append(h.of, of.index[n])
+		for _, i := range of.events {
+			if e := &f.events[i]; ep.Takes(e) {
+				h.deliveries = append(h.deliveries, deliveryOf(ep, e, f.messages[i], "", e.OccurredAt.Time))
+				h.of = append(h.of, i)
 			}
 		}
 		if len(h.deliveries) > 0 {
@@ -123,17 +156,17 @@ func (f *fan) hand(ctx context.Context, of *happened, errs []error) {
 	f.p.handAll(ctx, all)
 	for _, h := range all {
 		for n, i := range h.of {
-			errs[i] = errors.Join(errs[i], h.errs[n])
+			f.errs[i] = errors.Join(f.errs[i], h.errs[n])
 		}
 	}
-	for n := range of.events {
-		e, i := &of.events[n], of.index[n]
-		if e.Name != whatisup.InstanceDeleted || e.Instance == "" || errs[i] != nil {
+	for _, i := range of.events {
+		e := &f.events[i]
+		if e.Name != whatisup.InstanceDeleted || e.Instance == "" || f.errs[i] != nil {
 			continue
 		}
 		for _, ep := range of.endpoints {
-			if ep.Instance == e.Instance && errs[i] == nil {
-				errs[i] = f.p.disable(ctx, ep, whatisup.DisabledInstance)
+			if ep.Instance == e.Instance && f.errs[i] == nil {
+				f.errs[i] = f.p.disable(ctx, ep, whatisup.DisabledInstance)
 			}
 		}
 	}
@@ -152,7 +185,7 @@ func deliveryOf(ep *whatisup.Endpoint, e *whatisup.Event, m Message, replay what
 type handing struct {
 	ep         *whatisup.Endpoint
 	deliveries []*whatisup.Delivery
-	of         []int // the caller's
+	of         []int // the caller's, by index
 	errs       []error
 	panicked   any
 }

@@ -502,19 +502,9 @@ func TestBehind(t *testing.T) {
 	// What is in the queue is counted by a sample of marks, which varies by 60: this is
 	// five times that.
 	const spread = 300
-	fan := func(n int) {
-		ev, err := whatisup.NewEvent(whatisup.MessageReceived, w.customer, whatisup.Test, i, w.path.Now(), map[string]any{"n": n})
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, _ := json.Marshal(ev)
-		if err := w.fanOut(t.Context(), webhook.Message{Body: body, Order: fmt.Sprintf("%015d#%020d", w.path.Now().UnixMilli(), n)}); err != nil {
-			t.Fatal(err)
-		}
-	}
 	all := 0
 	for more := 40; more > 0 && all < whatisup.MaxInQueue+spread+40; all++ {
-		fan(all)
+		w.fan(i, all)
 		if more < 40 || all%20 == 0 && w.read(e).Behind {
 			more--
 		}

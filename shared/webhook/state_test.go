@@ -16,8 +16,8 @@ import (
 	"whatisup/shared/whatisup"
 )
 
-// fan hands one event of a size of work to FanOut, and no queue before it.
-func (w *world) fan(i whatisup.InstanceID, n int) {
+// message is an event as the queue gives it.
+func (w *world) message(i whatisup.InstanceID, n int) webhook.Message {
 	w.t.Helper()
 	ev, err := whatisup.NewEvent(whatisup.MessageReceived, w.customer, whatisup.Test, i, w.path.Now(), map[string]any{"n": n})
 	if err != nil {
@@ -27,8 +27,13 @@ func (w *world) fan(i whatisup.InstanceID, n int) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	m := webhook.Message{Body: body, Order: fmt.Sprintf("%015d#%020d", w.path.Now().UnixMilli(), n)}
-	if err := w.fanOut(w.t.Context(), m); err != nil {
+	return webhook.Message{Body: body, Order: fmt.Sprintf("%015d#%020d", w.path.Now().UnixMilli(), n)}
+}
+
+// fan hands one event to FanOut, and no queue before it.
+func (w *world) fan(i whatisup.InstanceID, n int) {
+	w.t.Helper()
+	if err := w.fanOut(w.t.Context(), w.message(i, n)); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -16,6 +16,7 @@ type size struct {
 	QR, QRTogether           int
 	Scans, PairCodes         int
 	Counted, CountedMessages int
+	CountedSends             int
 	Takeover                 int // linked sessions that change hosts
 	Rolling, Kill            bool
 	Density                  int
@@ -34,7 +35,7 @@ type size struct {
 
 // full is `make bench`.
 var full = size{
-	QR: 40, QRTogether: 100, Scans: 20, PairCodes: 8, Counted: 5, CountedMessages: 50,
+	QR: 40, QRTogether: 100, Scans: 20, PairCodes: 8, Counted: 5, CountedMessages: 50, CountedSends: 500,
 	Takeover: 1000, Rolling: true, Kill: true,
 	Density: 2000, Idle: 5 * time.Minute, Settle: 30 * time.Second, Busy: 100, BusyMessages: 100, GOGC: []int{100},
 	Inbound: []int{1, 10, 200}, Flood: 8 * time.Second, Hooks: 400,
@@ -44,7 +45,7 @@ var full = size{
 // tenth has every step of the full run, timed ones too, with a tenth of the
 // sessions.
 var tenth = size{
-	QR: 10, QRTogether: 50, Scans: 5, PairCodes: 2, Counted: 2, CountedMessages: 50,
+	QR: 10, QRTogether: 50, Scans: 5, PairCodes: 2, Counted: 2, CountedMessages: 50, CountedSends: 300,
 	Takeover: 100, Rolling: true, Kill: true,
 	Density: 200, Idle: 20 * time.Second, Settle: 5 * time.Second, Busy: 20, BusyMessages: 20, GOGC: []int{100},
 	Inbound: []int{1, 20}, Flood: 3 * time.Second, Hooks: 100,
@@ -54,7 +55,7 @@ var tenth = size{
 // short walks through every step with few of everything: for its structure and
 // the counted requests, never for times.
 var short = size{
-	QR: 2, QRTogether: 4, Scans: 1, PairCodes: 1, Counted: 1, CountedMessages: 10,
+	QR: 2, QRTogether: 4, Scans: 1, PairCodes: 1, Counted: 1, CountedMessages: 10, CountedSends: 20,
 	Takeover: 4, Rolling: false, Kill: false,
 	Density: 4, Idle: 2 * time.Second, Settle: 100 * time.Millisecond, Busy: 2, BusyMessages: 3,
 	Inbound: []int{2}, Flood: 500 * time.Millisecond, Hooks: 2,
@@ -112,6 +113,7 @@ func run(ctx context.Context, s size, dir string, out io.Writer) (*report, map[s
 		{"scans", b.scans},
 		{"requests", b.counts},
 		{"requests of messages", b.countMessages},
+		{"requests of sends", b.countSends},
 		{"functions", b.lambdas},
 		{"link", func(ctx context.Context) error { return b.fill(ctx, s.Takeover) }},
 		{"rolling replacement", func(ctx context.Context) error {

@@ -145,7 +145,8 @@ func said(arrived func(string)) func(json.RawMessage) {
 type consumer struct {
 	client *sqs.Client
 	url    string
-	got    atomic.Pointer[func(id string)]
+	got    atomic.Pointer[func(id string)]         // of received messages
+	status atomic.Pointer[func(id, status string)] // of sent ones
 	events atomic.Int64
 }
 
@@ -199,12 +200,17 @@ func (c *consumer) batch(ctx context.Context) error {
 			Event string `json:"event"`
 			Data  struct {
 				MessageID string `json:"message_id"`
+				Status    string `json:"status"`
 			} `json:"data"`
 		}
-		if json.Unmarshal([]byte(aws.ToString(m.Body)), &e) == nil && e.Event == "message.received" {
-			if got := c.got.Load(); got != nil {
-				(*got)(e.Data.MessageID)
-			}
+		if json.Unmarshal([]byte(aws.ToString(m.Body)), &e) != nil {
+			e.Event = ""
+		}
+		switch got, status := c.got.Load(), c.status.Load(); {
+		case e.Event == "message.received" && got != nil:
+			(*got)(e.Data.MessageID)
+		case e.Event == "message.status" && status != nil:
+			(*status)(e.Data.MessageID, e.Data.Status)
 		}
 		c.events.Add(1)
 	}

@@ -264,6 +264,7 @@ type usage struct {
 	WriteUnits, ReadUnits float64
 	Standard, FIFO        float64 // SQS requests
 	Sends                 float64 // of the SQS requests, to event queues
+	Wakes                 float64 // ... and to the shards' queues
 	KMS                   float64
 }
 
@@ -283,7 +284,11 @@ func (c counted) usage(all bool) (u usage) {
 			} else {
 				u.Standard += n
 			}
-			if o.Resource != "commands" && strings.HasPrefix(o.Name, "SendMessage") {
+			switch {
+			case !strings.HasPrefix(o.Name, "SendMessage"):
+			case o.Resource == "commands":
+				u.Wakes += n
+			default:
 				u.Sends += n
 			}
 		case writes[o.Name]:
@@ -300,13 +305,13 @@ func (c counted) usage(all bool) (u usage) {
 func (u usage) plus(o usage) usage {
 	return usage{
 		u.Writes + o.Writes, u.Reads + o.Reads, u.WriteUnits + o.WriteUnits, u.ReadUnits + o.ReadUnits,
-		u.Standard + o.Standard, u.FIFO + o.FIFO, u.Sends + o.Sends, u.KMS + o.KMS,
+		u.Standard + o.Standard, u.FIFO + o.FIFO, u.Sends + o.Sends, u.Wakes + o.Wakes, u.KMS + o.KMS,
 	}
 }
 
 func (u usage) times(f float64) usage {
 	return usage{
 		u.Writes * f, u.Reads * f, u.WriteUnits * f, u.ReadUnits * f,
-		u.Standard * f, u.FIFO * f, u.Sends * f, u.KMS * f,
+		u.Standard * f, u.FIFO * f, u.Sends * f, u.Wakes * f, u.KMS * f,
 	}
 }

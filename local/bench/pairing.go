@@ -429,10 +429,7 @@ func (b *bench) uses(what string, r readings, n int) {
 			b.report.add("Requests: "+what+", "+kind, v, "each", with...)
 		}
 	}
-	var units, rd, s []option
-	if what == "received message" {
-		units, rd, s = []option{goal(3.5)}, []option{goal(0)}, []option{goal(1)}
-	}
+	units, rd, s := goals(what, "write units"), goals(what, "reads"), goals(what, "sends")
 	add("DynamoDB writes", u.Writes)
 	if u.Reads > 0 {
 		rd = append(rd, note("%s", breakdown(n, false, r.API, r.Host)))

@@ -334,31 +334,15 @@ func (w *world) link(id whatisup.InstanceID, number string) {
 }
 
 // events reads the log of the instance, oldest first.
-func (w *world) events(id whatisup.InstanceID) []whatisup.Event {
+func (w *world) events(id whatisup.InstanceID) (events []whatisup.Event) {
 	w.t.Helper()
-	type positioned struct {
-		at string
-		e  whatisup.Event
-	}
-	var found []positioned
-	for _, row := range w.logRows() {
-		var e whatisup.Event
-		if err := json.Unmarshal([]byte(text(row["body"])), &e); err != nil {
+	for e, err := range w.db.EventsAfter(w.t.Context(), w.customer, whatisup.Test, "0", 1000) {
+		if err != nil {
 			w.t.Fatal(err)
 		}
 		if e.Instance == id {
-			found = append(found, positioned{text(row["sk"]), e})
+			events = append(events, e.Event)
 		}
-	}
-	slices.SortFunc(found, func(a, b positioned) int {
-		if a.at < b.at {
-			return -1
-		}
-		return 1
-	})
-	events := make([]whatisup.Event, len(found))
-	for i, p := range found {
-		events[i] = p.e
 	}
 	return events
 }

@@ -62,7 +62,7 @@ func (r *EventRows) Event(at whatisup.Position) types.Put {
 	row["event"] = str(string(r.event.Name))
 	row["event_id"] = str(string(r.event.ID))
 	row["instance_id"] = str(string(r.event.Instance))
-	row["body"] = str(r.body)
+	row["body"] = packed(r.body)
 	return *put(r.db.tables.Events, row, "attribute_not_exists(pk)", nil, nil).Put
 }
 
@@ -128,7 +128,11 @@ func (db *DB) events(ctx context.Context, about int, in *dynamodb.QueryInput) it
 			}
 			l := whatisup.Logged{Position: whatisup.Position(stringOf(row[attrSK]))}
 			if err == nil {
-				if err = json.Unmarshal([]byte(stringOf(row["body"])), &l.Event); err != nil {
+				var body []byte
+				if body, err = unpacked(row["body"]); err == nil {
+					err = json.Unmarshal(body, &l.Event)
+				}
+				if err != nil {
 					err = fmt.Errorf("event at %s: %w", l.Position, err)
 				}
 			}

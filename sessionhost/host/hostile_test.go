@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ import (
 // TestHostileMessages sends messages of every shape that a stranger can make, in every way
 // that one can come. No connection is lost for one, each has the one event that it should
 // have, and what comes after it arrives. The seed is always the same, so a failure comes
-// again; SOAK sends more, and begins elsewhere each time.
+// again; SOAK sends more, and begins elsewhere each time, or at HOSTILE_SEED.
 func TestHostileMessages(t *testing.T) {
 	t.Parallel()
 	w := quick(t)
@@ -45,6 +46,9 @@ func TestHostileMessages(t *testing.T) {
 	messages, seed := 300, uint64(20261128)
 	if os.Getenv("SOAK") != "" {
 		messages, seed = 20_000, rand.Uint64()
+	}
+	if again, err := strconv.ParseUint(os.Getenv("HOSTILE_SEED"), 10, 64); err == nil {
+		seed = again
 	}
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))

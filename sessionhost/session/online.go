@@ -258,6 +258,9 @@ func (s *Session) connectEnded(k kind, began time.Time, end line.Ended) *line.En
 		s.kit.Metrics.Connect(string(k), "failed", s.kit.Now().Sub(began))
 	}
 	s.kit.Metrics.Ended(end.String())
+	if end.Cause == line.StoreFailed && end.Err != nil {
+		s.log.Warn("the auth state could not be kept", "error", end.Err.Error())
+	}
 	s.log.Info("connection ended", "cause", end.String(), "logged_in", loggedIn, "tries", s.tries)
 	return &end
 }

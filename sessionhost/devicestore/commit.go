@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -159,6 +160,15 @@ type plan struct {
 	// Of a link that is a log:
 	direct map[string]*write // rows that the entry has no room for
 	size   int               // of the entry
+	folds  *sync.Mutex       // held while such rows are written; nil: it is not
+}
+
+// letFold lets folds go on that had to wait for this commit.
+func (p *plan) letFold() {
+	if p != nil && p.folds != nil {
+		p.folds.Unlock()
+		p.folds = nil
+	}
 }
 
 func (l *link) commitLocked(_ context.Context, c *change, txns ...*txn) error {
@@ -169,6 +179,7 @@ func (l *link) commitLocked(_ context.Context, c *change, txns ...*txn) error {
 	if err != nil {
 		return err
 	}
+	defer func() { p.letFold() }()
 	store := l.append
 	if l.log == nil || c.create || c.lower {
 		store = l.transact
@@ -179,6 +190,7 @@ func (l *link) commitLocked(_ context.Context, c *change, txns ...*txn) error {
 	}
 	err = store(p)
 	if errors.Is(err, ErrTooLarge) && len(p.staged) > 0 {
+		p.letFold()
 		if p, err = l.plan(c, txns, false); err != nil {
 			return err
 		}

@@ -118,7 +118,8 @@
 //     [ErrLost]: the link is over, and old rows are never taken for the present.
 //
 // A change of more than 64 KB is a transaction of its rows and an entry that has
-// none. The order of all this was tried in a model before it was written
+// none. It waits for the fold that is under way, which may be about to put an older value
+// of the same row. The order of all this was tried in a model before it was written
 // (model_test.go): it explores owners, deaths and late, repeated and lost requests
 // at random, and finds what goes wrong without each of these rules.
 //

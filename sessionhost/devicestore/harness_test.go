@@ -190,6 +190,7 @@ type recorder struct {
 	read   float64
 	before func(op string) error            // its error stands for the call, which is not made
 	after  func(op string, err error) error // replaces the call's error
+	puts   func(sk string)                  // before each single put
 }
 
 func (r *recorder) hook(before func(string) error, after func(string, error) error) {
@@ -296,6 +297,12 @@ func (r *recorder) Query(ctx context.Context, in *dynamodb.QueryInput, opts ...f
 
 func (r *recorder) PutItem(ctx context.Context, in *dynamodb.PutItemInput, opts ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
 	in.ReturnConsumedCapacity = types.ReturnConsumedCapacityTotal
+	r.mu.Lock()
+	puts := r.puts
+	r.mu.Unlock()
+	if puts != nil {
+		puts(stringAttr(in.Item, attrSK))
+	}
 	return observe(r, ctx, "PutItem", in, r.db.PutItem, func(o *dynamodb.PutItemOutput) []types.ConsumedCapacity { return one(o.ConsumedCapacity) }, opts...)
 }
 

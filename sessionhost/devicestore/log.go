@@ -74,6 +74,12 @@ func (l *link) append(p *plan) error {
 	if p.direct = direct; len(direct) == 0 && p.change.handled == nil {
 		return l.putEntry(put, p)
 	}
+	if len(direct) > 0 {
+		// A fold that has taken an older value of such a row would come after it, and
+		// find a row that has moved. So none is under way until this is in memory.
+		l.log.foldMu.Lock()
+		p.folds = &l.log.foldMu
+	}
 	items := []types.TransactWriteItem{{Put: put}}
 	more, err := l.rowPuts(direct, p)
 	if err != nil {

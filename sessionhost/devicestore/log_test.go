@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -511,6 +512,58 @@ func TestLargeChange(t *testing.T) {
 				t.Fatalf("%s: %d bytes, %v", at, len(s), err)
 			}
 		}
+	}
+}
+
+// A change that no entry has room for comes while a row of it is being folded beside it:
+// the fold writes what it has taken before, and the handle goes on.
+func TestLargeChangeBesideAFold(t *testing.T) {
+	t.Parallel()
+	b := newBench(t).asLog(4)
+	h := b.open(1)
+	device := h.pair(t, 1)
+	put := func(v []byte) {
+		t.Helper()
+		if err := device.Sessions.PutSession(t.Context(), annAddress, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put([]byte("first"))
+	h.settle(t) // it has a row now, which folds put without a transaction
+	folds, written := make(chan struct{}), make(chan struct{})
+	var began, once sync.Once
+	h.rec.mu.Lock()
+	h.rec.puts = func(sk string) {
+		if kindOf(sk) != kindPeer {
+			return
+		}
+		began.Do(func() { close(folds) })
+		select { // the large change, if it does not wait
+		case <-written:
+		case <-time.After(300 * time.Millisecond):
+		}
+	}
+	h.rec.mu.Unlock()
+	h.rec.hook(nil, func(op string, err error) error {
+		if op == "TransactWriteItems" {
+			once.Do(func() { close(written) })
+		}
+		return err
+	})
+	for i := range 5 {
+		put(fmt.Appendf(nil, "small %d", i))
+	}
+	<-folds
+	put(random(entryBytes * 2))
+	h.rec.hook(nil, nil)
+	put([]byte("last"))
+	h.link.log.folds.Wait()
+	if h.failed.Load() != 0 || h.Err() != nil {
+		t.Fatalf("the handle has failed: %v", h.Err())
+	}
+	h = b.open(2)
+	if v, err := h.load(t).Sessions.GetSession(t.Context(), annAddress); err != nil || string(v) != "last" {
+		t.Errorf("%d bytes, %v", len(v), err)
 	}
 }
 

@@ -146,7 +146,7 @@ func TestMeter(t *testing.T) {
 	call("AmazonSQS.SendMessageBatch", `{"QueueUrl":"http://x/0/a-events"}`)
 	call("TrentService.GenerateDataKey", `{"KeyId":"k"}`)
 	got := m.reset(false)
-	if u := got.usage(false); u != (usage{Writes: 1, WriteUnits: 8, Standard: 1, FIFO: 1, Sends: 1, KMS: 1}) {
+	if u := got.usage(false); u != (usage{Writes: 1, WriteUnits: 8, Standard: 1, FIFO: 1, Sends: 1, Wakes: 1, KMS: 1}) {
 		t.Errorf("without upkeep it comes to %+v", u)
 	}
 	if u := got.usage(true); u.Reads != 2 || u.ReadUnits != 16 || u.FIFO != 2 {

@@ -11,7 +11,7 @@ var most = map[string]usage{
 	"pairing":                 {Writes: 26, Reads: 80, WriteUnits: 155, Sends: 5, KMS: 1},
 	"reconnect":               {Writes: 6, Reads: 2, WriteUnits: 24, Sends: 3, KMS: 0},
 	"received message":        {Writes: 3, Reads: 0, WriteUnits: 6, Sends: 1, KMS: 0},
-	"sent message":            {Writes: 7, Reads: 3, WriteUnits: 15, Sends: 1.1, KMS: 0},
+	"sent message":            {Writes: 8, Reads: 3, WriteUnits: 18, Sends: 1.1, KMS: 0}, // of 20, whose folds weigh more
 	"receipt":                 {Writes: 2.2, Reads: .2, WriteUnits: 2.2, Sends: 1.1, KMS: 0},
 	"session handed over":     {Writes: 5, Reads: 8, WriteUnits: 20, Sends: 1, KMS: 1},
 }

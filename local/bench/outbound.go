@@ -111,7 +111,7 @@ func (b *bench) countSends(ctx context.Context) error {
 	c, stop := b.consume(ctx)
 	defer stop()
 	n := b.size.CountedSends
-	m, err := b.contacts(ctx, b.linked[0], min(n, 50), c)
+	m, err := b.contacts(ctx, b.linked[0], min(max(1, n/6), 50), c)
 	if err != nil {
 		return err
 	}

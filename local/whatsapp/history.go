@@ -87,6 +87,9 @@ func (s *Server) history(p person) (history, names *waHistorySync.HistorySync, e
 
 func (s *Server) conversation(p person, name string) *waHistorySync.Conversation {
 	out := &waHistorySync.Conversation{ID: proto.String(name)}
+	if g, err := s.group(p.world, name); err == nil {
+		out.Name = proto.String(g.Subject)
+	}
 	if isGroupName(name) || name == statusName {
 		return out
 	}

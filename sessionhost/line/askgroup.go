@@ -77,6 +77,7 @@ func (l *Line) listGroups(ctx context.Context, args whatisup.PageArgs) (whatisup
 		},
 		func(g *types.GroupInfo) any {
 			out := l.groupOf(ctx, g)
+			l.groupNamed(g.JID, g.Name)
 			if len(g.Participants) > 0 {
 				out.ParticipantCount = len(g.Participants)
 			}

@@ -49,6 +49,7 @@ func (l *Line) groupInfo(ctx context.Context, jid types.JID) (*types.GroupInfo, 
 		return nil, err
 	}
 	g := l.groupFrom(info)
+	l.groupNamed(jid, info.Name)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.groups == nil || len(l.groups) >= groupsKept {

@@ -15,6 +15,7 @@ import (
 	"go.mau.fi/whatsmeow"
 	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/proto/waHistorySync"
+	"go.mau.fi/whatsmeow/types"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
@@ -22,8 +23,8 @@ import (
 // After a device was linked the phone tells it where its history is. Of it we keep
 // what sending and reading need: the account's salt and the tokens of its contacts,
 // without which WhatsApp takes a first message for unwanted; which numbers belong to
-// which LIDs; and the secrets of messages, under which their votes and edits are
-// encrypted. The messages themselves are nobody's event and are not kept.
+// which LIDs; the names of groups; and the secrets of messages, under which their votes
+// and edits are encrypted. The messages themselves are nobody's event and are not kept.
 //
 // It is read beside the connection and nothing waits for it. A history that comes
 // while the process ends is lost until the next link: then WhatsApp gives tokens as
@@ -157,6 +158,9 @@ type keeper struct {
 
 func (k *keeper) take(part *waHistorySync.HistorySync) error {
 	for _, c := range part.GetConversations() {
+		if j, err := types.ParseJID(c.GetID()); err == nil && j.Server == types.GroupServer {
+			k.l.groupNamed(j, c.GetName())
+		}
 		k.kept.Conversations = append(k.kept.Conversations, k.conversation(c))
 	}
 	part.Conversations = nil

@@ -65,6 +65,9 @@ type Handler interface {
 	// MembersLeft says that people have left a group, and that the next message must
 	// not be readable by them. Own is this device. An error ends the line, so that it is told again.
 	MembersLeft(ctx context.Context, group, own waconv.JID) error
+	// GroupNamed keeps a group's name and returns it. Without a name it returns the one
+	// that is kept, empty if none is.
+	GroupNamed(ctx context.Context, group waconv.JID, name string) (kept string, err error)
 	// AskedAgain says that a device can't read a message of ours in a group. The
 	// library sends it again, with our key.
 	AskedAgain(ctx context.Context, group, device waconv.JID)
@@ -124,6 +127,7 @@ type Line struct {
 	known     map[whatisup.PhoneNumber]bool        // whose LID was told
 	presences map[[2]string]string
 	said      atomic.Bool // the presence that the settings want
+	names     names
 
 	handlers  sync.WaitGroup
 	histories chan struct{} // of the network
@@ -423,6 +427,9 @@ func (l *Line) handle(evt any) (ok bool) {
 		d := waconv.Decode(l.ctx, evt, l.env())
 		if !l.received(d, waconv.Part(evt)) {
 			return false
+		}
+		if evt.Info.Chat.Server == types.GroupServer && l.settings().Receive.Groups {
+			l.groupNamed(evt.Info.Chat, "")
 		}
 		if d.Learnt != nil && d.Learnt.PhoneNumber != "" {
 			l.heard(waconv.ContactChanged(*d.Learnt, whatisup.ContactPhoneNumber))

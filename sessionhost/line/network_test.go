@@ -24,6 +24,9 @@ func (nobody) Linking()                                                  {}
 func (nobody) Received(context.Context, Message) error                   { return nil }
 func (nobody) Receipt(context.Context, Receipt) error                    { return nil }
 func (nobody) MembersLeft(context.Context, waconv.JID, waconv.JID) error { return nil }
+func (nobody) GroupNamed(context.Context, waconv.JID, string) (string, error) {
+	return "", nil
+}
 func (nobody) AskedAgain(context.Context, waconv.JID, waconv.JID)        {}
 func (nobody) Noticed(context.Context, waconv.Notice) error              { return nil }
 func (nobody) Restricted(context.Context, whatisup.RestrictedData) error { return nil }

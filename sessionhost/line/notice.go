@@ -58,6 +58,9 @@ func (l *Line) self(j types.JID) bool {
 // whether the notice may be acknowledged.
 func (l *Line) groupChanged(g *events.GroupInfo) bool {
 	l.forgetGroup(g.JID)
+	if g.Name != nil {
+		l.groupNamed(g.JID, g.Name.Name)
+	}
 	if len(g.Leave) > 0 {
 		if err := l.handler.MembersLeft(l.ctx, g.JID, l.device.GetLID()); err != nil {
 			l.log.Warn("the key of a group was not renewed; WhatsApp tells of the change again", "error", err.Error())
@@ -71,6 +74,7 @@ func (l *Line) groupChanged(g *events.GroupInfo) bool {
 // groupJoined tells of a group that the number is in from now on.
 func (l *Line) groupJoined(g *events.JoinedGroup) bool {
 	l.forgetGroup(g.JID)
+	l.groupNamed(g.JID, g.GroupInfo.Name)
 	if waconv.NewGroup(g) && !l.first(g.JID) {
 		return true
 	}
@@ -80,6 +84,7 @@ func (l *Line) groupJoined(g *events.JoinedGroup) bool {
 // groupMade tells of a group that this device has created, which WhatsApp may tell it
 // of as well.
 func (l *Line) groupMade(g *types.GroupInfo) {
+	l.groupNamed(g.JID, g.Name)
 	if l.first(g.JID) {
 		own, ownLID := l.device.GetJID(), l.device.GetLID()
 		joined := waconv.GroupJoined(l.other, l.own(l.ctx), &events.JoinedGroup{Type: "new", Sender: &ownLID, SenderPN: &own, GroupInfo: *g})

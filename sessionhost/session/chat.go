@@ -23,6 +23,9 @@ type Chats interface {
 	// ChatTimer is the timer of a direct chat that was kept last.
 	ChatTimer(ctx context.Context, r whatisup.Ref, chat whatisup.Address) (whatisup.Timer, error)
 	KeepChatTimer(ctx context.Context, r whatisup.Ref, chat whatisup.Address, t whatisup.Timer) error
+	// KeepGroupName keeps the name of a group, or without one what is kept already, and
+	// returns it: empty if there is none.
+	KeepGroupName(ctx context.Context, r whatisup.Ref, group whatisup.Address, name string) (kept string, err error)
 	Subscriptions(ctx context.Context, r whatisup.Ref) ([]whatisup.Subscription, error)
 	KeepSubscriptions(ctx context.Context, r whatisup.Ref, list []whatisup.Subscription) error
 }

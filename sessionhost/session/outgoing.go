@@ -168,6 +168,13 @@ func (h handler) MembersLeft(ctx context.Context, group, own waconv.JID) error {
 	return h.auth.RenewKey(ctx, group, own)
 }
 
+// GroupNamed keeps the name of a group for the list of chats.
+func (h handler) GroupNamed(ctx context.Context, group waconv.JID, name string) (kept string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, handleWithin)
+	defer cancel()
+	return h.kit.Chats.KeepGroupName(ctx, h.ref, whatisup.GroupAddress(group.User), name)
+}
+
 // AskedAgain: the device gets the key with the next message, too.
 func (h handler) AskedAgain(ctx context.Context, group, device waconv.JID) {
 	ctx, cancel := context.WithTimeout(ctx, handleWithin)

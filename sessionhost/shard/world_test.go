@@ -690,6 +690,9 @@ func (noMessages) KeepReadThrough(context.Context, whatisup.Ref, whatisup.Addres
 func (noMessages) Subscriptions(context.Context, whatisup.Ref) ([]whatisup.Subscription, error) {
 	return nil, nil
 }
+func (noMessages) KeepGroupName(context.Context, whatisup.Ref, whatisup.Address, string) (string, error) {
+	return "", nil
+}
 func (noMessages) KeepSubscriptions(context.Context, whatisup.Ref, []whatisup.Subscription) error {
 	return nil
 }

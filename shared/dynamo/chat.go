@@ -1,6 +1,7 @@
 package dynamo
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -19,6 +20,12 @@ import (
 func chatKey(r whatisup.Ref, chat whatisup.Address) item {
 	sum := sha256.Sum256([]byte(chat))
 	return key(messagesPartition(r), "c#"+base64.RawURLEncoding.EncodeToString(sum[:16]))
+}
+
+// groupNameKey is the row of a group's name, which outlives the chat's.
+func groupNameKey(r whatisup.Ref, group whatisup.Address) item {
+	sum := sha256.Sum256([]byte(group))
+	return key(messagesPartition(r), "n#"+base64.RawURLEncoding.EncodeToString(sum[:16]))
 }
 
 func subscriptionsKey(r whatisup.Ref) item { return key(messagesPartition(r), "s#presence") }
@@ -48,6 +55,28 @@ func (db *DB) ChatTimer(ctx context.Context, r whatisup.Ref, chat whatisup.Addre
 // KeepChatTimer keeps it as long as a message.
 func (db *DB) KeepChatTimer(ctx context.Context, r whatisup.Ref, chat whatisup.Address, t whatisup.Timer) error {
 	return db.remember(ctx, chatKey(r, chat), "timer", jsonOf(&t), db.now().Add(whatisup.MessageKept))
+}
+
+// KeepGroupName keeps the name of a group for as long as a chat, and returns it. Without
+// a name it keeps the one that it has, if there is one. What is kept already is read, and
+// written again only when half of its time is over.
+func (db *DB) KeepGroupName(ctx context.Context, r whatisup.Ref, group whatisup.Address, name string) (kept string, err error) {
+	k := groupNameKey(r, group)
+	row, err := db.remembered(ctx, k)
+	if err != nil {
+		return "", err
+	}
+	if db.past(row) {
+		row = nil
+	}
+	was := stringOf(row["name"])
+	if name = cmp.Or(name, was); name == "" {
+		return "", nil
+	}
+	if name == was && intOf(row[attrTTL]) > db.now().Add(chatsKept/2).Unix() {
+		return name, nil
+	}
+	return name, db.remember(ctx, k, "name", name, db.now().Add(chatsKept))
 }
 
 // Subscriptions are those of the instance that have not ended.

@@ -120,3 +120,46 @@ func TestNumbersAreKept(t *testing.T) {
 		t.Errorf("after two hours %d are kept, %v", len(kept), err)
 	}
 }
+
+// A group's name is kept as long as a chat, and written only when it is new or half of
+// its time is over.
+func TestGroupNames(t *testing.T) {
+	t.Parallel()
+	db := *open(t)
+	at := now()
+	db.clock = NewClock(func() time.Time { return at })
+	r, group := newRef(), whatisup.GroupAddress("120363041234567890")
+	keep := func(name, want string) (until int64) {
+		t.Helper()
+		kept, err := db.KeepGroupName(t.Context(), r, group, name)
+		if err != nil || kept != want {
+			t.Fatalf("%q is kept as %q, want %q: %v", name, kept, want, err)
+		}
+		row, err := db.remembered(t.Context(), groupNameKey(r, group))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return intOf(row[attrTTL])
+	}
+	if until := keep("", ""); until != 0 {
+		t.Errorf("nothing is kept until %d", until)
+	}
+	first := keep("Orders", "Orders")
+	at = at.Add(24 * time.Hour)
+	if keep("Orders", "Orders") != first || keep("", "Orders") != first {
+		t.Error("what is kept was written again")
+	}
+	if keep("Sales", "Sales") == first {
+		t.Error("a new name is kept for no longer")
+	}
+	at = at.Add(chatsKept/2 + time.Hour)
+	if until := keep("", "Sales"); until != at.Add(chatsKept).Unix() {
+		t.Errorf("a name that is still heard of is kept until %d", until)
+	}
+	at = at.Add(chatsKept + time.Hour)
+	keep("", "")
+	other := newRef()
+	if kept, err := db.KeepGroupName(t.Context(), other, group, ""); err != nil || kept != "" {
+		t.Errorf("another instance has %q, %v", kept, err)
+	}
+}

@@ -99,17 +99,26 @@ func (db *DB) Chats(ctx context.Context, r whatisup.Ref, before string, most int
 	return list, more, db.lastMessages(ctx, r, list)
 }
 
-// lastMessages reads the last message of each chat. One whose time is over is nil.
+// lastMessages reads the last message of each chat, and the names of groups. A message
+// whose time is over is nil.
 func (db *DB) lastMessages(ctx context.Context, r whatisup.Ref, list []whatisup.Chat) error {
 	keys := make([]item, len(list))
 	for i, c := range list {
 		keys[i] = keyOfPlace(r, c.Last)
+	}
+	for i := range list {
+		if list[i].ID.IsGroup() {
+			keys = append(keys, groupNameKey(r, list[i].ID))
+		}
 	}
 	rows, err := db.messageItems(ctx, keys)
 	if err != nil {
 		return err
 	}
 	for i := range list {
+		if list[i].ID.IsGroup() {
+			list[i].Subject = stringOf(rows[stringOf(groupNameKey(r, list[i].ID)[attrSK])]["name"])
+		}
 		row := rows[stringOf(keys[i][attrSK])]
 		if row == nil || db.past(row) {
 			continue

@@ -38,6 +38,7 @@
 //	           group members      M#C#I        q#<hash>      host        TTL
 //	           untold steps       M#C#I        u#            host
 //	           chat               M#C#I        c#<hash>      host: read through, timer; API: the rest  TTL
+//	           name of a group    M#C#I        n#<hash>      host        TTL
 //	           chats counted      M#C#I        s#chats       API, host   TTL
 //	           subscriptions      M#C#I        s#presence    host        TTL
 //	webhooks   endpoint           C#M          endpoint#E    API, deliver

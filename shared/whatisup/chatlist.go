@@ -13,6 +13,7 @@ type Chat struct {
 	// wrote, and the one through which the chat was marked as read.
 	Last, Heard, ReadThrough string
 
+	Subject string   // of a group, empty where it is not known
 	Message *Message // the last one, as it is now
 }
 
@@ -73,6 +74,8 @@ func (c *Chat) Wire(connected bool) ChatWire {
 	w := ChatWire{Chat: string(c.ID), ChatType: c.Type, Unread: c.Unread}
 	if c.Type == ChatDirect {
 		w.PersonWire, w.Name = c.Person.Wire(), c.Person.From().Name
+	} else if c.Subject != "" {
+		w.Name = &c.Subject
 	}
 	w.LastMessage = c.Message.Wire(connected)
 	if c.Message.Direction == Incoming {

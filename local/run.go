@@ -397,9 +397,10 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 		clock = time.Now
 	}
 	for _, m := range []whatisup.Mode{whatisup.Live, whatisup.Test} {
-		counts.of[m] = tally.New(db, m, clock, log)
+		one := tally.New(db, m, clock, log)
+		counts.of[m] = one
 		start("tally", func(ctx context.Context) error {
-			counts.of[m].Run(ctx)
+			one.Run(ctx)
 			return nil
 		})
 	}

@@ -103,6 +103,12 @@ func TestGroupsAreTold(t *testing.T) {
 		p.act(anna, c.kind, at+fmt.Sprintf(`,"members":[%q]`, cleo))
 		p.await(t, c.event, func(n noticed) bool { return of(n) && n.names(cleo) })
 	}
+	// Somebody comes by the link, and goes again.
+	self := func(n noticed) bool { return n.Chat == group && n.names(cleo) && n.Actor != nil && n.Actor.is(cleo) }
+	p.act(cleo, "join", fmt.Sprintf(`,"link":%q`, *made.Link))
+	p.await(t, "group.participant_added", self)
+	p.act(cleo, "leave", at)
+	p.await(t, "group.participant_removed", self)
 	p.act(anna, "settings", at+`,"subject":"Sales","seconds":86400`)
 	p.await(t, "group.updated", func(n noticed) bool { return of(n) && n.Subject == "Sales" && fmt.Sprint(n.Changed) == "[subject]" })
 	p.await(t, "group.updated", func(n noticed) bool { return of(n) && n.Seconds != nil && *n.Seconds == 86400 })

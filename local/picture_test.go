@@ -84,6 +84,7 @@ func TestPictureOfAContact(t *testing.T) {
 	const ann, bob = "4915111111111", "4915122222222"
 	first, second := picture(t, 64, 64), picture(t, 48, 48)
 	a.act(whatsapp.Action{PhoneNumber: ann, Kind: "profile", Picture: first})
+	a.Must(202, "POST", a.path+"/messages", text(ann, "hello"), nil) // who has exchanged nothing is told nothing
 
 	before := a.asked("w:profile:picture")
 	c := a.pictured("/contacts/"+ann, "shown")
@@ -129,6 +130,7 @@ func TestPictureOfAContact(t *testing.T) {
 	if changed.Picture.ID == c.Picture.ID || changed.Picture.Media.MediaID == m.MediaID {
 		t.Errorf("another picture is %+v", changed.Picture)
 	}
+	a.awaitChange("contact.updated", c.Chat, "picture", 1)
 	a.act(whatsapp.Action{PhoneNumber: ann, Kind: "profile", PictureFor: "nobody"})
 	a.gone(changed, "hidden")
 	a.act(whatsapp.Action{PhoneNumber: ann, Kind: "profile", PictureFor: "everybody"})

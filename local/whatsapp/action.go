@@ -30,7 +30,9 @@ type Action struct {
 	Announce    *bool    `json:"announce"`
 	Locked      *bool    `json:"locked"`
 	Approval    *bool    `json:"approval"`
-	Seconds     *uint32  `json:"seconds"` // settings: of disappearing messages
+	Seconds     *uint32  `json:"seconds"`   // settings: of disappearing messages
+	Community   bool     `json:"community"` // create_group: a community with its announcement group
+	Parent      string   `json:"parent"`    // create_group: the community that it is part of
 	Name        string   `json:"name"`
 	About       *string  `json:"about"`
 	Picture     []byte   `json:"picture_base64"` // empty removes it

@@ -202,7 +202,8 @@
 //	                              call          {to or group, video?, call_id?} → call_id
 //	                              hang_up       {call_id?, outcome?: timeout, accept, reject}. 404 no_such_call
 //	                              create_group  {subject, members, description?, addressing?: lid, pn, announce?,
-//	                                            locked?, approval?, seconds?} → group
+//	                                            locked?, approval?, seconds?, community?, parent?} → group;
+//	                                            a community has an announcement group, too
 //	                              join          {link} → group. 422 no_such_link; 409 already_in_group,
 //	                                            group_full, approval_needed
 //	                              leave         {group}

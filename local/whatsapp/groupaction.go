@@ -36,7 +36,12 @@ func (s *Server) actCreateGroup(_ context.Context, p person, a *Action) (Done, e
 	if a.Addressing != "" && a.Addressing != "lid" && a.Addressing != "pn" {
 		return Done{}, badRequest("addressing must be lid or pn")
 	}
-	n := newGroup{subject: a.Subject, members: members, lids: a.Addressing != "pn"}
+	n := newGroup{subject: a.Subject, members: members, lids: a.Addressing != "pn", isParent: a.Community, parent: a.Parent}
+	if a.Parent != "" {
+		if parent, err := s.groupFor(p, a.Parent); err != nil || !parent.IsParent || a.Community {
+			return Done{}, badRequest("parent must be a community of this person, and its groups are none")
+		}
+	}
 	if a.Description != nil {
 		n.description = *a.Description
 	}
@@ -49,6 +54,9 @@ func (s *Server) actCreateGroup(_ context.Context, p person, a *Action) (Done, e
 	g, err := s.createGroup(p, n)
 	if err == nil {
 		s.tellCreated(&g, p, g.people(), nil)
+	}
+	if err == nil && g.IsParent {
+		s.announcementsOf(p, &g)
 	}
 	return done(g, err)
 }

@@ -216,22 +216,23 @@ func (s *Server) createQuery(d *device, q, what *Node) Node {
 	}
 	node.Content = append(members, node.Content.([]Node)...)
 	if n.isParent {
-		s.announcementsOf(d, &g)
+		s.announcementsOf(d.person(), &g)
 	}
 	return result(q, node)
 }
 
-// announcementsOf makes the announcement group that every community has.
-func (s *Server) announcementsOf(d *device, parent *groupRecord) {
-	g, err := s.createGroup(d.person(), newGroup{subject: parent.Subject, announce: true, lids: true, parent: parent.ID})
+// announcementsOf makes the announcement group that every community has, with everybody
+// in it.
+func (s *Server) announcementsOf(p person, parent *groupRecord) {
+	g, err := s.createGroup(p, newGroup{subject: parent.Subject, members: parent.people(), announce: true, lids: true, parent: parent.ID})
 	if err == nil {
-		g, err = s.changeGroup(d.World, g.ID, func(g *groupRecord) error { g.Announcements = true; return nil })
+		g, err = s.changeGroup(p.world, g.ID, func(g *groupRecord) error { g.Announcements = true; return nil })
 	}
 	if err != nil {
 		s.log.Error("cannot make a community's announcement group", "error", err)
 		return
 	}
-	s.tellCreated(&g, d.person(), g.people(), nil)
+	s.tellCreated(&g, p, g.people(), nil)
 }
 
 func (s *Server) communityQuery(q *Node, parent *groupRecord, tag string) Node {

@@ -138,6 +138,8 @@ func (s *Server) query(c *conn, d *device, registering bool, q *Node) {
 		c.send(s.mexQuery(d, q))
 	case xmlns == "w" || xmlns == "abt":
 		c.send(result(q, Node{Tag: "props", Attrs: Attrs{"version": "1", "hash": "sim", "refresh": "86400"}}))
+	case xmlns == "w:g2" && !set && has("pictures"):
+		c.send(s.communityPicture(c, d, q))
 	case xmlns == "w:g2":
 		c.send(s.groupQuery(d, q))
 	case xmlns == "urn:xmpp:whatsapp:dirty", xmlns == "urn:xmpp:whatsapp:push", xmlns == "urn:xmpp:whatsapp:account",

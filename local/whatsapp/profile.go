@@ -116,8 +116,27 @@ func (s *Server) pictureQuery(c *conn, d *device, q *Node) Node {
 	if asked != nil && str(asked, "id") == profile.PictureID {
 		return result(q, Node{Tag: "picture", Attrs: Attrs{"status": "304"}})
 	}
+	return result(q, s.pictureNode(c, owner, &profile))
+}
+
+func (s *Server) pictureNode(c *conn, owner person, profile *profile) Node {
 	url, path := s.pictureURL(c, owner.world, owner.number+"-"+profile.PictureID)
-	return result(q, Node{Tag: "picture", Attrs: Attrs{"id": profile.PictureID, "type": "image", "url": url, "direct_path": path, "hash": base64Of(sha256Of(profile.Picture))}})
+	return Node{Tag: "picture", Attrs: Attrs{"id": profile.PictureID, "type": "image", "url": url, "direct_path": path, "hash": base64Of(sha256Of(profile.Picture))}}
+}
+
+// communityPicture answers for the picture of a community, which is asked for as a part
+// of the group.
+func (s *Server) communityPicture(c *conn, d *device, q *Node) Node {
+	g, err := s.groupFor(d.person(), jidAttr(q, "to").String())
+	if err != nil {
+		return groupError(q, err)
+	}
+	owner := person{d.World, g.jid().String()}
+	profile := s.profileOf(owner)
+	if profile.PictureID == "" {
+		return iqError(q, 404, "item-not-found")
+	}
+	return result(q, Node{Tag: "pictures", Content: []Node{s.pictureNode(c, owner, &profile)}})
 }
 
 func (s *Server) setPicture(d *device, q *Node, owner person) Node {

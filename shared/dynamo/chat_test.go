@@ -1,6 +1,7 @@
 package dynamo
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -161,5 +162,46 @@ func TestGroupNames(t *testing.T) {
 	other := newRef()
 	if kept, err := db.KeepGroupName(t.Context(), other, group, ""); err != nil || kept != "" {
 		t.Errorf("another instance has %q, %v", kept, err)
+	}
+}
+
+// An instance may check 500 numbers a day, beside what it may at one time.
+func TestChecksOfADay(t *testing.T) {
+	t.Parallel()
+	db := *open(t)
+	at := now()
+	db.clock = NewClock(func() time.Time { return at })
+	r := newRef()
+	take := func() (taken int, refused whatisup.RateLimit) {
+		for _, l := range whatisup.CheckLimits {
+			if _, err := db.TakeChecks(t.Context(), r, whatisup.CheckedMost, l); errors.Is(err, whatisup.ErrTooMany) {
+				return 0, l
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+		return whatisup.CheckedMost, whatisup.RateLimit{}
+	}
+	all, moment, day := 0, whatisup.CheckLimits[0], whatisup.CheckLimits[1]
+	for range 20 {
+		n, refused := take()
+		if n == 0 && refused == day {
+			break
+		}
+		all += n
+		if _, refused := take(); refused != moment && all < 500 {
+			t.Fatalf("after %d numbers, and at once: refused by %+v", all, refused)
+		}
+		at = at.Add(150 * time.Second) // 50 more by then
+	}
+	if all < 500 || all > 550 {
+		t.Errorf("%d numbers in %v", all, at.Sub(now()))
+	}
+	if n, _ := take(); n != 0 {
+		t.Error("the day's numbers are used up, and more are given")
+	}
+	at = at.Add(24 * time.Hour)
+	if n, _ := take(); n == 0 {
+		t.Error("the next day gives none")
 	}
 }

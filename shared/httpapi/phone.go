@@ -395,7 +395,7 @@ var actions = map[string][]string{
 	"typing":       {"state", "instance_id", "to", "group"},
 	"call":         {"video", "instance_id", "to", "group"},
 	"hang_up":      {"call_id", "outcome", "instance_id"},
-	"create_group": {"subject", "members", "description", "announce", "locked", "approval", "seconds", "instance_id"},
+	"create_group": {"subject", "members", "description", "announce", "locked", "approval", "seconds", "community", "parent", "instance_id"},
 	"join":         {"link", "instance_id"},
 	"leave":        {"group", "instance_id"},
 	"add":          {"group", "members", "instance_id"},
@@ -436,6 +436,8 @@ type action struct {
 	Locked      *bool    `json:"locked,omitempty"`
 	Approval    *bool    `json:"approval,omitempty"`
 	Seconds     *uint32  `json:"seconds,omitempty"`
+	Community   bool     `json:"community,omitempty"`
+	Parent      string   `json:"parent,omitempty"`
 	Name        string   `json:"name,omitempty"`
 	About       *string  `json:"about,omitempty"`
 	Picture     *[]byte  `json:"picture_base64,omitempty"` // empty: it is removed
@@ -528,6 +530,9 @@ func (c *call) readAction(b *input.Object) (*action, error) {
 		b.Problem(field, "does not have the right type")
 	}
 	a.Group = readGroup(b, "group")
+	if slices.Contains(fields, "parent") {
+		a.Parent = readGroup(b, "parent")
+	}
 	for i, m := range a.Members {
 		if _, ok := whatisup.ParsePhoneNumber(m); !ok {
 			b.Problem(fmt.Sprintf("members.%d", i), "must be 7 to 15 digits with the country code")

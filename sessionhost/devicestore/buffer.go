@@ -376,6 +376,7 @@ func (l *link) PutBufferedEvent(ctx context.Context, hash [32]byte, plaintext []
 		server: time.Unix(serverTime.Unix(), 0), inserted: time.UnixMilli(time.Now().UnixMilli()),
 	}
 	return l.atomically(ctx, func(_ context.Context, t *txn) error {
+		l.noteHistory(t, hash, plaintext)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.events.pending[hash] != nil {

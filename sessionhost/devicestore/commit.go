@@ -479,6 +479,9 @@ func (l *link) apply(p *plan) {
 			l.cache.put(sk, w.value)
 		}
 		l.setParts(sk, p.parts[sk])
+		if kindOf(sk) == kindHistory {
+			l.keepHistory(sk, w.value)
+		}
 	}
 	for _, name := range p.change.touches {
 		l.touched(name)
@@ -496,7 +499,7 @@ func (l *link) apply(p *plan) {
 // written once and read hardly ever is not: it is read from the table then.
 func cached(sk string) bool {
 	switch kindOf(sk) {
-	case kindPreKeys, kindSecret, kindOutgoing, kindBuffer, kindDevice, kindHot:
+	case kindPreKeys, kindSecret, kindOutgoing, kindBuffer, kindDevice, kindHot, kindHistory:
 		return false
 	}
 	return true

@@ -38,6 +38,7 @@
 //	I               device                  the device row: fence, wrapped data key, hot state
 //	I#link          !device                 the device: identity, noise key, account, names
 //	I#link          !buffer#<hash>          a decrypted message without room on the device row; TTL
+//	I#link          !history#<hash>         where a history of the phone is, until it is read; TTL
 //	I#link          u#<user>#s#<device>     a Signal session
 //	I#link          u#<user>#i#<device>     an identity key
 //	I#link          u#<user>#g#<group>#<d>  a sender key
@@ -281,6 +282,15 @@
 //
 // A hash that is not known in memory is in no row either, because a link is
 // loaded with every message that is not handled; so receiving needs no read.
+//
+// # Histories
+//
+// The phone tells a new device where its history is, once. The library sends the receipt
+// for that as soon as it has decrypted the notice, and WhatsApp does not tell it again. So
+// the notice gets a row with the decryption, in the same commit, if it is the phone's
+// session that was decrypted with. [Handle.Histories] has them, also after a restart, until
+// [Handle.HistoryRead]; [Handle.HistoryTried] counts the tries. A notice of over 128 KB, which has
+// the history in it, gets none.
 //
 // # Wiping
 //

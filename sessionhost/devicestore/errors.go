@@ -17,6 +17,8 @@ var (
 	// session must stop silently; nothing it does is kept any more.
 	ErrFenced = fmt.Errorf("devicestore: %w", whatisup.ErrFenced)
 
+	errNoHistory = errors.New("devicestore: there is no such history")
+
 	// ErrDiverged: the stored state is not what this handle left there, as after
 	// a write whose outcome was unknown. A new handle starts from what is stored.
 	ErrDiverged = errors.New("devicestore: stored state has moved")

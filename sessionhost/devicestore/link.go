@@ -49,6 +49,7 @@ type link struct {
 	loads     map[*load]struct{}
 	migrated  map[string]struct{} // phone number users whose rows were moved to their LID
 	device    []byte              // the device as stored, to skip saves that change nothing
+	histories map[string]History  // not read yet
 
 	events eventBuffer
 	log    *linkLog // nil: the link is not stored as a log

@@ -267,6 +267,9 @@ func (l *link) begin(rows map[string][]byte) (*store.Device, error) {
 		l.events.pending[p.hash] = p
 	}
 	for sk, value := range rows {
+		if kindOf(sk) == kindHistory {
+			l.keepHistory(sk, value)
+		}
 		name, ok := strings.CutPrefix(sk, kindBuffer+"#")
 		if !ok {
 			continue

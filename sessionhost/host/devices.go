@@ -116,6 +116,23 @@ func (a auth) ForgetKey(ctx context.Context, group, device waconv.JID) error {
 	return translateDevice(a.Handle.SenderKeyForget(ctx, group, device))
 }
 
+func (a auth) Histories() []line.History {
+	var all []line.History
+	for _, h := range a.Handle.Histories() {
+		all = append(all, line.History{ID: h.ID, Notice: h.Notice})
+	}
+	return all
+}
+
+func (a auth) HistoryTried(ctx context.Context, id string) (int, error) {
+	tries, err := a.Handle.HistoryTried(ctx, id)
+	return tries, translateDevice(err)
+}
+
+func (a auth) HistoryRead(ctx context.Context, id string) error {
+	return translateDevice(a.Handle.HistoryRead(ctx, id))
+}
+
 func (a auth) Inbound(part string) (session.Inbound, bool) {
 	m, ok := a.Handle.Handling()
 	if !ok {

@@ -26,9 +26,9 @@ import (
 // which LIDs; the names of groups; and the secrets of messages, under which their votes
 // and edits are encrypted. The messages themselves are nobody's event and are not kept.
 //
-// It is read beside the connection and nothing waits for it. A history that comes
-// while the process ends is lost until the next link: then WhatsApp gives tokens as
-// the contacts write.
+// It is read beside the connection and nothing waits for it. Where it is stands in the
+// device store from before WhatsApp has the receipt, until it is read: so what a connection
+// or a host did not come to the end of, the next one reads, from the beginning.
 const (
 	historyMost   = 16 << 20 // bytes of the file
 	unpackedMost  = 128 << 20
@@ -36,30 +36,62 @@ const (
 	secretsMost   = 2_000   // a history; each is a row
 	secretsBefore = 90 * 24 * time.Hour
 	historyWithin = 2 * time.Minute
+	historyTries  = 5
 )
 
-// history reads the file that a notice of the owner's phone names.
-func (l *Line) history(n *waE2E.HistorySyncNotification) {
-	switch n.GetSyncType() {
-	case waE2E.HistorySyncType_INITIAL_BOOTSTRAP, waE2E.HistorySyncType_RECENT, waE2E.HistorySyncType_NON_BLOCKING_DATA:
-	default:
-		return // names, statuses, and what is older than anybody refers to
+// History is where a history is to be had.
+type History struct {
+	ID     string
+	Notice []byte // an encoded waE2E.HistorySyncNotification
+}
+
+// readHistories begins to read those that were told of, each once a line.
+func (l *Line) readHistories() {
+	for _, h := range l.handler.Histories() {
+		l.mu.Lock()
+		begun := l.reading[h.ID]
+		if l.reading == nil {
+			l.reading = make(map[string]bool)
+		}
+		l.reading[h.ID] = true
+		l.mu.Unlock()
+		if begun {
+			continue
+		}
+		l.handlers.Add(1)
+		go func() {
+			defer l.handlers.Done()
+			if err := l.history(h); err != nil && l.ctx.Err() == nil {
+				l.log.Warn("the history on the phone is not read", "error", redact(err).Error())
+			}
+		}()
 	}
-	l.handlers.Add(1)
-	go func() {
-		defer l.handlers.Done()
-		ctx, cancel := context.WithTimeout(l.ctx, historyWithin)
-		defer cancel()
-		select {
-		case l.histories <- struct{}{}:
-			defer func() { <-l.histories }()
-		case <-ctx.Done():
-			return
+}
+
+// history reads one, when it is its turn, and has it forgotten: when it is read, when it
+// is not there any more, or when it was tried too often. Everything else the next
+// connection tries again.
+func (l *Line) history(h History) error {
+	select {
+	case l.histories <- struct{}{}:
+		defer func() { <-l.histories }()
+	case <-l.ctx.Done():
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, historyWithin)
+	defer cancel()
+	tries, err := l.handler.HistoryTried(ctx, h.ID)
+	if err != nil {
+		return err
+	}
+	n := new(waE2E.HistorySyncNotification)
+	if err = proto.Unmarshal(h.Notice, n); err == nil && tries <= historyTries {
+		err = l.readHistory(ctx, n)
+		if err != nil && !isGone(err) && tries < historyTries {
+			return err
 		}
-		if err := l.readHistory(ctx, n); err != nil && l.ctx.Err() == nil {
-			l.log.Warn("the history on the phone is not read", "error", redact(err).Error())
-		}
-	}()
+	}
+	return errors.Join(err, l.handler.HistoryRead(ctx, h.ID))
 }
 
 func (l *Line) readHistory(ctx context.Context, n *waE2E.HistorySyncNotification) error {

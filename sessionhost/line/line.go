@@ -71,6 +71,12 @@ type Handler interface {
 	// AskedAgain says that a device can't read a message of ours in a group. The
 	// library sends it again, with our key.
 	AskedAgain(ctx context.Context, group, device waconv.JID)
+	// Histories are those that the phone has told of and that were not read yet: they
+	// are kept from before the receipt of the notice. HistoryTried notes that one is about
+	// to be read, and says for which time; HistoryRead forgets it.
+	Histories() []History
+	HistoryTried(ctx context.Context, id string) (tries int, err error)
+	HistoryRead(ctx context.Context, id string) error
 	// Restricted stores what WhatsApp keeps the account from.
 	Restricted(ctx context.Context, d whatisup.RestrictedData) error
 	// Noticed stores what WhatsApp tells beside messages.
@@ -130,7 +136,8 @@ type Line struct {
 	names     names
 
 	handlers  sync.WaitGroup
-	histories chan struct{} // of the network
+	histories chan struct{}   // of the network
+	reading   map[string]bool // histories that this line has begun to read
 }
 
 // Open begins to connect with a device. What becomes of it comes out of Events.
@@ -395,6 +402,7 @@ func (l *Line) handle(evt any) (ok bool) {
 	case *events.Connected:
 		l.tell(Up{})
 		l.SayPresence()
+		l.readHistories() // that a connection before, or a host, has not come to the end of
 	case *events.OfflineSyncCompleted:
 		l.tell(CaughtUp{})
 	case *events.PushNameSetting:
@@ -434,8 +442,8 @@ func (l *Line) handle(evt any) (ok bool) {
 		if d.Learnt != nil && d.Learnt.PhoneNumber != "" {
 			l.heard(waconv.ContactChanged(*d.Learnt, whatisup.ContactPhoneNumber))
 		}
-		if n := evt.Message.GetProtocolMessage().GetHistorySyncNotification(); n != nil && evt.Info.IsFromMe {
-			l.history(n)
+		if evt.Info.IsFromMe && evt.Message.GetProtocolMessage().GetHistorySyncNotification() != nil {
+			l.readHistories()
 		}
 		if d.Event == whatisup.MessageReceived {
 			l.readAtOnce(&evt.Info, d.ChatType)

@@ -28,6 +28,9 @@ func (nobody) GroupNamed(context.Context, waconv.JID, string) (string, error) {
 	return "", nil
 }
 func (nobody) AskedAgain(context.Context, waconv.JID, waconv.JID)        {}
+func (nobody) Histories() []History                                      { return nil }
+func (nobody) HistoryTried(context.Context, string) (int, error)         { return 1, nil }
+func (nobody) HistoryRead(context.Context, string) error                 { return nil }
 func (nobody) Noticed(context.Context, waconv.Notice) error              { return nil }
 func (nobody) Restricted(context.Context, whatisup.RestrictedData) error { return nil }
 

@@ -113,6 +113,11 @@ type Auth interface {
 	// present one to a device again.
 	RenewKey(ctx context.Context, group, own waconv.JID) error
 	ForgetKey(ctx context.Context, group, device waconv.JID) error
+	// Histories are those that the phone has told of and that were not read yet.
+	// HistoryTried notes a try, and says which it is; HistoryRead forgets one.
+	Histories() []line.History
+	HistoryTried(ctx context.Context, id string) (tries int, err error)
+	HistoryRead(ctx context.Context, id string) error
 	Err() error
 	Close(ctx context.Context) error
 }

@@ -184,6 +184,19 @@ func (h handler) AskedAgain(ctx context.Context, group, device waconv.JID) {
 	}
 }
 
+// Histories are what the phone has told of, see [Auth].
+func (h handler) Histories() []line.History { return h.auth.Histories() }
+
+// HistoryTried notes a try to read one.
+func (h handler) HistoryTried(ctx context.Context, id string) (int, error) {
+	return h.auth.HistoryTried(ctx, id)
+}
+
+// HistoryRead forgets one.
+func (h handler) HistoryRead(ctx context.Context, id string) error {
+	return h.auth.HistoryRead(ctx, id)
+}
+
 // Restricted lets the outbox know, and tell, of a restriction.
 func (h handler) Restricted(ctx context.Context, d whatisup.RestrictedData) error {
 	ctx, cancel := context.WithTimeout(ctx, handleWithin)

@@ -505,6 +505,9 @@ func (h *handle) Sending(ctx context.Context, _ whatisup.MessageID, _ *outbox.Co
 func (h *handle) Acked(context.Context, context.Context) error            { return nil }
 func (h *handle) RenewKey(context.Context, waconv.JID, waconv.JID) error  { return nil }
 func (h *handle) ForgetKey(context.Context, waconv.JID, waconv.JID) error { return nil }
+func (h *handle) Histories() []line.History                               { return nil }
+func (h *handle) HistoryTried(context.Context, string) (int, error)       { return 1, nil }
+func (h *handle) HistoryRead(context.Context, string) error               { return nil }
 
 // uncounted is for tests that are not about usage.
 type uncounted struct{}

@@ -150,8 +150,8 @@ const (
 	logMagic  = "WhatsUp1"
 	logHead   = len(logMagic) + 8
 	entryHead = 8       // length and checksum
-	maxLog    = 1 << 20 // bytes, until the next checkpoint
-	worstLog  = 64 * maxLog
+	maxLog    = 4 << 20 // bytes, until the next checkpoint
+	worstLog  = 16 * maxLog
 
 	maxEntryKept = 64 << 10
 )

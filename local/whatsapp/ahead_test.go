@@ -162,6 +162,42 @@ func TestALogOfAnotherTime(t *testing.T) {
 	}
 }
 
+// A change that cannot be written is answered with an error and is not there, and the
+// next one that can be is.
+func TestALogThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d := opened(t, dir)
+	if err := putMeta(d, "a", "1"); err != nil {
+		t.Fatal(err)
+	}
+	readOnly, err := os.Open(filepath.Join(dir, logName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer readOnly.Close()
+	file := func(f *os.File) (before *os.File) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		before, d.ahead.file = d.ahead.file, f
+		return before
+	}
+	writable := file(readOnly)
+	if err := putMeta(d, "a", "2"); err == nil {
+		t.Error("it is said to be written")
+	}
+	if a := meta(t, d, "a"); a != "1" {
+		t.Errorf("a is %q", a)
+	}
+	file(writable)
+	if err := putMeta(d, "b", "1"); err != nil {
+		t.Fatal(err)
+	}
+	if other := opened(t, killed(t, dir)); meta(t, other, "a")+meta(t, other, "b") != "11" {
+		t.Error("something else is there after a kill")
+	}
+}
+
 // A log that grows leads to a checkpoint, and is gone when all is closed.
 func TestTheLogIsBounded(t *testing.T) {
 	t.Parallel()

@@ -443,9 +443,9 @@ func (c *conn) drain() {
 		}
 		sealed := c.out.aead.Seal(nil, nonce(c.out.counter), next.plain, nil)
 		c.out.counter++
-		ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
-		err := c.ws.Write(ctx, websocket.MessageBinary, putFrame(sealed))
-		cancel()
+		stuck := time.AfterFunc(writeTimeout, func() { c.close("cannot write") })
+		err := c.ws.Write(context.Background(), websocket.MessageBinary, putFrame(sealed))
+		stuck.Stop()
 		if err != nil {
 			c.close("cannot write")
 			return

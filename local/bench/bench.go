@@ -26,6 +26,11 @@ type size struct {
 	Inbound                  []int // sessions
 	Flood                    time.Duration
 	Hooks                    int // events of each customer of webhooks
+	Senders, Sends           int // sessions, and what each of them sends
+	Accepted, BackToBack     int // messages of one session
+	Listened                 int
+	Back, Drops              int // sessions, and connections that break
+	Outage                   time.Duration
 	Few, Creates, Lots       int
 	Calls, Lists             int
 	Functions, Starts        int // functions: 0 for all
@@ -39,6 +44,7 @@ var full = size{
 	Takeover: 1000, Rolling: true, Kill: true,
 	Density: 2000, Idle: 5 * time.Minute, Settle: 30 * time.Second, Busy: 100, BusyMessages: 100, GOGC: []int{100},
 	Inbound: []int{1, 10, 200}, Flood: 8 * time.Second, Hooks: 400,
+	Senders: 100, Sends: 5, Accepted: 30, BackToBack: 60, Listened: 200, Back: 50, Drops: 20, Outage: 30 * time.Second,
 	Few: 100, Creates: 1500, Lots: 20_000, Calls: 4000, Lists: 320, Starts: 15, Arch: "arm64",
 }
 
@@ -49,6 +55,7 @@ var tenth = size{
 	Takeover: 100, Rolling: true, Kill: true,
 	Density: 200, Idle: 20 * time.Second, Settle: 5 * time.Second, Busy: 20, BusyMessages: 20, GOGC: []int{100},
 	Inbound: []int{1, 20}, Flood: 3 * time.Second, Hooks: 100,
+	Senders: 20, Sends: 10, Accepted: 20, BackToBack: 40, Listened: 60, Back: 20, Drops: 8, Outage: 10 * time.Second,
 	Few: 100, Creates: 200, Lots: 2000, Calls: 500, Lists: 64, Functions: 1, Starts: 5, Arch: "arm64",
 }
 
@@ -59,6 +66,7 @@ var short = size{
 	Takeover: 4, Rolling: false, Kill: false,
 	Density: 4, Idle: 2 * time.Second, Settle: 100 * time.Millisecond, Busy: 2, BusyMessages: 3,
 	Inbound: []int{2}, Flood: 500 * time.Millisecond, Hooks: 2,
+	Senders: 2, Sends: 2, Accepted: 2, BackToBack: 3, Listened: 3, Back: 2, Drops: 1, Outage: time.Second,
 	Few: 10, Creates: 10, Lots: 120, Calls: 20, Lists: 5, Functions: 1, Starts: 1, Arch: "amd64",
 }
 
@@ -115,6 +123,9 @@ func run(ctx context.Context, s size, dir string, out io.Writer) (*report, map[s
 		{"requests of messages", b.countMessages},
 		{"requests of sends", b.countSends},
 		{"functions", b.lambdas},
+		{"coming back", b.comingBack},
+		{"stream", b.listening},
+		{"sending", b.sending},
 		{"link", func(ctx context.Context) error { return b.fill(ctx, s.Takeover) }},
 		{"rolling replacement", func(ctx context.Context) error {
 			if !s.Rolling {

@@ -16,8 +16,11 @@ import (
 	"time"
 
 	"go.mau.fi/whatsmeow"
+	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
 	waLog "go.mau.fi/whatsmeow/util/log"
+	"google.golang.org/protobuf/proto"
 
 	"whatisup/local/whatsapp"
 )
@@ -32,6 +35,11 @@ type (
 	}
 	times struct {
 		First, Then spread
+	}
+	// floorSends asks the first client to write to a number, one message after the other.
+	floorSends struct {
+		N  int
+		To string
 	}
 	// arrival is what the floor says of a message that it was given.
 	arrival struct {
@@ -67,6 +75,7 @@ func runFloor(ctx context.Context) error {
 			"link":    on(f.link),
 			"code":    on(f.code),
 			"login":   on(f.login),
+			"send":    on(f.send),
 			"numbers": on(func(context.Context, struct{}) (any, error) { return f.numbers(), nil }),
 			"process": on(func(context.Context, struct{}) (any, error) { return readSelf(), nil }),
 			"gogc": on(func(_ context.Context, percent int) (any, error) {
@@ -300,4 +309,18 @@ func (f *floor) login(_ context.Context, in many) (any, error) {
 		return 0, 0, some[i].login()
 	})
 	return ms(time.Since(began)), err
+}
+
+// send measures what the library takes for a text, until WhatsApp has it.
+func (f *floor) send(ctx context.Context, in floorSends) (any, error) {
+	f.mu.Lock()
+	b := f.all[0]
+	f.mu.Unlock()
+	return each(in.N, 1, func(int) (time.Duration, time.Duration, error) {
+		began := time.Now()
+		_, err := b.SendMessage(ctx, types.NewJID(in.To, types.DefaultUserServer), &waE2E.Message{
+			Conversation: proto.String("How are you today? See you at eight."),
+		})
+		return time.Since(began), 0, err
+	})
 }

@@ -17,7 +17,7 @@ type row struct {
 	Name  string   `json:"name"`
 	Value float64  `json:"value"`
 	Unit  string   `json:"unit"`
-	Goal  *float64 `json:"goal"`  // at most this; null: none is set
+	Goal  *float64 `json:"goal"`  // at most this, of a rate at least; null: none is set
 	Floor *float64 `json:"floor"` // what the bare library takes, in the same run
 	OK    *bool    `json:"ok"`    // null without a goal
 	Note  string   `json:"note,omitempty"`
@@ -38,6 +38,14 @@ func goal(most float64) option {
 	return func(r *row) {
 		ok := r.Value <= most
 		r.Goal, r.OK = &most, &ok
+	}
+}
+
+// least is the least that a rate may be.
+func least(v float64) option {
+	return func(r *row) {
+		ok := r.Value >= v
+		r.Goal, r.OK = &v, &ok
 	}
 }
 

@@ -71,6 +71,23 @@ func (s *simulator) write(ctx context.Context, world, from, to, id string) error
 	}, nil)
 }
 
+// fault is a misbehaviour of the simulator, as its package has them.
+type fault struct {
+	World    string  `json:"world,omitempty"`
+	Instance string  `json:"instance,omitempty"`
+	Kind     string  `json:"kind"`
+	Seconds  float64 `json:"seconds,omitempty"`
+	Millis   int     `json:"millis,omitempty"`
+}
+
+func (s *simulator) fault(ctx context.Context, f fault) error {
+	return s.do(ctx, "POST", "faults", f, nil)
+}
+
+func (s *simulator) clearFaults(ctx context.Context) error {
+	return s.do(ctx, "DELETE", "faults", nil, nil)
+}
+
 // connected counts the devices of a world that are connected.
 func (s *simulator) connected(ctx context.Context, world string) (n int, err error) {
 	var all []struct {

@@ -71,7 +71,7 @@
 // A host claims nothing unless the list shows its own incarnation, so that there
 // is a beat to keep what it claims. If it then finds a lease in its own name, of
 // the process that had the name before, of a claim whose answer was lost, or of a
-// tenure that it lost and nobody took, it claims it at once: whoever starts hosts
+// tenure that it lost and nobody took, it claims all of them at once: whoever starts hosts
 // must see to it that a name is used by one process at a time. If two use it all
 // the same, the later one has it: the earlier one's next beat fails, it loses
 // everything at once, and it joins again only when the name has stood still for

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"whatisup/shared/whatisup"
 )
 
@@ -328,8 +330,11 @@ func (f *Fleet) leave(ctx context.Context) {
 	}
 }
 
-// look reads leases and hosts once, claims at most one shard or gives up at most
-// one, and says when to look again.
+// claimsAtOnce is how many leases in its own name a host claims at a time.
+const claimsAtOnce = 16
+
+// look reads leases and hosts once, claims what is in its own name, or else at most one
+// shard, or gives up at most one, and says when to look again.
 func (f *Fleet) look(ctx context.Context, wg *sync.WaitGroup) time.Duration {
 	f.mu.Lock()
 	f.turned = f.clock()
@@ -340,6 +345,15 @@ func (f *Fleet) look(ctx context.Context, wg *sync.WaitGroup) time.Duration {
 		return jitter(f.timing.Look)
 	}
 	now := f.clock()
+	if own := f.leftBehind(v); len(own) > 0 {
+		var claims errgroup.Group
+		claims.SetLimit(claimsAtOnce)
+		for _, l := range own {
+			claims.Go(func() error { f.claim(ctx, wg, l, f.host); return nil })
+		}
+		_ = claims.Wait() // always nil
+		return f.timing.ClaimEvery
+	}
 	if s, from, ok := f.choose(v, now); ok {
 		f.claim(ctx, wg, s, from)
 		return f.timing.ClaimEvery
@@ -439,29 +453,38 @@ func (f *Fleet) owns() int {
 	return len(f.tenures)
 }
 
-// choose picks the lease to claim now, if any; from is the owner that is
-// replaced without having given up.
-func (f *Fleet) choose(v view, now time.Duration) (l whatisup.Lease, from string, ok bool) {
+// mayClaim says whether this host is on the list, and which shards it has. What is
+// claimed by a host that is not there is kept by no beat, or by another process's.
+func (f *Fleet) mayClaim() (mine map[whatisup.Shard]bool, ok bool) {
 	f.mu.Lock()
-	mine := make(map[whatisup.Shard]bool, len(f.tenures))
+	defer f.mu.Unlock()
+	mine = make(map[whatisup.Shard]bool, len(f.tenures))
 	for s := range f.tenures {
 		mine[s] = true
 	}
-	me, listed := f.me.Incarnation, f.listed
-	f.mu.Unlock()
-	// What is claimed by a host that is not on the list is kept by no beat, or by
-	// another process's.
-	if !listed || f.beats[f.host].host.Incarnation != me {
-		return whatisup.Lease{}, "", false
+	return mine, f.listed && f.beats[f.host].host.Incarnation == f.me.Incarnation
+}
+
+// leftBehind are the leases in the own name that nobody here keeps: of the process
+// before, or of a claim whose answer was lost. Their sessions wait for nobody else.
+func (f *Fleet) leftBehind(v view) (own []whatisup.Lease) {
+	mine, ok := f.mayClaim()
+	if !ok {
+		return nil
 	}
-	// A lease in the own name that nobody here keeps is of the process before,
-	// or of a claim whose answer was lost. Its sessions wait for nobody else.
 	for _, l := range v.leases {
 		if l.Owner == f.host && !mine[l.Shard] {
-			return l, f.host, true
+			own = append(own, l)
 		}
 	}
-	if now-f.began < f.timing.Settle {
+	return own
+}
+
+// choose picks the lease to claim now, if any; from is the owner that is
+// replaced without having given up.
+func (f *Fleet) choose(v view, now time.Duration) (l whatisup.Lease, from string, ok bool) {
+	mine, ok := f.mayClaim()
+	if !ok || now-f.began < f.timing.Settle {
 		return whatisup.Lease{}, "", false
 	}
 	fewest := true

@@ -523,14 +523,14 @@ func TestRollingReplacement(t *testing.T) {
 
 // A process that has the name of one that died takes its leases over at once.
 func TestSameName(t *testing.T) {
-	onStage(t, 4, func(t *testing.T, tab *table, st *stage) {
+	onStage(t, 40, func(t *testing.T, tab *table, st *stage) {
 		for s := range tab.leases {
 			tab.leases[s].Owner, tab.leases[s].Epoch, tab.leases[s].Counter = "a", 3, 100
 		}
-		a := join(t, tab, st, "a", 4)
+		a := join(t, tab, st, "a", 40)
 		time.Sleep(time.Second)
 		owned := a.Owned()
-		if len(owned) != 4 {
+		if len(owned) != 40 {
 			t.Fatalf("%d shards after a second", len(owned))
 		}
 		if owned[0].Epoch() != 4 || !owned[0].TookOver() {

@@ -63,7 +63,7 @@ type Config struct {
 
 // The defaults of a deployment.
 const (
-	DefaultConnectsPerSecond = 10
+	DefaultConnectsPerSecond = 20
 	DefaultResumePerSecond   = 100
 	DefaultMaxSessions       = 4000
 	DefaultDeviceName        = "WhatIsUp"

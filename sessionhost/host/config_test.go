@@ -28,7 +28,7 @@ func TestConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.ID == "" || c.Shards != 16 || c.ConnectsPerSecond != 10 || c.ResumePerSecond != 100 {
+	if c.ID == "" || c.Shards != 16 || c.ConnectsPerSecond != 20 || c.ResumePerSecond != 100 {
 		t.Errorf("defaults are %+v", c)
 	}
 	for name, wrong := range map[string]map[string]string{

@@ -20,7 +20,7 @@ const writeWithin = 20 * time.Second
 type conn struct {
 	net.Conn
 	trusted func() bool
-	onEnd   func(error) // called once, at the first error or at Close
+	onEnd   func(cause error, silent bool) // called once, at the first error or at Close
 	once    sync.Once
 	shut    chan struct{} // closed by Close
 	shutter sync.Once
@@ -30,6 +30,41 @@ type conn struct {
 	// from the upgrade on, the end is kept from it until the handshake is over.
 	upgraded  atomic.Bool
 	connected <-chan struct{} // closed when the library's connect has returned
+
+	// What came lately, of the one goroutine that reads.
+	heardAt time.Time
+	heard   int
+}
+
+// A stanza of WhatsApp is longer than silentBytes, with its frames, its seal and at
+// least eight bytes of its own; the end of a WebSocket is four bytes, that of a TLS 1.3
+// connection 24. What came within lately may still be on its way through the library.
+const (
+	lately      = time.Second
+	silentBytes = 24
+)
+
+// hear counts what was read.
+func (c *conn) hear(n int) {
+	now := time.Now()
+	if now.Sub(c.heardAt) > lately {
+		c.heard = 0
+	}
+	c.heardAt, c.heard = now, c.heard+n
+}
+
+// endedSilently says whether nothing came before the end that could say why. While the
+// library still connects, it says why that fails. Only the goroutine that reads asks.
+func (c *conn) endedSilently() bool {
+	if !c.upgraded.Load() {
+		return false
+	}
+	select {
+	case <-c.connected:
+		return c.heard <= silentBytes
+	default:
+		return false
+	}
 }
 
 // linger is the delay before the library sees EOF. On EOF it discards stanzas that
@@ -45,8 +80,9 @@ func (c *conn) Read(b []byte) (int, error) {
 		return 0, c.fence()
 	}
 	n, err := c.Conn.Read(b)
+	c.hear(n)
 	if err != nil {
-		c.end(err)
+		c.end(err, c.endedSilently())
 		t := time.NewTimer(linger)
 		defer t.Stop()
 		select {
@@ -72,12 +108,12 @@ func (c *conn) Write(b []byte) (int, error) {
 		return 0, c.fence()
 	}
 	if err := c.Conn.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil {
-		c.end(err)
+		c.end(err, false)
 		return 0, err
 	}
 	n, err := c.Conn.Write(b)
 	if err != nil {
-		c.end(err)
+		c.end(err, false)
 	}
 	return n, err
 }
@@ -91,21 +127,21 @@ func (c *conn) SetDeadline(t time.Time) error    { return c.Conn.SetReadDeadline
 func (c *conn) Close() error {
 	c.shutter.Do(func() { close(c.shut) })
 	err := c.Conn.Close()
-	c.end(net.ErrClosed)
+	c.end(net.ErrClosed, false)
 	return err
 }
 
 func (c *conn) fence() error {
 	c.shutter.Do(func() { close(c.shut) })
 	c.Conn.Close()
-	c.end(errFenced)
+	c.end(errFenced, false)
 	return errFenced
 }
 
-func (c *conn) end(cause error) {
+func (c *conn) end(cause error, silent bool) {
 	c.once.Do(func() {
 		if c.onEnd != nil {
-			c.onEnd(cause)
+			c.onEnd(cause, silent)
 		}
 	})
 }

@@ -14,7 +14,9 @@
 // why. It comes from whoever knew first: the library (WhatsApp named a cause), the
 // connection (it broke), the handler (a message could not be stored) or the store
 // (the auth state could not be kept). The library hands the cause over on a
-// goroutine of its own, so the end of the connection waits lateEvents for it.
+// goroutine of its own, so the end of the connection waits lateEvents for it, unless
+// nothing came before the end that could have been a cause: a socket that just breaks
+// is replaced at once.
 //
 // What the library says that is no cause is no end: an event that this room does
 // not know is logged and acknowledged, and a test lists every event of the pinned

@@ -90,6 +90,18 @@ var Causes = []Cause{
 	TempBanned, RemovedOnPhone, BannedForGood, LinkInvalid,
 }
 
+// Unreached says whether the line may have ended because WhatsApp could not be reached
+// or was not well, and not for anything about the link.
+func (e Ended) Unreached() bool {
+	switch e.Cause {
+	case NotDialled, NoLogin, Closed, Silent, StreamError:
+		return true
+	case Refused:
+		return e.Code >= 500
+	}
+	return false
+}
+
 // String names the end for logs and metrics.
 func (e Ended) String() string {
 	switch e.Cause {

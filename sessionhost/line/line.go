@@ -313,12 +313,17 @@ func (l *Line) upgraded() {
 	}
 }
 
-// closed is called once, when the connection has ended, from whichever side.
-func (l *Line) closed(cause error) {
+// closed is called once, when the connection has ended, from whichever side. Silent:
+// WhatsApp has said nothing before it that could say why.
+func (l *Line) closed(cause error, silent bool) {
 	l.mu.Lock()
 	ours := l.shut
 	l.mu.Unlock()
 	if ours {
+		return
+	}
+	if silent {
+		l.end(Ended{Cause: Closed, Err: cause})
 		return
 	}
 	// The stanza that says why may still be on its way through the library.

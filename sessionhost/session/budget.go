@@ -1,6 +1,7 @@
 package session
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +42,11 @@ type Budgets struct {
 	max         int64
 	pairings    atomic.Int64
 	sessions    atomic.Int64
+
+	reached struct {
+		sync.Mutex
+		next chan struct{} // closed by the next login
+	}
 }
 
 // NewBudgets with the rates a second, and the number of sessions above which new
@@ -66,6 +72,27 @@ func (b *Budgets) ask(k kind, c whatisup.CustomerID) (turn <-chan struct{}, done
 		return b.reconnect.Ask(c)
 	}
 	return b.interactive.Ask(c)
+}
+
+// reach tells that a session has logged in, so that those that wait for WhatsApp to be
+// reachable needn't wait for their own next try to find it out.
+func (b *Budgets) reach() {
+	b.reached.Lock()
+	defer b.reached.Unlock()
+	if b.reached.next != nil {
+		close(b.reached.next)
+		b.reached.next = nil
+	}
+}
+
+// nextReached is closed by the next login of any session.
+func (b *Budgets) nextReached() <-chan struct{} {
+	b.reached.Lock()
+	defer b.reached.Unlock()
+	if b.reached.next == nil {
+		b.reached.next = make(chan struct{})
+	}
+	return b.reached.next
 }
 
 // beginPairing reserves room for one attempt: pairings use at most a fifth of the

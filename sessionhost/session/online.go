@@ -105,7 +105,7 @@ func (s *Session) awaitTurn(ctx context.Context, k kind, notBefore time.Time) (b
 		if err := s.showDown(ctx, notBefore); err != nil {
 			return false, err
 		}
-		if ok, err := s.awaitTime(ctx, notBefore, true); !ok || err != nil {
+		if ok, err := s.awaitTry(ctx, notBefore); !ok || err != nil {
 			return false, err
 		}
 		if s.connectRequested {
@@ -134,9 +134,50 @@ func (s *Session) awaitTurn(ctx context.Context, k kind, notBefore time.Time) (b
 	}
 }
 
-// awaitTime waits until the time, or if early until connect is requested. It is
-// false when the link isn't wanted online any more.
-func (s *Session) awaitTime(ctx context.Context, at time.Time, early bool) (bool, error) {
+// A session that could not reach WhatsApp is told when another one has logged in, and
+// tries then, but no sooner than tellAfter after its last try, and no more than tellMost
+// times in a row: what keeps it alone away is no outage.
+const (
+	tellAfter = time.Second
+	tellMost  = 3
+)
+
+// awaitTry waits until the next try: until the time, until connect is requested, or,
+// where WhatsApp could not be reached, until another session has. It is false when the
+// link isn't wanted online any more.
+func (s *Session) awaitTry(ctx context.Context, at time.Time) (bool, error) {
+	var reached <-chan struct{}
+	if s.unreached && s.told < tellMost {
+		reached = s.kit.Budgets.nextReached()
+	}
+	for {
+		got, err := s.wait(ctx, at, nil, reached)
+		if err != nil {
+			return false, err
+		}
+		switch got.(type) {
+		case elapsed:
+			return true, nil
+		case granted:
+			s.told++
+			if soon := s.triedAt.Add(tellAfter); soon.Before(at) {
+				at = soon
+			}
+			reached = nil
+			continue
+		}
+		if ok, err := s.stillWanted(ctx); !ok || err != nil {
+			return false, err
+		}
+		if s.connectRequested {
+			return true, nil
+		}
+	}
+}
+
+// awaitTime waits until the time. It is false when the link isn't wanted online any
+// more.
+func (s *Session) awaitTime(ctx context.Context, at time.Time) (bool, error) {
 	for {
 		got, err := s.wait(ctx, at, nil, nil)
 		if err != nil {
@@ -147,9 +188,6 @@ func (s *Session) awaitTime(ctx context.Context, at time.Time, early bool) (bool
 		}
 		if ok, err := s.stillWanted(ctx); !ok || err != nil {
 			return false, err
-		}
-		if early && s.connectRequested {
-			return true, nil
 		}
 	}
 }
@@ -205,6 +243,8 @@ func (s *Session) connect(ctx context.Context, k kind) (*line.Ended, error) {
 			s.endTurn()
 			s.start()
 			s.kit.Metrics.Connect(string(k), "ok", s.kit.Now().Sub(began))
+			s.told = 0
+			s.kit.Budgets.reach()
 			s.up, until = up, time.Time{}
 			if err := s.loggedIn(ctx); err != nil {
 				return nil, err
@@ -251,6 +291,8 @@ func (s *Session) connectEnded(k kind, began time.Time, end line.Ended) *line.En
 		s.tries = 0
 	}
 	s.tries++
+	s.triedAt = s.kit.Now()
+	s.unreached = !loggedIn && end.Unreached()
 	if loggedIn || s.downSince.IsZero() {
 		s.downSince = s.kit.Now()
 	}
@@ -348,8 +390,27 @@ func (s *Session) afterEnd(ctx context.Context, end line.Ended) (stay bool, next
 		}
 	case line.NotDialled, line.NoLogin, line.Closed, line.Silent, line.HandlerFailed, line.StreamError:
 	}
-	next = s.kit.Now().Add(Backoff(s.tries, rand.Float64))
+	next = s.kit.Now().Add(s.untilTry())
 	return true, next, s.showDown(ctx, next)
+}
+
+// In its first minutes a link that is down waits no longer than this between two tries.
+const (
+	soonFor  = 5 * time.Minute
+	soonMost = 15 * time.Second
+)
+
+// untilTry is how long to wait before connecting again. A connection that stood is
+// tried again at once: if many break together, the budget is the brake.
+func (s *Session) untilTry() time.Duration {
+	if s.tries <= 1 {
+		return 0
+	}
+	d := Backoff(s.tries, rand.Float64)
+	if d > soonMost && s.kit.Now().Sub(s.downSince) < soonFor {
+		d = soonMost/2 + rand.N(soonMost/2)
+	}
+	return d
 }
 
 // wasReplaced: another connection took the link. If it is our own, of the next
@@ -368,7 +429,7 @@ func (s *Session) wasReplaced(ctx context.Context) (stay bool, next time.Time, e
 	if err := s.showDown(ctx, next); err != nil {
 		return false, next, err
 	}
-	if ok, err := s.awaitTime(ctx, next, false); !ok || err != nil {
+	if ok, err := s.awaitTime(ctx, next); !ok || err != nil {
 		return false, next, err
 	}
 	if err := s.tenure.Confirm(ctx); errors.Is(err, whatisup.ErrFenced) {

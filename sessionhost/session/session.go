@@ -72,11 +72,14 @@ type state struct {
 	handoverGraceUntil time.Time // until then a move between hosts need not be shown; zero: no such time
 	downSince          time.Time // since when the link has no login; zero: it has one, or none is tried
 
-	tries    int       // connects in a row that came to nothing
-	refused  int       // ... because WhatsApp refused the login
-	replaced time.Time // the last time that another connection took the link
-	attempts uint64    // dials of attempts to pair within this run
-	previous whatisup.PhoneNumber
+	tries     int       // connects in a row that came to nothing
+	triedAt   time.Time // when the last of them ended
+	unreached bool      // ... because WhatsApp could not be reached
+	told      int       // ... how often another session's login has ended the wait for the next
+	refused   int       // ... because WhatsApp refused the login
+	replaced  time.Time // the last time that another connection took the link
+	attempts  uint64    // dials of attempts to pair within this run
+	previous  whatisup.PhoneNumber
 
 	account  *courier.Account
 	pending  []whatisup.Event // committed by this run, and marked as unsent

@@ -66,6 +66,7 @@ type Stack struct {
 	AWSConf  aws.Config
 
 	created *created // hears of the bucket's objects
+	stirs   *stirs
 
 	// Server and Simulator are the stand-ins themselves, for tests; the simulator
 	// is nil if it is not ours.
@@ -222,6 +223,8 @@ func (c Config) startAWS(s *Stack, secrets secrets, start starter) error {
 	}
 	s.created = &created{keys: make(chan string, queued)}
 	conf.Created = s.created.hear
+	s.stirs = newStirs(c.tables().Events)
+	conf.Written = s.stirs.hear
 	if s.Server, err = localaws.Open(conf); err != nil {
 		return err
 	}
@@ -335,6 +338,7 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 		Arrival:   lambdahttp.Arrival,
 		Log:       log,
 		Now:       c.Clock,
+		Stirred:   s.stirs.await,
 	}
 	if c.Clock != nil {
 		conf.Arrival = nil // the gateway's clock is the machine's

@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
+	local "whatisup/local/aws"
 	"whatisup/local/aws/awstest"
 )
 
@@ -96,4 +99,33 @@ func outcomes(r reply) string {
 		return err.Error()
 	}
 	return fmt.Sprint(answer.Responses)
+}
+
+// TestWritten: who wants to hears of each item that was put or changed, once it can be
+// read, and of nothing else.
+func TestWritten(t *testing.T) {
+	var mu sync.Mutex
+	var heard []string
+	a := awstest.StartWith(t, local.Config{Written: func(table, partition string) {
+		mu.Lock()
+		defer mu.Unlock()
+		heard = append(heard, table+" "+partition)
+	}})
+	x := &indexed{t, a}
+	x.do("CreateTable", fmt.Sprintf(createLocal, localIndexes))
+	key := func(pk string) string { return fmt.Sprintf(`{"pk":{"S":%q},"sk":{"S":"s"}}`, pk) }
+	x.do("PutItem", `{"TableName":"tab","Item":`+key("put")+`}`)
+	x.do("UpdateItem", `{"TableName":"tab","Key":`+key("updated")+`,"UpdateExpression":"SET a = :a","ExpressionAttributeValues":{":a":{"S":"x"}}}`)
+	x.do("BatchWriteItem", `{"RequestItems":{"tab":[{"PutRequest":{"Item":`+key("batch")+`}}]}}`)
+	x.do("TransactWriteItems", `{"TransactItems":[{"Put":{"TableName":"tab","Item":`+key("transaction")+`}},{"ConditionCheck":{"TableName":"tab","Key":`+key("checked")+`,"ConditionExpression":"attribute_not_exists(pk)"}}]}`)
+	x.do("BatchExecuteStatement", `{"Statements":[{"Statement":"INSERT INTO \"tab\" VALUE {'pk': ?, 'sk': ?}","Parameters":[{"S":"inserted"},{"S":"s"}]}]}`)
+	call(t, x.Endpoint, "PutItem", []byte(`{"TableName":"tab","Item":`+key("put")+`,"ConditionExpression":"attribute_not_exists(pk)"}`))
+	x.do("DeleteItem", `{"TableName":"tab","Key":`+key("put")+`}`)
+	x.do("GetItem", `{"TableName":"tab","Key":`+key("batch")+`}`)
+
+	mu.Lock()
+	defer mu.Unlock()
+	if want := []string{"tab put", "tab updated", "tab batch", "tab transaction", "tab inserted"}; !slices.Equal(heard, want) {
+		t.Errorf("heard %q, want %q", heard, want)
+	}
 }

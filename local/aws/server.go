@@ -65,6 +65,10 @@ type Config struct {
 	// Created hears of each object of S3 that was written, once it can be read; nil:
 	// nobody does. It is what S3's notifications are elsewhere, and must not wait.
 	Created func(bucket, key string)
+	// Written hears of each item of DynamoDB that was put or changed, once it can be
+	// read, by its table and its partition; nil: nobody does. It is what DynamoDB
+	// Streams are elsewhere, and must not wait.
+	Written func(table, partition string)
 	// SearchWindow is among how many messages at the front of a FIFO queue a
 	// receive looks for free groups; SQS's own number by default.
 	SearchWindow int
@@ -123,7 +127,7 @@ func Open(c Config) (*Server, error) {
 
 func (s *Server) open() (err error) {
 	s.dynamodb, err = dynamodb.Open(dynamodb.Config{
-		Store: s.store, Clock: s.Now,
+		Store: s.store, Clock: s.Now, Written: s.config.Written,
 		Unprocessed: func(operation, table string) bool {
 			_, hit := s.faults.Take(fault.Unprocessed, serviceDynamoDB, operation, table)
 			return hit

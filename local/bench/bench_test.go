@@ -50,6 +50,7 @@ func TestShort(t *testing.T) {
 	for _, prefix := range []string{
 		"QR alone: GET qr", "QR at once: GET qr", "Link: scan to connected", "Link: POST pair-code", "Link: code entered",
 		"Requests: idle hour", "Density, ", "Inbound, ", "Webhooks: a message", "Webhooks: a delivery", "API, 16 clients: POST", "API: token bucket", "Lambda: ", "Cost of 1,000",
+		"Coming back: ", "Stream: ", "Sending, one at a time", "Sending, back to back",
 	} {
 		if !slices.ContainsFunc(r.rows, func(r row) bool { return strings.HasPrefix(r.Name, prefix) }) {
 			t.Errorf("no figure of %q", prefix)

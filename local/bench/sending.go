@@ -66,7 +66,7 @@ func (b *bench) sending(ctx context.Context) error {
 		return err
 	}
 	b.report.add(fmt.Sprintf("Sending, %d sessions: messages a second", b.size.Senders), a, "1/s", least(300), note("%d of each", b.size.Sends))
-	return nil
+	return wait(ctx, 2*time.Second) // their receipts are none of the next step's
 }
 
 // accepting measures one message at a time.

@@ -62,6 +62,9 @@ func numberKey(i whatisup.InstanceID, n whatisup.PhoneNumber) item {
 	return item{attrPK: str("number#" + string(i) + "#" + string(n))}
 }
 
+// EventPartition is the partition of a customer's events in the table of events.
+func EventPartition(c whatisup.CustomerID, m whatisup.Mode) string { return partition(c, m) }
+
 func eventKey(c whatisup.CustomerID, m whatisup.Mode, p whatisup.Position) item {
 	return key(partition(c, m), string(p))
 }

@@ -104,8 +104,12 @@ type Config struct {
 
 	// StreamFor is how long one event stream lasts, 0 for five minutes.
 	StreamFor time.Duration
-	// StreamPoll is how often a stream looks for events, 0 for a second.
+	// StreamPoll is how often a stream looks for events where there are none, 0 for a
+	// second.
 	StreamPoll time.Duration
+	// Stirred is closed by the customer's next event, once it can be read; nil: nobody
+	// tells, and streams only look.
+	Stirred func(whatisup.CustomerID, whatisup.Mode) <-chan struct{}
 }
 
 // DefaultLimits are a customer's, unless the deployment or the operator says

@@ -32,6 +32,13 @@ const (
 	// pairing, and pairingPoll how often then.
 	streamPairing = 60 * time.Second
 	pairingPoll   = 250 * time.Millisecond
+	// streamLively is how long a stream looks more often after it has sent something,
+	// and livelyPoll how often then: a conversation goes on at once, and a stream with
+	// nothing to send costs a look a second. Who is told of events looks no more often
+	// than livelyLeast.
+	streamLively = 3 * time.Second
+	livelyPoll   = 50 * time.Millisecond
+	livelyLeast  = 5 * time.Millisecond
 	// streamEnd is what is left of a function's own time when its stream ends.
 	streamEnd = 10 * time.Second
 	// streamReread is how often a stream reads again everything that is not settled,
@@ -155,6 +162,7 @@ type stream struct {
 	looked  time.Time // when the last look began that saw all there was
 	reread  time.Time // when the last look began that read again all that is not settled
 	pairing time.Time // until when the customer's pairing is watched closely
+	lively  time.Time // until when more is likely to come
 	written time.Time // the last byte
 }
 
@@ -299,6 +307,10 @@ func (s *stream) run(begins whatisup.Position) error {
 	checked := s.now()
 	looked := checked // for a successor
 	for {
+		var stirred <-chan struct{}
+		if s.Stirred != nil {
+			stirred = s.Stirred(s.customer(), s.mode()) // before the look, which may miss it
+		}
 		if err := s.look(false); err != nil {
 			return s.ended(err)
 		}
@@ -330,14 +342,34 @@ func (s *stream) run(begins whatisup.Position) error {
 				return nil
 			}
 		}
-		wait := s.StreamPoll
-		if now.Before(s.pairing) {
-			wait = min(wait, pairingPoll)
-		}
-		if err := sleep(s.ctx, wait); err != nil {
+		if err := s.rest(now, stirred); err != nil {
 			return nil // the client has gone
 		}
 	}
+}
+
+// rest waits until it is time for the next look.
+func (s *stream) rest(now time.Time, stirred <-chan struct{}) error {
+	wait := s.StreamPoll
+	switch {
+	case stirred != nil:
+		if err := sleep(s.ctx, min(wait, livelyLeast)); err != nil {
+			return err
+		}
+	case now.Before(s.lively):
+		wait = min(wait, livelyPoll)
+	case now.Before(s.pairing):
+		wait = min(wait, pairingPoll)
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-stirred:
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
+	return nil
 }
 
 // open writes the first frame. It tells where the stream begins, so that a client
@@ -416,6 +448,7 @@ func (s *stream) send(e *whatisup.Logged) error {
 	if !s.filter.Takes(&e.Event) || s.dead(&e.Event) {
 		return nil
 	}
+	s.lively = s.now().Add(streamLively)
 	return s.frame("", e.Position, &e.Event)
 }
 

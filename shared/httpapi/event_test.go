@@ -179,6 +179,42 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// TestStreamIsTold: where somebody tells of events, a stream doesn't wait for its next
+// look; and after something was sent it looks more often, for what may follow.
+func TestStreamIsTold(t *testing.T) {
+	t.Parallel()
+	stirs := make(chan struct{})
+	f := start(t, func(c *httpapi.Config) {
+		c.StreamPoll = time.Hour
+		c.Stirred = func(c whatisup.CustomerID, m whatisup.Mode) <-chan struct{} { return stirs }
+	})
+	s := f.stream(f.a.TestKey, "")
+	s.first(t)
+	m := f.message(1)
+	if err := f.db.PutEvent(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	close(stirs)
+	if _, e := s.next(t); e.ID != m.ID {
+		t.Errorf("told of %+v", e)
+	}
+	s.close()
+
+	f = start(t, func(c *httpapi.Config) { c.StreamPoll = time.Hour })
+	before := f.stream(f.a.TestKey, "")
+	from := before.first(t)
+	before.close()
+	if err := f.db.PutEvent(t.Context(), f.message(1)); err != nil {
+		t.Fatal(err)
+	}
+	s = f.stream(f.a.TestKey, "", "Last-Event-ID", from.id)
+	s.next(t)
+	if err := f.db.PutEvent(t.Context(), f.message(2)); err != nil {
+		t.Fatal(err)
+	}
+	s.next(t)
+}
+
 func TestStreamFilters(t *testing.T) {
 	t.Parallel()
 	f := start(t)

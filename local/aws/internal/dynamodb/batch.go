@@ -99,7 +99,7 @@ func (s *Service) batchWriteItem(r *Request) ([]byte, error) {
 			todo = append(todo, fx)
 		}
 		for _, fx := range todo {
-			c := fx.do(tx)
+			c := s.carryOut(tx, fx)
 			costs.of(c.table).add(c.base, c.indexes)
 		}
 		out = touched.member(costs.member([]byte{'{'}, r.Input), r.Input)

@@ -142,7 +142,7 @@ func (s *Service) batchExecuteStatement(r *Request) ([]byte, error) {
 			if e == nil {
 				continue // refused
 			}
-			c := e.do(tx)
+			c := s.carryOut(tx, e)
 			costs.of(c.table).add(c.base, c.indexes)
 		}
 		out = finish(append(appendInserted(costs.member([]byte{'{'}, r.Input), results), ','))

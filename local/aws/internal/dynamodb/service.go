@@ -19,6 +19,9 @@ type Config struct {
 	Store *store.Store
 	Clock func() time.Time
 	Log   *slog.Logger
+	// Written hears of each item that was put or changed, by its table and its
+	// partition, once it can be read; nil: nobody does. It must not wait.
+	Written func(table, partition string)
 	// Unprocessed is asked for each item of a batch whether the service
 	// should pretend to be too busy for it.
 	Unprocessed func(operation, table string) bool
@@ -143,6 +146,16 @@ func (s *Service) table(name string) (*Table, error) {
 }
 
 var errNoTable = wire.DynamoDB("ResourceNotFoundException", "Requested resource not found")
+
+// carryOut does a write's effect, which is heard of once it is committed.
+func (s *Service) carryOut(tx *bbolt.Tx, e *effect) capacity {
+	c := e.do(tx)
+	if s.Written != nil && e.item != nil {
+		table, partition := e.table.Name, e.item[e.table.Key.Names()[0]].Str
+		tx.OnCommit(func() { s.Written(table, partition) })
+	}
+	return c
+}
 
 // shuffle puts the answers of a batch into the order they come in from AWS: none.
 func shuffle(n int, swap func(i, j int)) { rand.Shuffle(n, swap) }

@@ -69,7 +69,7 @@ func (s *Service) transactWriteItems(r *Request) ([]byte, error) {
 			}
 			var charged []charge
 			for i, e := range effects {
-				c := e.do(tx)
+				c := s.carryOut(tx, e)
 				if !e.none {
 					touched.add(e.table, writes[i].keyOf())
 				}

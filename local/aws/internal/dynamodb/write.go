@@ -256,7 +256,7 @@ func (s *Service) single(verb string, r *Request) ([]byte, error) {
 		if err := w.decide(tx, e); err != nil {
 			return w.failure(err)
 		}
-		cost := e.do(tx)
+		cost := s.carryOut(tx, e)
 		touched := collections{}
 		touched.add(e.table, w.keyOf())
 		out = touched.one(cost.member([]byte{'{'}, r.Input), r.Input)

@@ -43,7 +43,8 @@
 //
 // # Order
 //
-// One message at a time goes out: the library sends so. Within a chat messages go
+// One message at a time goes out: the library sends so. That WhatsApp has it is written
+// while the next one leaves. Within a chat messages go
 // in the order in which they became due; a message that is prepared, types or waits
 // holds up its own chat only. A message that refers to one of ours waits until that
 // was sent, and lets it pass if it is due later; it fails if that never was.

@@ -10,13 +10,15 @@ import (
 	"whatisup/shared/whatisup"
 )
 
-// sorted is the line in its order.
+// sorted is the line in its order, without what WhatsApp has already.
 func (o *Outbox) sorted() []*entry {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	line := make([]*entry, 0, len(o.waiting))
 	for _, e := range o.waiting {
-		line = append(line, e)
+		if !e.acked {
+			line = append(line, e)
+		}
 	}
 	slices.SortFunc(line, func(a, b *entry) int {
 		return cmp.Or(a.DueAt.Compare(b.DueAt), cmp.Compare(a.ID, b.ID))
@@ -72,11 +74,12 @@ func (o *Outbox) EndLink(ctx context.Context) error {
 	return o.end(ctx)
 }
 
-// stop lets no worker begin any more, and waits for the one that runs.
+// stop lets no worker begin any more, and waits for the one that runs and for what is
+// being written.
 func (o *Outbox) stop(ctx context.Context) bool {
 	for {
 		o.mu.Lock()
-		free := !o.working || o.over
+		free := o.writing == 0 && (!o.working || o.over)
 		if free {
 			o.working, o.stale = true, true
 			clear(o.waiting)

@@ -182,6 +182,7 @@ type Outbox struct {
 	again    bool      // something was prepared since the last look
 
 	preparing int // messages that are being prepared
+	writing   int // messages that are acked
 
 	tellMu   sync.Mutex
 	tellings map[whatisup.MessageID]*telling
@@ -218,6 +219,7 @@ type entry struct {
 	before   time.Time // not to be tried before
 	tries    int       // failures before the frame
 	received bool      // a receipt has come: it needs not be sent again
+	acked    bool      // WhatsApp has it, and that is being written
 	typed    bool      // the recipient was shown that somebody writes
 	canceled bool
 

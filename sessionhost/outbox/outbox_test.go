@@ -51,9 +51,11 @@ type world struct {
 	friends     map[whatisup.Address]bool // with whom messages were exchanged
 	begunToday  int
 	sentAt      map[whatisup.MessageID]time.Time
-	loseAnswer  bool // the next step is written, and its answer lost
-	deadTellers bool // nothing is told any more
-	writes      int  // of recipients
+	loseAnswer  bool          // the next step is written, and its answer lost
+	deadTellers bool          // nothing is told any more
+	writes      int           // of recipients
+	slow        time.Duration // a step's write
+	failSteps   int           // how many of them fail
 }
 
 func newWorld() *world {
@@ -89,10 +91,15 @@ func (w *world) Message(_ context.Context, _ whatisup.Ref, id whatisup.MessageID
 }
 
 func (w *world) StepMessage(_ context.Context, _ whatisup.Ref, id whatisup.MessageID, s whatisup.Step) (*whatisup.Message, whatisup.MessageStatus, error) {
+	time.Sleep(w.slow)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.down != nil {
 		return nil, "", w.down
+	}
+	if w.failSteps > 0 {
+		w.failSteps--
+		return nil, "", whatisup.ErrUnavailable
 	}
 	if w.rows[id] == nil {
 		return nil, "", whatisup.ErrNotFound
@@ -388,6 +395,32 @@ func TestMessagesOfAChatGoInTheirOrder(t *testing.T) {
 		}
 		if w.resolve != 20 {
 			t.Errorf("%d questions for the number; the connection answers them from memory", w.resolve)
+		}
+	})
+}
+
+// That a message was sent is written while the next one leaves; a write that fails is
+// tried again, and sends nothing twice. A reply doesn't wait long for what it quotes.
+func TestAcksAreWrittenBesideSends(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.slow, w.failSteps = 100*time.Millisecond, 3
+		for i := range 10 {
+			w.accept(whatisup.MessageID(fmt.Sprintf("m%02d", i)), "4915111111111")
+		}
+		w.accept("reply", "4915111111111", func(m *whatisup.Message) { m.ReplyTo = &whatisup.Target{MessageID: "m09"} })
+		began := time.Now()
+		w.run(t, 20*time.Second)
+		if took := w.sentAt["m09"].Sub(began); took > 10*30*time.Millisecond+50*time.Millisecond {
+			t.Errorf("ten messages left in %v", took)
+		}
+		if waited := w.sentAt["reply"].Sub(w.sentAt["m09"]); waited > time.Second {
+			t.Errorf("a reply waited %v for what it quotes", waited)
+		}
+		for id, m := range w.rows {
+			if m.Status != whatisup.MessageSent || w.sends[id] != 1 {
+				t.Errorf("%s is %s, sent %d times", id, m.Status, w.sends[id])
+			}
 		}
 	})
 }

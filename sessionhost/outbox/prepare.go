@@ -197,6 +197,9 @@ func (o *Outbox) refer(ctx context.Context, conn Conn, m *whatisup.Message, p *p
 // was sent.
 const targetAgain = 5 * time.Second
 
+// writtenAgain is the same where the target was sent a moment ago.
+const writtenAgain = 20 * time.Millisecond
+
 // reference finds the message that another one is about. One that was never sent
 // fails it; one that may have been, or still waits, is waited for.
 func (o *Outbox) reference(ctx context.Context, conn Conn, m *whatisup.Message, p *prepared, t *whatisup.Target, byLID bool) (*waconv.Quote, bool) {
@@ -217,6 +220,10 @@ func (o *Outbox) reference(ctx context.Context, conn Conn, m *whatisup.Message, 
 		return q, true
 	}
 
+	again := targetAgain
+	if o.beingWritten(id) {
+		again = writtenAgain
+	}
 	target, err := o.c.Ledger.Message(ctx, o.c.Ref, id)
 	switch {
 	case errors.Is(err, whatisup.ErrNotFound):
@@ -228,7 +235,7 @@ func (o *Outbox) reference(ctx context.Context, conn Conn, m *whatisup.Message, 
 			Reference: waconv.Reference{ID: id, FromMe: true, Author: conn.Self(byLID)}, Content: waconv.Quoted(target.Raw),
 		}, true
 	case target.Status.Waiting() || target.MayHaveBeenSent:
-		p.hold, p.till, p.wait = whatisup.ForChatOrder, o.c.Now().Add(targetAgain), id
+		p.hold, p.till, p.wait = whatisup.ForChatOrder, o.c.Now().Add(again), id
 	default:
 		p.failed(whatisup.TargetNotSent)
 	}

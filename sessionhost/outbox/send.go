@@ -46,7 +46,7 @@ func (o *Outbox) send(ctx context.Context, conn Conn, e *entry) error {
 		return o.fail(ctx, e, whatisup.NewMessageError(whatisup.NoRecipientDevice))
 	case outcome.Err == nil && outcome.Refused == 0:
 		o.c.Metrics.MessageAcked(o.c.Now().Sub(began))
-		return o.sent(ctx, e, outcome)
+		return o.acked(ctx, e, outcome)
 	case outcome.Refused != 0:
 		return o.refused(ctx, conn, e, p.to, outcome.Refused)
 	}
@@ -93,6 +93,53 @@ func (o *Outbox) settle(ctx context.Context, e *entry) (ready bool, err error) {
 	return false, nil
 }
 
+// ackedMost is how many messages WhatsApp has of which that is still being written.
+const ackedMost = 8
+
+// acked has it written that WhatsApp's server has the message, while the next one
+// leaves. A write that fails is tried again; what a death leaves unwritten is found
+// waiting, with its copy, as after a death before the ack.
+func (o *Outbox) acked(ctx context.Context, e *entry, outcome Outcome) error {
+	o.wasSent(e)
+	o.mu.Lock()
+	full := o.writing >= ackedMost
+	if !full {
+		e.acked = true
+		o.writing++
+	}
+	o.mu.Unlock()
+	if full {
+		return o.sent(ctx, e, outcome)
+	}
+	o.c.Go(func() {
+		err := o.sent(ctx, e, outcome)
+		for n := 1; err != nil && ctx.Err() == nil; n++ {
+			o.c.Log.Warn("that a message was sent is written later", "message_id", string(e.ID), "error", err.Error())
+			select {
+			case <-ctx.Done():
+			case <-time.After(backoff(n)):
+				err = o.sent(ctx, e, outcome)
+			}
+		}
+		o.mu.Lock()
+		e.acked = false // with an error it is found waiting
+		o.writing--
+		o.mu.Unlock()
+		if o.c.Changed != nil {
+			o.c.Changed() // the last one of an idle outbox
+		}
+	})
+	return nil
+}
+
+// beingWritten says whether WhatsApp has a message, and its row may not say so yet.
+func (o *Outbox) beingWritten(id whatisup.MessageID) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	e := o.waiting[id]
+	return e != nil && e.acked
+}
+
 // sent writes that WhatsApp's server has the message.
 func (o *Outbox) sent(ctx context.Context, e *entry, outcome Outcome) error {
 	at := outcome.At
@@ -100,14 +147,16 @@ func (o *Outbox) sent(ctx context.Context, e *entry, outcome Outcome) error {
 		at = o.c.Now()
 	}
 	step := whatisup.Step{Status: whatisup.MessageSent, At: at, Recipient: e.Recipient, Chat: e.Chat}
-	if n := len(e.members); n > 0 && !e.received {
+	o.mu.Lock()
+	received := e.received
+	o.mu.Unlock()
+	if n := len(e.members); n > 0 && !received {
 		step.Recipients = &whatisup.RecipientCounts{Total: n}
 	}
 	if err := o.advance(ctx, e.ID, step, ""); err != nil {
 		return err
 	}
 	o.c.Metrics.MessageEnded(whatisup.MessageSent, "")
-	o.wasSent(e)
 	o.remove(e.ID)
 	return nil
 }

@@ -344,6 +344,7 @@ func TestEveryAskUnderEveryFault(t *testing.T) {
 			a := newAsker(t)
 			var g groupView
 			a.Must(201, "POST", a.path+"/groups", fmt.Sprintf(`{"subject":"Orders","participants":[%q]}`, ann), &g)
+			face := give(t, a.Client, "image/jpeg", picture(t, 64, 64))
 			group := "/groups/" + url.PathEscape(g.Chat)
 			type ask struct {
 				method, path, body string
@@ -363,6 +364,8 @@ func TestEveryAskUnderEveryFault(t *testing.T) {
 				{"POST", "/groups", fmt.Sprintf(`{"subject":"x","participants":[%q]}`, ann), true, false},
 				{"GET", group, "", false, false},
 				{"PATCH", group, `{"subject":"y"}`, true, false},
+				{"PATCH", group, `{"picture":null}`, true, false},
+				{"PATCH", "/profile", fmt.Sprintf(`{"picture":%q}`, face.MediaID), true, false},
 				{"POST", group + "/participants", fmt.Sprintf(`{"promote":[%q]}`, ann), true, false},
 				{"GET", group + "/invite", "", false, false},
 				{"POST", group + "/invite/renew", "", true, false},

@@ -135,3 +135,58 @@ func TestDeathWithAPicture(t *testing.T) {
 		t.Errorf("it died %d times only", deaths)
 	}
 }
+
+// gives is a bucket with one object.
+type gives struct {
+	*store
+	b   []byte
+	err error
+}
+
+func (g gives) Open(context.Context, string, int64) (io.ReadCloser, int64, error) {
+	return io.NopCloser(bytes.NewReader(g.b)), int64(len(g.b)), g.err
+}
+
+// A file that a call names is read whole, or it is said why not, in words for the caller:
+// nothing was done by then.
+func TestRead(t *testing.T) {
+	t.Parallel()
+	file := []byte("a picture")
+	for _, c := range []struct {
+		name  string
+		spoil func(m *whatisup.Media, g *gives, s *store)
+		want  whatisup.Code
+	}{
+		{name: "there"},
+		{name: "deleted", spoil: func(m *whatisup.Media, _ *gives, s *store) { delete(s.rows, m.ID) }, want: whatisup.CodeMediaNotFound},
+		{name: "not ready", spoil: func(m *whatisup.Media, _ *gives, s *store) { m.Status = whatisup.MediaFailed; s.rows[m.ID] = *m }, want: whatisup.CodeMediaNotFound},
+		{name: "deleted after its row was read", spoil: func(_ *whatisup.Media, g *gives, _ *store) { g.err = whatisup.ErrNotFound }, want: whatisup.CodeMediaNotFound},
+		{name: "larger than its row says", spoil: func(_ *whatisup.Media, g *gives, _ *store) { g.b = append(g.b, '.') }, want: whatisup.CodeMediaNotFound},
+		{name: "no bucket", spoil: func(_ *whatisup.Media, g *gives, _ *store) { g.err = errors.New("no route") }, want: whatisup.CodeUnavailable},
+		{name: "no table", spoil: func(_ *whatisup.Media, _ *gives, s *store) { s.diesAt = 1 }, want: whatisup.CodeUnavailable},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStore()
+			m, _ := aPicture(t)
+			m.Status = whatisup.MediaReady
+			s.rows[m.ID] = *m
+			g := gives{store: s, b: bytes.Clone(file)}
+			if c.spoil != nil {
+				c.spoil(m, &g, s)
+			}
+			d := desk(s)
+			d.c.Objects = g
+			b, err := d.Read(t.Context(), ref, m.ID, int64(len(file)))
+			if c.want == "" {
+				if err != nil || !bytes.Equal(b, file) {
+					t.Errorf("%q, %v", b, err)
+				}
+				return
+			}
+			if refused, ok := errors.AsType[*whatisup.Error](err); !ok || refused.Code != c.want || b != nil {
+				t.Errorf("%q, %v, want %v", b, err, c.want)
+			}
+		})
+	}
+}

@@ -3,6 +3,8 @@ package foreign_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +16,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -325,6 +328,55 @@ func TestRedirects(t *testing.T) {
 		if _, err = g.Client(true, 3).Get(server.URL + path); foreign.ProblemOf(err) != foreign.ProblemNotAllowed {
 			t.Errorf("a redirect to %s: %v", path, err)
 		}
+	}
+}
+
+// TestLittleArrivesUnread has a server answer a client that does not read as much as the
+// connection takes, with HTTP/1.1 and with HTTP/2.
+func TestLittleArrivesUnread(t *testing.T) {
+	t.Parallel()
+	for _, two := range []bool{false, true} {
+		var wrote atomic.Int64
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if (r.ProtoMajor == 2) != two {
+				t.Errorf("it is %s", r.Proto)
+			}
+			for b := make([]byte, 4<<10); ; wrote.Add(int64(len(b))) {
+				if _, err := w.Write(b); err != nil {
+					return
+				}
+				w.(http.Flusher).Flush()
+			}
+		}))
+		s.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+			if over, ok := c.(*tls.Conn); ok {
+				c = over.NetConn()
+			}
+			if err := c.(*net.TCPConn).SetWriteBuffer(4 << 10); err != nil { // what it keeps itself is not meant
+				t.Error(err)
+			}
+			return ctx
+		}
+		config := foreign.Config{OneMachine: true}
+		if s.EnableHTTP2 = two; two {
+			s.StartTLS()
+			config.Roots = x509.NewCertPool()
+			config.Roots.AddCert(s.Certificate())
+		} else {
+			s.Start()
+		}
+		t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
+		resp, err := guard(t, config).Client(true, 0).Get(s.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for last := int64(-1); wrote.Load() > last; time.Sleep(100 * time.Millisecond) { // until it blocks
+			last = wrote.Load()
+		}
+		if n := wrote.Load(); n > 512<<10 {
+			t.Errorf("HTTP/2 %v: %d bytes were taken that nobody reads", two, n)
+		}
+		resp.Body.Close()
 	}
 }
 

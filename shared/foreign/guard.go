@@ -28,6 +28,7 @@ const (
 	idleTimeout     = 30 * time.Second
 	idlePerHost     = 16
 	idleConnections = 256
+	readAhead       = 64 << 10 // of an answer's bytes, for a Client
 )
 
 // Config of a Guard.
@@ -48,8 +49,9 @@ type Config struct {
 // Guard makes requests to URLs of customers. Its methods may be called at the same time.
 type Guard struct {
 	Config
-	own        []target
-	live, test http.RoundTripper
+	own              []target
+	live, test       http.RoundTripper // of clients
+	liveGet, testGet http.RoundTripper
 }
 
 // New returns a guard. An own address that is no URL and no host:port is an error.
@@ -65,7 +67,8 @@ func New(c Config) (*Guard, error) {
 		}
 		g.own = append(g.own, t)
 	}
-	g.live, g.test = g.roundTripper(false), g.roundTripper(true)
+	g.live, g.test = g.roundTripper(false, readAhead), g.roundTripper(true, readAhead)
+	g.liveGet, g.testGet = g.roundTripper(false, 0), g.roundTripper(true, 0)
 	return g, nil
 }
 
@@ -254,12 +257,16 @@ func (g *Guard) ownPort(addr netip.Addr, port int) bool {
 
 // Client returns a client for the URLs of live keys or of test keys. It follows at most
 // the given number of redirects; with 0 a redirect is an answer like any other. The
-// caller bounds a request's time by its context, and what it reads of the answer.
+// caller bounds a request's time by its context, and what it reads of the answer. It is
+// for short answers: of what the caller does not read little arrives.
 func (g *Guard) Client(test bool, redirects int) *http.Client {
-	rt := g.live
 	if test {
-		rt = g.test
+		return client(g.test, redirects)
 	}
+	return client(g.live, redirects)
+}
+
+func client(rt http.RoundTripper, redirects int) *http.Client {
 	follow := func(next *http.Request, via []*http.Request) error {
 		if redirects == 0 {
 			return http.ErrUseLastResponse
@@ -285,7 +292,11 @@ func (g *Guard) Get(ctx context.Context, raw string, test bool, limit int64) (*h
 		return nil, refuse("must be a URL")
 	}
 	r.Header.Set("User-Agent", UserAgent)
-	resp, err := g.Client(test, 3).Do(r)
+	rt := g.liveGet
+	if test {
+		rt = g.testGet
+	}
+	resp, err := client(rt, 3).Do(r)
 	if err != nil {
 		return nil, err
 	}
@@ -343,11 +354,17 @@ func (c *checked) RoundTrip(r *http.Request) (*http.Response, error) {
 	return c.safe.RoundTrip(r)
 }
 
-func (g *Guard) roundTripper(test bool) http.RoundTripper {
-	return &checked{guard: g, test: test, plain: g.transport("http", test), safe: g.transport("https", test)}
+// roundTripper takes at most so many bytes of an answer before they are read, about; with
+// 0 the library's four megabytes for a stream of HTTP/2.
+func (g *Guard) roundTripper(test bool, ahead int) http.RoundTripper {
+	return &checked{guard: g, test: test, plain: g.transport("http", test, ahead), safe: g.transport("https", test, ahead)}
 }
 
-func (g *Guard) transport(scheme string, test bool) *http.Transport {
+func (g *Guard) transport(scheme string, test bool, ahead int) *http.Transport {
+	streams := &http.HTTP2Config{}
+	if ahead > 0 {
+		streams.MaxReceiveBufferPerStream, streams.MaxReceiveBufferPerConnection = ahead, 4*ahead
+	}
 	return &http.Transport{
 		Proxy: nil, // never the environment's: the dial would see only the proxy
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -358,6 +375,7 @@ func (g *Guard) transport(scheme string, test bool) *http.Transport {
 			dialer := net.Dialer{Timeout: dialTimeout, Resolver: g.Resolver, ControlContext: g.control(canonical(host), scheme, test)}
 			return dialer.DialContext(ctx, network, address)
 		},
+		HTTP2:                  streams,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: g.Roots},
 		TLSHandshakeTimeout:    dialTimeout,
 		ForceAttemptHTTP2:      true,
@@ -383,7 +401,7 @@ func (g *Guard) control(host, scheme string, test bool) func(context.Context, st
 
 // Close closes the connections that no request uses.
 func (g *Guard) Close() {
-	for _, rt := range []http.RoundTripper{g.live, g.test} {
+	for _, rt := range []http.RoundTripper{g.live, g.test, g.liveGet, g.testGet} {
 		c := rt.(*checked)
 		c.plain.CloseIdleConnections()
 		c.safe.CloseIdleConnections()

@@ -118,7 +118,7 @@ func at(all []time.Duration, share float64) time.Duration {
 // so until the test is over.
 func badReceivers(t *testing.T) map[string]string {
 	t.Helper()
-	over := make(chan struct{})
+	over, mb := make(chan struct{}), []byte(strings.Repeat("x", 1<<20))
 	serve := func(h http.HandlerFunc) string {
 		s := httptest.NewServer(h)
 		t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
@@ -143,7 +143,6 @@ func badReceivers(t *testing.T) map[string]string {
 			}
 		}),
 		"100 MB": serve(func(w http.ResponseWriter, _ *http.Request) {
-			mb := []byte(strings.Repeat("x", 1<<20))
 			for range 100 {
 				if _, err := w.Write(mb); err != nil {
 					return

@@ -48,6 +48,13 @@
 // is why many at once are bound by the processors: the row "processor time a call"
 // tells by how much.
 //
+// # Webhooks
+//
+// The receiver of webhooks is in the measuring process, and answers at once. How long a
+// message takes to its request is measured from the simulated phone on. How many
+// deliveries there are a second is measured with events that are given to the queue
+// before the fan-out: what a host does for an event is in other rows.
+//
 // # Rows
 //
 // A row has a goal if the design sets one, and a floor if the bare library was

@@ -33,8 +33,11 @@ const (
 
 	probeFirst = 30 * time.Second
 	probeLast  = 5 * time.Minute
-	// roomAgain is at how many deliveries in the queue an endpoint that is behind gets more.
-	roomAgain = whatisup.MaxInQueue / 5
+	// owedInQueue is how many deliveries are in the queue at most when more are given to it
+	// from their rows: enough for every lane, and few, since each receiver of the queue looks
+	// past those whose turn it is not. At roomAgain there are more.
+	owedInQueue = whatisup.MaxInQueue / 5
+	roomAgain   = owedInQueue * 2 / 5
 )
 
 // errorStatus is the error of an attempt whose answer was no success.

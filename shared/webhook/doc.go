@@ -32,8 +32,8 @@
 // that is named after delivery and turn, so what is done twice counts once; one that a
 // death has left is found out by the delivery's row when the endpoint has many. Above that
 // the endpoint is *behind*. What comes then is a row, and an entry in the endpoint's list
-// of what is owed; [Path.Pump] gives the list to the queue, in order and many at a time,
-// as the queue empties. A retry, and everything of a degraded endpoint, is owed in the
+// of what is owed; [Path.Pump] gives the list to the queue, in order and up to a hundred
+// at a time, as the queue empties. A retry, and everything of a degraded endpoint, is owed in the
 // same list, from the moment at which it is due.
 //
 // Row, entry and the endpoint's next moment are one transaction, for up to forty

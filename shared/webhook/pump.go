@@ -232,7 +232,7 @@ func (p *Path) failOwed(ctx context.Context, c whatisup.CustomerID, m whatisup.M
 	}
 }
 
-// room is how many deliveries an endpoint may have more in the queue.
+// room is how many deliveries an endpoint may be given more from their rows.
 func (p *Path) room(ctx context.Context, ep *whatisup.Endpoint) (int, error) {
 	n, err := p.Store.CountQueued(ctx, ep.ID)
 	if err != nil {
@@ -246,7 +246,7 @@ func (p *Path) room(ctx context.Context, ep *whatisup.Endpoint) (int, error) {
 	if ep.Slow() {
 		return 1 - n, nil
 	}
-	return whatisup.MaxInQueue - n, nil
+	return owedInQueue - n, nil
 }
 
 // markedFor is how old a mark must be for its row to be looked at: longer than the queue

@@ -394,6 +394,32 @@ func BenchmarkReceived(b *testing.B) { benchmark(b, (*crowd).received) }
 
 func BenchmarkSent(b *testing.B) { benchmark(b, (*crowd).sent) }
 
+// BenchmarkLinked is a device that is scanned, logs in and brings its one-time keys.
+func BenchmarkLinked(b *testing.B) {
+	child := startChild(b, b.TempDir())
+	c := crowdIn(child)
+	used := processorTime(child.cmd.Process.Pid)
+	b.ResetTimer()
+	for i := range b.N {
+		d, number := newWireDevice(), strconv.Itoa(4915200000000+i)
+		err := d.link(c.address, "w", "i", c.scan(number))
+		if err != nil {
+			b.Fatal(err)
+		}
+		w, err := d.start(c.address, "w", "i")
+		if err == nil {
+			err = d.uploadKeys(w, 812)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		_ = w.ws.CloseNow()
+	}
+	b.StopTimer()
+	used = processorTime(child.cmd.Process.Pid) - used
+	b.ReportMetric(float64(used.Microseconds())/float64(b.N), "cpu-µs/op")
+}
+
 func benchmark(b *testing.B, run func(*crowd, int, int) error) {
 	for _, count := range []int{1, 10, 200} {
 		b.Run("devices="+strconv.Itoa(count), func(b *testing.B) {

@@ -231,7 +231,7 @@ func FuzzHandshake(f *testing.F) {
 	f.Add(append([]byte{0x12, 0x22, 0x0A, 0x20}, bytes.Repeat([]byte{9}, 32)...), []byte{0x22, 2, 0x0A, 0})
 	f.Fuzz(func(t *testing.T, hello, finish []byte) {
 		messages := [][]byte{hello, finish}
-		_, err := handshake([]byte{'W', 'A', 6, 3}, static, chain, func() ([]byte, error) {
+		_, err := handshake([]byte{'W', 'A', 6, 3}, ready(static), chain, func() ([]byte, error) {
 			if len(messages) == 0 {
 				return nil, errEnded
 			}

@@ -62,6 +62,11 @@ func agree(private *[32]byte, public []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return agreeWith(priv, public)
+}
+
+// agreeWith is agree for who has made the key ready, which is half of the work.
+func agreeWith(priv *ecdh.PrivateKey, public []byte) ([]byte, error) {
 	pub, err := ecdh.X25519().NewPublicKey(public)
 	if err != nil {
 		return nil, err

@@ -3,7 +3,9 @@ package whatsapp
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ecdh"
 	"crypto/hkdf"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -12,7 +14,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"go.mau.fi/whatsmeow/proto/waWa6"
-	"go.mau.fi/whatsmeow/util/keys"
 )
 
 // The server's side of Noise_XX_25519_AESGCM_SHA256 as WhatsApp speaks it. Two
@@ -43,8 +44,8 @@ func (n *noise) mixHash(data []byte) {
 	n.hash = h.Sum(nil)
 }
 
-func (n *noise) mixKey(private *[32]byte, public []byte) error {
-	shared, err := agree(private, public)
+func (n *noise) mixKey(private *ecdh.PrivateKey, public []byte) error {
+	shared, err := agreeWith(private, public)
 	if err != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ type session struct {
 }
 
 // handshake runs the server's side over any carrier of frames.
-func handshake(prologue []byte, static *keys.KeyPair, chain []byte, receive func() ([]byte, error), send func([]byte) error) (*session, error) {
+func handshake(prologue []byte, static *ecdh.PrivateKey, chain []byte, receive func() ([]byte, error), send func([]byte) error) (*session, error) {
 	var hello, finish waWa6.HandshakeMessage
 	frame, err := receive()
 	if err != nil {
@@ -133,17 +134,20 @@ func handshake(prologue []byte, static *keys.KeyPair, chain []byte, receive func
 	}
 	n := newNoise(prologue)
 	n.mixHash(theirs)
-	ours := keys.NewKeyPair()
-	n.mixHash(ours.Pub[:])
-	if err = n.mixKey(ours.Priv, theirs); err != nil {
+	ours, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	n.mixHash(ours.PublicKey().Bytes())
+	if err = n.mixKey(ours, theirs); err != nil {
 		return nil, fmt.Errorf("%w: %v", errHandshake, err)
 	}
-	sealedStatic := n.encrypt(static.Pub[:])
-	if err = n.mixKey(static.Priv, theirs); err != nil {
+	sealedStatic := n.encrypt(static.PublicKey().Bytes())
+	if err = n.mixKey(static, theirs); err != nil {
 		return nil, fmt.Errorf("%w: %v", errHandshake, err)
 	}
 	reply, err := proto.Marshal(&waWa6.HandshakeMessage{ServerHello: &waWa6.HandshakeMessage_ServerHello{
-		Ephemeral: ours.Pub[:],
+		Ephemeral: ours.PublicKey().Bytes(),
 		Static:    sealedStatic,
 		Payload:   n.encrypt(chain),
 	}})
@@ -164,7 +168,7 @@ func handshake(prologue []byte, static *keys.KeyPair, chain []byte, receive func
 	if err != nil || len(clientStatic) != 32 {
 		return nil, fmt.Errorf("%w: the client's static key cannot be read", errHandshake)
 	}
-	if err = n.mixKey(ours.Priv, clientStatic); err != nil {
+	if err = n.mixKey(ours, clientStatic); err != nil {
 		return nil, fmt.Errorf("%w: %v", errHandshake, err)
 	}
 	plain, err := n.decrypt(finish.GetClientFinish().GetPayload())

@@ -2,6 +2,7 @@ package whatsapp
 
 import (
 	"context"
+	"crypto/ecdh"
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/binary"
@@ -75,8 +76,8 @@ type Server struct {
 
 	sessions cache[sessionName, knownSession]
 	root     *keys.KeyPair
-	noise    *keys.KeyPair // the static key of the handshake
-	chain    []byte        // its certificates
+	noise    *ecdh.PrivateKey // the static key of the handshake
+	chain    []byte           // its certificates
 	tls      *tls.Config
 	ca       []byte
 	mux      *http.ServeMux
@@ -178,8 +179,11 @@ func (s *Server) prepare() (err error) {
 	}
 	s.nextOneTime.Store(rand32())
 	s.root = s.seed.keyPair("root")
-	s.noise = s.seed.keyPair("noise")
-	if s.chain, err = certificateChain(s.root, s.seed.keyPair("intermediate"), s.noise, s.cfg.Clock()); err != nil {
+	noise := s.seed.keyPair("noise")
+	if s.noise, err = ecdh.X25519().NewPrivateKey(noise.Priv[:]); err != nil {
+		return err
+	}
+	if s.chain, err = certificateChain(s.root, s.seed.keyPair("intermediate"), noise, s.cfg.Clock()); err != nil {
 		return err
 	}
 	if s.tls, s.ca, err = s.prepareTLS(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/ecdh"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -96,6 +97,14 @@ func dialWire(address, world, instance string, static *keys.KeyPair, payload *wa
 	return w, nil
 }
 
+func ready(pair *keys.KeyPair) *ecdh.PrivateKey {
+	key, err := ecdh.X25519().NewPrivateKey(pair.Priv[:])
+	if err != nil {
+		panic(err) // only for another length
+	}
+	return key
+}
+
 func (w *wire) shake(static *keys.KeyPair, payload *waWa6.ClientPayload) error {
 	header := []byte{'W', 'A', headerMagic, headerDictionary}
 	n, ours := newNoise(header), keys.NewKeyPair()
@@ -117,21 +126,21 @@ func (w *wire) shake(static *keys.KeyPair, payload *waWa6.ClientPayload) error {
 	}
 	server := reply.GetServerHello()
 	n.mixHash(server.GetEphemeral())
-	if err = n.mixKey(ours.Priv, server.GetEphemeral()); err != nil {
+	if err = n.mixKey(ready(ours), server.GetEphemeral()); err != nil {
 		return err
 	}
 	serverStatic, err := n.decrypt(server.GetStatic())
 	if err != nil {
 		return err
 	}
-	if err = n.mixKey(ours.Priv, serverStatic); err != nil {
+	if err = n.mixKey(ready(ours), serverStatic); err != nil {
 		return err
 	}
 	if _, err = n.decrypt(server.GetPayload()); err != nil {
 		return err
 	}
 	sealedStatic := n.encrypt(static.Pub[:])
-	if err = n.mixKey(static.Priv, server.GetEphemeral()); err != nil {
+	if err = n.mixKey(ready(static), server.GetEphemeral()); err != nil {
 		return err
 	}
 	plain, err := proto.Marshal(payload)

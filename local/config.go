@@ -63,8 +63,10 @@ type Config struct {
 	// Env is the program's environment: what the session host reads beside what
 	// the stack gives it, and where secrets come from that are not in DataDir.
 	Env func(name string) string
-	// Limits are a customer's, where it has none of its own; zero: the API's.
+	// Limits are a customer's, and Sends those of its messages, where it has none of its
+	// own; zero: the API's.
 	Limits whatisup.RateLimit
+	Sends  whatisup.SendLimits
 
 	// Clock is that of everything but the session host; nil: time.Now. It is for
 	// trying a host whose machine's clock is off.
@@ -131,6 +133,9 @@ func ConfigFromEnv(getenv func(string) string, log *slog.Logger) (Config, error)
 			return false
 		}
 	}
+	limit := func(burst, perSecond float64) whatisup.RateLimit {
+		return whatisup.RateLimit{Burst: int(burst), PerSecond: perSecond}
+	}
 	c := Config{
 		DataDir:      cmp.Or(getenv("DATA_DIR"), ".data"),
 		Bind:         cmp.Or(getenv("BIND"), "127.0.0.1"),
@@ -146,8 +151,12 @@ func ConfigFromEnv(getenv func(string) string, log *slog.Logger) (Config, error)
 		EventQueue:   flag("EVENT_QUEUE"),
 		ForeignAllow: getenv("FOREIGN_ALLOW"),
 		Env:          getenv,
-		Limits:       whatisup.RateLimit{Burst: int(number("RATE_LIMIT_BURST")), PerSecond: number("RATE_LIMIT_PER_SECOND")},
-		Log:          log,
+		Limits:       limit(number("RATE_LIMIT_BURST"), number("RATE_LIMIT_PER_SECOND")),
+		Sends: whatisup.SendLimits{
+			Customer: limit(number("SEND_LIMIT_CUSTOMER_BURST"), number("SEND_LIMIT_CUSTOMER_PER_SECOND")),
+			Instance: limit(number("SEND_LIMIT_INSTANCE_BURST"), number("SEND_LIMIT_INSTANCE_PER_SECOND")),
+		},
+		Log: log,
 	}
 	if u, err := url.Parse(c.PublicURL); c.PublicURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 		wrong("PUBLIC_URL must be a URL like https://api.example.com, not %q", c.PublicURL)

@@ -163,12 +163,17 @@ func Run(ctx context.Context, c Config, ready func(*Stack)) (err error) {
 		"SANDBOX": strconv.FormatBool(c.Serves(whatisup.Test)), "EVENTS_URL": s.Public + "/v1/events",
 		"WHATSAPP": c.WhatsApp, "WHATSAPP_ENDPOINT": s.WhatsApp, "WHATSAPP_NOISE_ROOT": root, "WHATSAPP_CA_FILE": c.CAFile,
 	}
-	if c.Limits.Burst > 0 {
-		s.Env["RATE_LIMIT_BURST"] = strconv.Itoa(c.Limits.Burst)
+	limited := func(name string, l whatisup.RateLimit) {
+		if l.Burst > 0 {
+			s.Env[name+"_BURST"] = strconv.Itoa(l.Burst)
+		}
+		if l.PerSecond > 0 {
+			s.Env[name+"_PER_SECOND"] = strconv.FormatFloat(l.PerSecond, 'g', -1, 64)
+		}
 	}
-	if c.Limits.PerSecond > 0 {
-		s.Env["RATE_LIMIT_PER_SECOND"] = strconv.FormatFloat(c.Limits.PerSecond, 'g', -1, 64)
-	}
+	limited("RATE_LIMIT", c.Limits)
+	limited("SEND_LIMIT_CUSTOMER", c.Sends.Customer)
+	limited("SEND_LIMIT_INSTANCE", c.Sends.Instance)
 	for k, v := range s.Env {
 		if v == "" {
 			delete(s.Env, k)
@@ -325,12 +330,12 @@ func (c Config) startGateway(s *Stack, l net.Listener, db *dynamo.DB, peppers wh
 		return err
 	}
 	conf := httpapi.Config{
-		Store:     db,
-		Webhooks:  hooks,
-		Commands:  queue.NewCommands(queues, s.Env["COMMAND_QUEUE_PREFIX"]),
-		Events:    hooks.Path.Events,
-		Peppers:   peppers,
-		Limits:    c.Limits,
+		Store:    db,
+		Webhooks: hooks,
+		Commands: queue.NewCommands(queues, s.Env["COMMAND_QUEUE_PREFIX"]),
+		Events:   hooks.Path.Events,
+		Peppers:  peppers,
+		Limits:   c.Limits, SendLimits: c.Sends,
 		Sandbox:   c.Serves(whatisup.Test),
 		EventsURL: s.Env["EVENTS_URL"],
 		Document:  httpapi.Contract(),

@@ -13,6 +13,6 @@ import (
 
 func main() {
 	environment.Main(func(f *environment.Function) any {
-		return lambdahttp.Wrap(f.Commands().Files(links.Add(os.Getenv)).Handler(httpapi.FunctionChats), f.Log())
+		return lambdahttp.Wrap(f.Commands().With(links.Add(os.Getenv)).Handler(httpapi.FunctionChats), f.Log())
 	})
 }

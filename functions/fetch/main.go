@@ -18,7 +18,7 @@ import (
 func main() {
 	f, err := environment.OpenApart()
 	if err == nil {
-		err = f.Events().Files(files.Add(os.Getenv)).Check()
+		err = f.Events().With(files.Add(os.Getenv)).Check()
 	}
 	var c *control.Control
 	if err == nil {

@@ -13,6 +13,6 @@ import (
 
 func main() {
 	environment.Main(func(f *environment.Function) any {
-		return lambdahttp.Wrap(f.Commands().Events().Files(files.Add(os.Getenv)).Handler(httpapi.FunctionMedia), f.Log())
+		return lambdahttp.Wrap(f.Commands().Events().With(files.Add(os.Getenv)).Handler(httpapi.FunctionMedia), f.Log())
 	})
 }

@@ -7,12 +7,13 @@ import (
 
 	"whatisup/functions/internal/environment"
 	"whatisup/functions/internal/files"
+	"whatisup/functions/internal/sends"
 	"whatisup/shared/httpapi"
 	"whatisup/shared/lambdahttp"
 )
 
 func main() {
 	environment.Main(func(f *environment.Function) any {
-		return lambdahttp.Wrap(f.Commands().Files(files.Add(os.Getenv)).Handler(httpapi.FunctionMessages), f.Log())
+		return lambdahttp.Wrap(f.Commands().With(files.Add(os.Getenv)).With(sends.Add(os.Getenv)).Handler(httpapi.FunctionMessages), f.Log())
 	})
 }

@@ -25,12 +25,21 @@ type customerRow struct {
 	Burst        int     `dynamodbav:"burst"`
 	PerSecond    float64 `dynamodbav:"per_second"`
 	CreatedAt    int64   `dynamodbav:"created_at"`
+
+	SendBurst             int     `dynamodbav:"send_burst,omitempty"`
+	SendPerSecond         float64 `dynamodbav:"send_per_second,omitempty"`
+	InstanceSendBurst     int     `dynamodbav:"instance_send_burst,omitempty"`
+	InstanceSendPerSecond float64 `dynamodbav:"instance_send_per_second,omitempty"`
 }
 
 func (r *customerRow) customer() whatisup.Customer {
 	return whatisup.Customer{
 		ID: whatisup.CustomerID(r.ID), Name: r.Name, Suspended: r.Suspended, MaxInstances: r.MaxInstances,
-		Limits:    whatisup.RateLimit{Burst: r.Burst, PerSecond: r.PerSecond},
+		Limits: whatisup.RateLimit{Burst: r.Burst, PerSecond: r.PerSecond},
+		Sends: whatisup.SendLimits{
+			Customer: whatisup.RateLimit{Burst: r.SendBurst, PerSecond: r.SendPerSecond},
+			Instance: whatisup.RateLimit{Burst: r.InstanceSendBurst, PerSecond: r.InstanceSendPerSecond},
+		},
 		CreatedAt: fromMillis(r.CreatedAt),
 	}
 }
@@ -94,6 +103,8 @@ func (db *DB) CreateCustomer(ctx context.Context, c whatisup.Customer, keys ...w
 	row := marshal(customerRow{
 		ID: string(c.ID), Name: c.Name, Suspended: c.Suspended, MaxInstances: c.MaxInstances,
 		Burst: c.Limits.Burst, PerSecond: c.Limits.PerSecond, CreatedAt: millis(c.CreatedAt),
+		SendBurst: c.Sends.Customer.Burst, SendPerSecond: c.Sends.Customer.PerSecond,
+		InstanceSendBurst: c.Sends.Instance.Burst, InstanceSendPerSecond: c.Sends.Instance.PerSecond,
 	})
 	items := []types.TransactWriteItem{
 		put(db.tables.Access, withKey(customerKey(c.ID), row), "attribute_not_exists(pk)", nil, nil),
@@ -144,10 +155,15 @@ func (db *DB) SetSuspended(ctx context.Context, c whatisup.CustomerID, suspended
 }
 
 // SetLimits stores what a customer may, zero values meaning the deployment's.
-func (db *DB) SetLimits(ctx context.Context, c whatisup.CustomerID, maxInstances int, l whatisup.RateLimit) error {
-	return db.updateCustomer(ctx, c, "SET max_instances = :max, burst = :burst, per_second = :rate", item{
-		":max": number(maxInstances), ":burst": number(l.Burst),
-		":rate": &types.AttributeValueMemberN{Value: strconv.FormatFloat(l.PerSecond, 'f', -1, 64)},
+func (db *DB) SetLimits(ctx context.Context, c whatisup.CustomerID, maxInstances int, l whatisup.RateLimit, sends whatisup.SendLimits) error {
+	rate := func(v float64) types.AttributeValue {
+		return &types.AttributeValueMemberN{Value: strconv.FormatFloat(v, 'f', -1, 64)}
+	}
+	return db.updateCustomer(ctx, c, "SET max_instances = :max, burst = :burst, per_second = :rate, "+
+		"send_burst = :send_burst, send_per_second = :send_rate, instance_send_burst = :instance_burst, instance_send_per_second = :instance_rate", item{
+		":max": number(maxInstances), ":burst": number(l.Burst), ":rate": rate(l.PerSecond),
+		":send_burst": number(sends.Customer.Burst), ":send_rate": rate(sends.Customer.PerSecond),
+		":instance_burst": number(sends.Instance.Burst), ":instance_rate": rate(sends.Instance.PerSecond),
 	})
 }
 

@@ -75,6 +75,8 @@ type Config struct {
 	Webhooks control.Webhooks
 	Peppers  whatisup.Peppers
 	Limits   whatisup.RateLimit // of customers without one of their own
+	// SendLimits are those of messages, of customers without their own.
+	SendLimits whatisup.SendLimits
 	// MaxInstances is a customer's limit in one mode, where it has none of its
 	// own; 0: control.DefaultMaxInstances.
 	MaxInstances int
@@ -135,8 +137,8 @@ func New(c Config) *API {
 	if c.Arrival == nil {
 		c.Arrival = func(context.Context) time.Time { return time.Time{} }
 	}
-	c.Limits.Burst = cmp.Or(c.Limits.Burst, DefaultLimits.Burst)
-	c.Limits.PerSecond = cmp.Or(c.Limits.PerSecond, DefaultLimits.PerSecond)
+	c.Limits = c.Limits.Or(DefaultLimits)
+	c.SendLimits = c.SendLimits.Or(DefaultSendLimits)
 	c.StreamFor = cmp.Or(c.StreamFor, 5*time.Minute)
 	c.StreamPoll = cmp.Or(c.StreamPoll, time.Second)
 	return &API{Config: c, seal: cursorSeal{c.Peppers}, control: control.New(control.Config{

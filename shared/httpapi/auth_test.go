@@ -204,7 +204,7 @@ func TestRateLimit(t *testing.T) {
 		t.Errorf("Retry-After %q", r.header.Get("Retry-After"))
 	}
 	// A customer's own limit wins.
-	if err := f.db.SetLimits(t.Context(), f.b.Customer, 0, whatisup.RateLimit{Burst: 2, PerSecond: 0.001}); err != nil {
+	if err := f.db.SetLimits(t.Context(), f.b.Customer, 0, whatisup.RateLimit{Burst: 2, PerSecond: 0.001}, whatisup.SendLimits{}); err != nil {
 		t.Fatal(err)
 	}
 	f.clock.advance(time.Minute)

@@ -386,7 +386,7 @@ func TestOrderOfChecks(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	limited := f.customer("limited")
-	if err := f.db.SetLimits(t.Context(), limited.Customer, 0, whatisup.RateLimit{Burst: 1, PerSecond: 0.0001}); err != nil {
+	if err := f.db.SetLimits(t.Context(), limited.Customer, 0, whatisup.RateLimit{Burst: 1, PerSecond: 0.0001}, whatisup.SendLimits{}); err != nil {
 		t.Fatal(err)
 	}
 	f.create(limited.TestKey, "x")

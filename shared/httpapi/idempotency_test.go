@@ -96,7 +96,7 @@ func TestTwinsMakeOneInstance(t *testing.T) {
 func TestKeptRefusals(t *testing.T) {
 	t.Parallel()
 	f := start(t)
-	if err := f.db.SetLimits(t.Context(), f.a.Customer, 1, whatisup.RateLimit{}); err != nil {
+	if err := f.db.SetLimits(t.Context(), f.a.Customer, 1, whatisup.RateLimit{}, whatisup.SendLimits{}); err != nil {
 		t.Fatal(err)
 	}
 	path, _ := f.create(f.a.TestKey, "x")

@@ -26,15 +26,11 @@ type bucket struct {
 
 // limit is the bucket of the caller's customer.
 func (c *call) limit() whatisup.RateLimit {
-	l := c.caller.customer.Limits
-	if l.Burst <= 0 {
-		l.Burst = c.Limits.Burst
-	}
-	if l.PerSecond <= 0 {
-		l.PerSecond = c.Limits.PerSecond
-	}
-	return l
+	return c.caller.customer.Limits.Or(c.Limits)
 }
+
+// sendLimits are the buckets that the caller's messages draw on.
+func (c *call) sendLimits() whatisup.SendLimits { return c.caller.customer.Sends.Or(c.SendLimits) }
 
 // boundShare is how much of its customer's tokens a bound key may take: a third,
 // so that it can't lock its owner out.
@@ -64,7 +60,7 @@ func (c *call) takeToken() error {
 		return nil
 	}
 	if c.route.sends {
-		for _, of := range c.bucketsOf(DefaultSendLimits) {
+		for _, of := range c.bucketsOf(c.sendLimits().Customer) {
 			if err := c.takeSendToken(string(of.key), of.limit); err != nil {
 				return err
 			}
@@ -102,7 +98,7 @@ func getLimits(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	sends, err := fewestOf(c.bucketsOf(DefaultSendLimits), func(of bucketOf) (whatisup.Bucket, error) {
+	sends, err := fewestOf(c.bucketsOf(c.sendLimits().Customer), func(of bucketOf) (whatisup.Bucket, error) {
 		return c.Store.SendBucket(c.ctx, c.customer(), c.mode(), string(of.key), of.limit)
 	})
 	if err != nil {

@@ -79,7 +79,7 @@ func TestInstancesAreLimited(t *testing.T) {
 	f.create(f.a.TestKey, "2")
 	f.want(409, "instance_limit_reached", f.a.TestKey, "POST", "/v1/instances", `{"name":"3"}`)
 	f.create(f.a.LiveKey, "another mode")
-	if err := f.db.SetLimits(t.Context(), f.a.Customer, 3, whatisup.RateLimit{}); err != nil {
+	if err := f.db.SetLimits(t.Context(), f.a.Customer, 3, whatisup.RateLimit{}, whatisup.SendLimits{}); err != nil {
 		t.Fatal(err)
 	}
 	f.clock.advance(time.Minute)
@@ -135,7 +135,7 @@ func TestSendsAreLimited(t *testing.T) {
 			for { // faster than the bucket refills
 				r := f.call(f.a.TestKey, "POST", path+"/messages", body)
 				switch {
-				case r.status == 409 && taken.Add(1) < 10*int32(httpapi.DefaultInstanceSendLimits.Burst):
+				case r.status == 409 && taken.Add(1) < 10*int32(httpapi.DefaultSendLimits.Instance.Burst):
 					continue
 				case r.status != 429 || r.code() != "rate_limited" || r.header.Get("Retry-After") == "" || r.header.Get("X-RateLimit-Remaining") != "0":
 					t.Errorf("%d %s %v", r.status, r.body, r.header)
@@ -145,11 +145,44 @@ func TestSendsAreLimited(t *testing.T) {
 		})
 	}
 	calls.Wait()
-	if n := taken.Load(); n < int32(httpapi.DefaultInstanceSendLimits.Burst) {
+	if n := taken.Load(); n < int32(httpapi.DefaultSendLimits.Instance.Burst) {
 		t.Errorf("only %d sends were let through", n)
 	}
 	f.want(409, "not_connected", f.a.TestKey, "POST", other+"/messages", body)
 	f.want(200, "", f.a.TestKey, "GET", path, "")
+}
+
+// The limits of sends are the deployment's, and a customer's own before them.
+func TestSendLimitsAreSet(t *testing.T) {
+	t.Parallel()
+	f := start(t, func(c *httpapi.Config) {
+		c.SendLimits.Customer = whatisup.RateLimit{Burst: 4, PerSecond: 0.0001}
+		c.SendLimits.Instance = whatisup.RateLimit{Burst: 3, PerSecond: 0.0001}
+	})
+	if err := f.db.SetLimits(t.Context(), f.b.Customer, 0, whatisup.RateLimit{}, whatisup.SendLimits{Instance: whatisup.RateLimit{Burst: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	const body = `{"to":"4915112345678","body":{"type":"text","text":"x"}}`
+	for _, c := range []struct {
+		key   string
+		burst int
+	}{{f.a.TestKey, 3}, {f.b.TestKey, 1}} {
+		path, _ := f.create(c.key, "one")
+		for range c.burst {
+			f.want(409, "not_connected", c.key, "POST", path+"/messages", body)
+		}
+		f.want(429, "rate_limited", c.key, "POST", path+"/messages", body)
+		l := into[struct {
+			Sends struct {
+				PerCustomer struct {
+					Limit int `json:"limit"`
+				} `json:"per_customer"`
+			} `json:"sends"`
+		}](t, f.want(200, "", c.key, "GET", "/v1/limits", ""))
+		if l.Sends.PerCustomer.Limit != 4 {
+			t.Errorf("the customer's limit is %d", l.Sends.PerCustomer.Limit)
+		}
+	}
 }
 
 // A file's URL has a bucket by token: whoever asks for one without end is told to come

@@ -18,14 +18,14 @@ import (
 	"whatisup/shared/whatisup"
 )
 
-// Default limits of sends, of a customer and mode and of an instance.
-var (
-	DefaultSendLimits         = whatisup.RateLimit{Burst: 500, PerSecond: 300}
-	DefaultInstanceSendLimits = whatisup.RateLimit{Burst: 100, PerSecond: 20}
-)
+// DefaultSendLimits are those of sends, unless the deployment or the operator says
+// otherwise.
+var DefaultSendLimits = whatisup.SendLimits{
+	Customer: whatisup.RateLimit{Burst: 500, PerSecond: 300}, Instance: whatisup.RateLimit{Burst: 100, PerSecond: 20},
+}
 
 func sendMessage(c *call) (*answer, error) {
-	if err := c.takeSendToken(string(c.instance.Config.ID), DefaultInstanceSendLimits); err != nil {
+	if err := c.takeSendToken(string(c.instance.Config.ID), c.sendLimits().Instance); err != nil {
 		return nil, err
 	}
 	b, err := c.readBody()

@@ -34,7 +34,7 @@ var commands = []command{
 	{"list", "all customers", (*request).list},
 	{"suspend CUSTOMER", "shuts it out and stops its sessions; links are kept.\nRepeat it if it was cut short", (*request).suspend},
 	{"resume CUSTOMER", "lets it back; its sessions stay stopped", (*request).resume},
-	{"limits CUSTOMER [-max-instances N] [-burst N] [-per-second N]", "what it may; what is not given is the deployment's", (*request).limits},
+	{"limits CUSTOMER [-max-instances N] [-burst N] [-per-second N] [-send-burst N] [-send-per-second N] [-instance-send-burst N] [-instance-send-per-second N]", "what it may; what is not given is the deployment's", (*request).limits},
 	{"keys CUSTOMER", "its keys that are not revoked", (*request).keys},
 	{"key CUSTOMER [-mode live|test] [-name NAME]", "makes a key", (*request).makeKey},
 	{"revoke CUSTOMER KEY", "ends a key", (*request).revoke},
@@ -102,6 +102,7 @@ type request struct {
 
 	maxInstances, burst int
 	perSecond           float64
+	sends               whatisup.SendLimits
 	mode                whatisup.Mode
 	name                string
 	ofInstance          string
@@ -117,6 +118,10 @@ func (o *Operator) read(c command, args []string, out io.Writer) (*request, erro
 	flags.IntVar(&r.maxInstances, "max-instances", 0, "")
 	flags.IntVar(&r.burst, "burst", 0, "")
 	flags.Float64Var(&r.perSecond, "per-second", 0, "")
+	flags.IntVar(&r.sends.Customer.Burst, "send-burst", 0, "")
+	flags.Float64Var(&r.sends.Customer.PerSecond, "send-per-second", 0, "")
+	flags.IntVar(&r.sends.Instance.Burst, "instance-send-burst", 0, "")
+	flags.Float64Var(&r.sends.Instance.PerSecond, "instance-send-per-second", 0, "")
 	flags.StringVar((*string)(&r.mode), "mode", string(whatisup.Live), "")
 	flags.StringVar(&r.name, "name", "operator", "")
 	flags.StringVar(&r.ofInstance, "instance", "", "")
@@ -200,10 +205,13 @@ func (r *request) resume(ctx context.Context) error {
 }
 
 func (r *request) limits(ctx context.Context) error {
-	if r.maxInstances < 0 || r.burst < 0 || r.perSecond < 0 || r.perSecond > 1e6 {
-		return fmt.Errorf("%w: limits are not negative", ErrUsage)
+	requests := whatisup.RateLimit{Burst: r.burst, PerSecond: r.perSecond}
+	for _, l := range []whatisup.RateLimit{requests, r.sends.Customer, r.sends.Instance} {
+		if r.maxInstances < 0 || l.Burst < 0 || l.PerSecond < 0 || l.PerSecond > 1e6 {
+			return fmt.Errorf("%w: limits are not negative, and at most a million a second", ErrUsage)
+		}
 	}
-	if err := r.Store.SetLimits(ctx, r.customer, r.maxInstances, whatisup.RateLimit{Burst: r.burst, PerSecond: r.perSecond}); err != nil {
+	if err := r.Store.SetLimits(ctx, r.customer, r.maxInstances, requests, r.sends); err != nil {
 		return err
 	}
 	c, err := r.Store.Customer(ctx, r.customer)
@@ -387,11 +395,19 @@ type customerLine struct {
 	MaxInstances int                 `json:"max_instances"`
 	Burst        int                 `json:"burst"`
 	PerSecond    float64             `json:"per_second"`
-	CreatedAt    whatisup.Time       `json:"created_at"`
+
+	SendBurst             int           `json:"send_burst"`
+	SendPerSecond         float64       `json:"send_per_second"`
+	InstanceSendBurst     int           `json:"instance_send_burst"`
+	InstanceSendPerSecond float64       `json:"instance_send_per_second"`
+	CreatedAt             whatisup.Time `json:"created_at"`
 }
 
 func customerOf(c whatisup.Customer) customerLine {
-	return customerLine{c.ID, c.Name, c.Suspended, c.MaxInstances, c.Limits.Burst, c.Limits.PerSecond, whatisup.At(c.CreatedAt)}
+	return customerLine{
+		c.ID, c.Name, c.Suspended, c.MaxInstances, c.Limits.Burst, c.Limits.PerSecond,
+		c.Sends.Customer.Burst, c.Sends.Customer.PerSecond, c.Sends.Instance.Burst, c.Sends.Instance.PerSecond, whatisup.At(c.CreatedAt),
+	}
 }
 
 type keyLine struct {

@@ -23,7 +23,7 @@ type Store interface {
 	Customer(context.Context, whatisup.CustomerID) (whatisup.Customer, error)
 	Customers(context.Context) iter.Seq2[whatisup.Customer, error]
 	SetSuspended(context.Context, whatisup.CustomerID, bool) error
-	SetLimits(context.Context, whatisup.CustomerID, int, whatisup.RateLimit) error
+	SetLimits(context.Context, whatisup.CustomerID, int, whatisup.RateLimit, whatisup.SendLimits) error
 
 	Keys(context.Context, whatisup.CustomerID, whatisup.Mode) iter.Seq2[whatisup.APIKey, error]
 	CreateKey(context.Context, whatisup.APIKey, *whatisup.Record) error

@@ -55,6 +55,11 @@ func TestCommands(t *testing.T) {
 	if limited["max_instances"] != 3.0 || limited["burst"] != 5.0 || limited["per_second"] != 0.5 {
 		t.Errorf("limited %v", limited)
 	}
+	limited = run("limits", id, "-send-burst", "7", "-send-per-second", "2.5", "-instance-send-burst=3", "-instance-send-per-second=0.25")[0]
+	if limited["send_burst"] != 7.0 || limited["send_per_second"] != 2.5 || limited["instance_send_burst"] != 3.0 ||
+		limited["instance_send_per_second"] != 0.25 || limited["burst"] != 0.0 {
+		t.Errorf("limited %v", limited)
+	}
 	keys := run("keys", id)
 	if len(keys) != 2 || keys[0]["secret"] != nil {
 		t.Errorf("keys %v", keys)
@@ -86,7 +91,7 @@ func TestCommands(t *testing.T) {
 		t.Errorf("after all were taken back: %v", s)
 	}
 	for _, args := range [][]string{nil, {"explode"}, {"make"}, {"make", "a", "b"}, {"suspend", "x"}, {"limits", id, "-burst", "x"},
-		{"limits", id, "-burst=-1"}, {"key", id, "-mode", "play"}, {"wiped", id, "x"}, {"list", "x"},
+		{"limits", id, "-burst=-1"}, {"limits", id, "-send-burst=-1"}, {"limits", id, "-instance-send-per-second=1e9"}, {"key", id, "-mode", "play"}, {"wiped", id, "x"}, {"list", "x"},
 		{"stop-sending", "-mode", "play"}, {"stop-sending", "-customer", "x"}, {"resume-sending", "-instance", "x"}, {"stop-sending", "-customer", id, "-instance", id}} {
 		if err := o.Run(t.Context(), args, &bytes.Buffer{}); !errors.Is(err, operator.ErrUsage) {
 			t.Errorf("%v: %v", args, err)

@@ -140,9 +140,9 @@ func (f *Function) Webhooks(hooks control.Webhooks) *Function {
 	return f
 }
 
-// Files adds what has to do with files; package files opens it, so that functions
-// that have nothing to do with them don't link it.
-func (f *Function) Files(add func(aws.Config, *httpapi.Config) error) *Function {
+// With adds what only some functions need, such as files; the package of each opens it,
+// so that functions that have nothing to do with it don't link it.
+func (f *Function) With(add func(aws.Config, *httpapi.Config) error) *Function {
 	if err := add(f.aws, &f.api); err != nil {
 		f.problem = errors.Join(f.problem, err)
 	}

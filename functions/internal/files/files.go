@@ -20,7 +20,7 @@ import (
 	"whatisup/shared/queue"
 )
 
-// Add returns what environment.Function.Files adds to a function, from its settings.
+// Add returns what environment.Function.With adds to a function, from its settings.
 func Add(getenv func(string) string) func(aws.Config, *httpapi.Config) error {
 	return func(a aws.Config, c *httpapi.Config) error {
 		b, err := Bucket(a, getenv)

@@ -14,7 +14,7 @@ import (
 	"whatisup/shared/whatisup"
 )
 
-// Add returns what environment.Function.Files adds to such a function, from its settings.
+// Add returns what environment.Function.With adds to such a function, from its settings.
 func Add(getenv func(string) string) func(aws.Config, *httpapi.Config) error {
 	return func(_ aws.Config, c *httpapi.Config) (err error) {
 		c.PublicURL = getenv("PUBLIC_URL")

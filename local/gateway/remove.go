@@ -13,10 +13,10 @@ import (
 )
 
 // remover deletes what a trigger has done, several messages at a time: those that end
-// while a deletion is under way share the next one. Nobody waits for more of them.
+// while deletions are under way share the next one. Nobody waits for more of them.
 type remover struct {
 	trigger Trigger
-	// lead is held by whoever deletes for all that wait.
+	// lead is held by those who delete for all that wait.
 	lead chan struct{}
 
 	mu      sync.Mutex
@@ -28,7 +28,12 @@ type removal struct {
 	done    chan struct{}
 }
 
-const removeMost = 10
+const (
+	removeMost = 10
+	// removers is how many deletions may be under way: two, so that a group whose message
+	// is done seldom waits for somebody else's.
+	removers = 2
+)
 
 // remove returns when the messages are deleted, or it was tried.
 func (r *remover) remove(ctx context.Context, receipts []string) {
@@ -45,21 +50,25 @@ func (r *remover) remove(ctx context.Context, receipts []string) {
 			case <-one.done:
 				gone = true
 			case r.lead <- struct{}{}:
-				r.next(ctx)
+				more := r.next(ctx)
 				<-r.lead
+				if !more { // somebody else is deleting it
+					<-one.done
+					gone = true
+				}
 			}
 		}
 	}
 }
 
-// next deletes the first ones that wait, if any do.
-func (r *remover) next(ctx context.Context) {
+// next deletes the first ones that wait. It is false if none do.
+func (r *remover) next(ctx context.Context) bool {
 	r.mu.Lock()
 	some := slices.Clone(r.waiting[:min(len(r.waiting), removeMost)])
 	r.waiting = r.waiting[len(some):]
 	r.mu.Unlock()
 	if len(some) == 0 {
-		return
+		return false
 	}
 	entries := make([]types.DeleteMessageBatchRequestEntry, len(some))
 	for i, one := range some {
@@ -72,4 +81,5 @@ func (r *remover) next(ctx context.Context) {
 	if _, err := t.Queue.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: aws.String(t.QueueURL), Entries: entries}); err != nil {
 		t.Log.Error("messages that were done stay in the queue", "messages", len(some), "error", err)
 	}
+	return true
 }

@@ -49,7 +49,7 @@ const receivers = 4
 // Run polls until the context ends, and returns after the batches in hand.
 func (t Trigger) Run(ctx context.Context) error {
 	room := make(chan struct{}, max(t.Concurrency, 1))
-	done := &remover{trigger: t, lead: make(chan struct{}, 1)}
+	done := &remover{trigger: t, lead: make(chan struct{}, removers)}
 	var all sync.WaitGroup
 	for range min(cap(room), receivers) {
 		all.Go(func() { t.poll(ctx, room, done, &all) })

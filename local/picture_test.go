@@ -207,7 +207,6 @@ func (a *asker) refusesPictures(path string) {
 func TestOwnPicture(t *testing.T) {
 	t.Parallel()
 	a := newAsker(t)
-	const ann = "4915111111111"
 	file := picture(t, 640, 640)
 	up := give(t, a.Client, "image/jpeg", file)
 	a.pictured("/profile", "none")

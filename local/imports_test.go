@@ -57,7 +57,7 @@ var rooms = []struct {
 	{"local/whatsapp", nil, "a stand-in for WhatsApp must not know who calls it"},
 	{"local/front", nil, "what faces the world knows no product: who asks, how often, and TLS"},
 	{"local/gateway/cmd/invoke", []string{"local/gateway", "shared/dynamo", "shared/whatisup"}, "it reads from the stack's tables what samples are filled with"},
-	{"local/gateway", []string{"local/body", "shared/lambdahttp"}, "API Gateway knows events and routes"},
+	{"local/gateway", []string{"local/body", "shared/lambdahttp", "shared/together"}, "API Gateway knows events and routes"},
 	{"clients/postman", nil, "a collection of the document as it stands"},
 	{"cmd/whatisup", []string{"local", "shared", "sessionhost"}, "the program for one machine and for the operator"},
 	{"local", []string{"local", "shared", "sessionhost"}, "everything on one machine; the functions are linked as handlers, never as mains"},

@@ -4,82 +4,47 @@ import (
 	"context"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"whatisup/shared/together"
 )
 
-// remover deletes what a trigger has done, several messages at a time: those that end
-// while deletions are under way share the next one. Nobody waits for more of them.
-type remover struct {
-	trigger Trigger
-	// lead is held by those who delete for all that wait.
-	lead chan struct{}
-
-	mu      sync.Mutex
-	waiting []*removal
-}
-
-type removal struct {
-	receipt string
-	done    chan struct{}
-}
-
 const (
-	removeMost = 10
+	removeMost   = 10
+	removeWithin = 10 * time.Second
 	// removers is how many deletions may be under way: two, so that a group whose message
 	// is done seldom waits for somebody else's.
 	removers = 2
 )
 
-// remove returns when the messages are deleted, or it was tried.
-func (r *remover) remove(ctx context.Context, receipts []string) {
-	all := make([]*removal, len(receipts))
-	for i, receipt := range receipts {
-		all[i] = &removal{receipt, make(chan struct{})}
-	}
-	r.mu.Lock()
-	r.waiting = append(r.waiting, all...)
-	r.mu.Unlock()
-	for _, one := range all {
-		for gone := false; !gone; {
-			select {
-			case <-one.done:
-				gone = true
-			case r.lead <- struct{}{}:
-				more := r.next(ctx)
-				<-r.lead
-				if !more { // somebody else is deleting it
-					<-one.done
-					gone = true
-				}
-			}
-		}
+// remover deletes what a trigger has done, by receipt handles: what ends while deletions
+// are under way shares the next one. See [together].
+type remover = together.Group[[]string]
+
+func (t Trigger) remover() *remover {
+	return &remover{
+		Lanes: removers, Most: removeMost, Size: func(receipts []string) int { return len(receipts) },
+		Send: func(parts [][]string) []error {
+			t.remove(slices.Concat(parts...))
+			return make([]error, len(parts)) // what stays in the queue comes again
+		},
 	}
 }
 
-// next deletes the first ones that wait. It is false if none do.
-func (r *remover) next(ctx context.Context) bool {
-	r.mu.Lock()
-	some := slices.Clone(r.waiting[:min(len(r.waiting), removeMost)])
-	r.waiting = r.waiting[len(some):]
-	r.mu.Unlock()
-	if len(some) == 0 {
-		return false
-	}
-	entries := make([]types.DeleteMessageBatchRequestEntry, len(some))
-	for i, one := range some {
-		entries[i] = types.DeleteMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), ReceiptHandle: aws.String(one.receipt)}
-		defer close(one.done)
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+func (t Trigger) remove(receipts []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), removeWithin)
 	defer cancel()
-	t := r.trigger
-	if _, err := t.Queue.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: aws.String(t.QueueURL), Entries: entries}); err != nil {
-		t.Log.Error("messages that were done stay in the queue", "messages", len(some), "error", err)
+	for some := range slices.Chunk(receipts, removeMost) {
+		entries := make([]types.DeleteMessageBatchRequestEntry, len(some))
+		for i, receipt := range some {
+			entries[i] = types.DeleteMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), ReceiptHandle: aws.String(receipt)}
+		}
+		if _, err := t.Queue.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: aws.String(t.QueueURL), Entries: entries}); err != nil {
+			t.Log.Error("messages that were done stay in the queue", "messages", len(some), "error", err)
+		}
 	}
-	return true
 }

@@ -49,7 +49,7 @@ const receivers = 4
 // Run polls until the context ends, and returns after the batches in hand.
 func (t Trigger) Run(ctx context.Context) error {
 	room := make(chan struct{}, max(t.Concurrency, 1))
-	done := &remover{trigger: t, lead: make(chan struct{}, removers)}
+	done := t.remover()
 	var all sync.WaitGroup
 	for range min(cap(room), receivers) {
 		all.Go(func() { t.poll(ctx, room, done, &all) })
@@ -176,7 +176,9 @@ func (t Trigger) deliver(ctx context.Context, messages []types.Message, done *re
 		t.Log.Error("function failed on messages that it was not given", "messages", len(failed))
 		return false
 	}
-	done.remove(ctx, receipts)
+	if len(receipts) > 0 {
+		_ = done.Do(ctx, receipts) // what stays in the queue comes again
+	}
 	return len(receipts) == len(messages)
 }
 

@@ -425,6 +425,30 @@ func TestAcksAreWrittenBesideSends(t *testing.T) {
 	})
 }
 
+// A message whose row can't be written is sent again under its id, and its link can end.
+func TestAnAckThatCannotBeWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.failSteps = 1_000_000
+		w.accept("m", "4915111111111")
+		var o atomic.Pointer[Outbox]
+		w.began = o.Store
+		ended := make(chan error, 1)
+		time.AfterFunc(10*time.Second, func() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
+			defer cancel()
+			ended <- o.Load().EndLink(ctx)
+		})
+		w.run(t, 3*time.Minute)
+		if err := <-ended; err != nil {
+			t.Errorf("the link does not end: %v", err)
+		}
+		if m := w.rows["m"]; m.Status != whatisup.MessageFailed || !m.MayHaveBeenSent || w.shown["m"] != 1 {
+			t.Errorf("%s, may have been sent: %v, shown %d times", m.Status, m.MayHaveBeenSent, w.shown["m"])
+		}
+	})
+}
+
 func TestWhatWaitsForItsTimeHoldsUpNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()

@@ -96,9 +96,13 @@ func (o *Outbox) settle(ctx context.Context, e *entry) (ready bool, err error) {
 // ackedMost is how many messages WhatsApp has of which that is still being written.
 const ackedMost = 8
 
+// ackedTries is how often that is tried, which takes about half a minute. Then the message
+// waits again: one whose row can't be written must not keep its link from ending.
+const ackedTries = 6
+
 // acked has it written that WhatsApp's server has the message, while the next one
-// leaves. A write that fails is tried again; what a death leaves unwritten is found
-// waiting, with its copy, as after a death before the ack.
+// leaves. A write that fails is tried again; what is not written in the end, or is left by
+// a death, is found waiting with its copy, as after a death before the ack.
 func (o *Outbox) acked(ctx context.Context, e *entry, outcome Outcome) error {
 	o.wasSent(e)
 	o.mu.Lock()
@@ -113,7 +117,7 @@ func (o *Outbox) acked(ctx context.Context, e *entry, outcome Outcome) error {
 	}
 	o.c.Go(func() {
 		err := o.sent(ctx, e, outcome)
-		for n := 1; err != nil && ctx.Err() == nil; n++ {
+		for n := 1; err != nil && ctx.Err() == nil && n < ackedTries; n++ {
 			o.c.Log.Warn("that a message was sent is written later", "message_id", string(e.ID), "error", err.Error())
 			select {
 			case <-ctx.Done():

@@ -81,7 +81,7 @@ func (o *Outbox) stop(ctx context.Context) bool {
 		o.mu.Lock()
 		free := o.writing == 0 && (!o.working || o.over)
 		if free {
-			o.working, o.stale = true, true
+			o.working, o.stale, o.next = true, true, time.Time{}
 			clear(o.waiting)
 		}
 		o.mu.Unlock()

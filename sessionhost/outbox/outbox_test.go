@@ -56,6 +56,7 @@ type world struct {
 	writes      int           // of recipients
 	slow        time.Duration // a step's write
 	failSteps   int           // how many of them fail
+	again       int           // sends of a copy
 }
 
 func newWorld() *world {
@@ -252,12 +253,15 @@ func (w *world) Resolve(_ context.Context, n whatisup.PhoneNumber) (whatisup.Per
 	return whatisup.Person{PhoneNumber: n, LID: "9" + string(n)}, !w.nobody[n], nil
 }
 
-func (w *world) Send(_ context.Context, to waconv.JID, id whatisup.MessageID, _ *waconv.Content, _ *Copy) Outcome {
+func (w *world) Send(_ context.Context, to waconv.JID, id whatisup.MessageID, _ *waconv.Content, again *Copy) Outcome {
 	time.Sleep(30 * time.Millisecond) // the round trip
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.sends[id]++
 	w.sentAt[id] = time.Now()
+	if again != nil {
+		w.again++
+	}
 	n := w.sends[id]
 	copied, arrives := true, true
 	if w.leaves != nil {
@@ -427,6 +431,15 @@ func TestAcksAreWrittenBesideSends(t *testing.T) {
 
 // A message whose row can't be written is sent again under its id, and its link can end.
 func TestAnAckThatCannotBeWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.failSteps = ackedTries + 1
+		w.accept("m", "4915111111111")
+		w.run(t, 3*time.Minute)
+		if m := w.rows["m"]; m.Status != whatisup.MessageSent || w.sends["m"] != 2 || m.Attempts != 1 || w.again != 1 {
+			t.Errorf("%s, sent %d times, %d of them its copy, %d attempts beside the first", m.Status, w.sends["m"], w.again, m.Attempts)
+		}
+	})
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.failSteps = 1_000_000

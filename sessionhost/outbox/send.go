@@ -105,6 +105,7 @@ const ackedTries = 6
 // a death, is found waiting with its copy, as after a death before the ack.
 func (o *Outbox) acked(ctx context.Context, e *entry, outcome Outcome) error {
 	o.wasSent(e)
+	e.copied = true // if it is sent again, it is the copy
 	o.mu.Lock()
 	full := o.writing >= ackedMost
 	if !full {
@@ -127,8 +128,14 @@ func (o *Outbox) acked(ctx context.Context, e *entry, outcome Outcome) error {
 		}
 		o.mu.Lock()
 		e.acked = false // with an error it is found waiting
+		if err != nil {
+			e.before, o.again = o.c.Now().Add(backoff(ackedTries)), true
+		}
 		o.writing--
 		o.mu.Unlock()
+		if err != nil {
+			o.Work(ctx)
+		}
 		if o.c.Changed != nil {
 			o.c.Changed() // the last one of an idle outbox
 		}
